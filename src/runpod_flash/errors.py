@@ -1,0 +1,370 @@
+"""Everything that can go wrong, as one tree.
+
+    FlashError
+    ├── ConfigError (ValueError)       a resource, volume or setting has a value that cannot be
+    ├── UsageError (TypeError)         the SDK was called in a way that it does not have
+    ├── ScopeError                     a function needs something that cannot travel to its worker
+    ├── EncodingError                  a value cannot be pickled, or cannot be read back
+    ├── MissingVariableError           a variable that a function asks for is set nowhere
+    ├── DependencyError                an environment could not be built
+    │   └── SystemPackageError         … because of a system package
+    ├── EngineError                    the engine did not do what it was asked
+    │   ├── EngineUnavailable          … it cannot be started or reached
+    │   ├── EngineRefused              … it is there and said no
+    │   ├── StoreError                 … its store cannot be read or written
+    │   └── QueueFull                  … an endpoint has as many waiting jobs as it may have
+    ├── JobNotFound                    there is no such job (any more)
+    ├── InvalidTransition              a job was told to change in a way that jobs never do (a bug of ours)
+    └── RemoteError                    a job did not complete; also an instance of the original exception type
+        ├── JobTimeout (TimeoutError)  … it took longer than its timeout
+        ├── JobCancelled               … somebody cancelled it
+        └── WorkerLost                 … its workers died under it
+
+A message has up to four pieces: *what* happened, *where* in the user's code, *why*, and the *fix*: what to type next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from types import GetSetDescriptorType, MemberDescriptorType
+from typing import Any, ClassVar
+
+__all__ = [
+    "ConfigError",
+    "DependencyError",
+    "EncodingError",
+    "EngineError",
+    "EngineRefused",
+    "EngineUnavailable",
+    "FlashError",
+    "InvalidTransition",
+    "JobCancelled",
+    "JobNotFound",
+    "JobTimeout",
+    "MissingVariableError",
+    "QueueFull",
+    "RemoteError",
+    "ScopeError",
+    "StoreError",
+    "SystemPackageError",
+    "UsageError",
+    "WorkerLost",
+    "did_you_mean",
+    "error_from_code",
+    "suggestion",
+]
+
+
+class FlashError(Exception):
+    """Something that Flash was asked for did not happen."""
+
+    code: ClassVar[str] = "error"
+    """The name this kind of error has in frames and in `--json` output."""
+
+    def __init__(
+        self, what: str = "", *, where: str | None = None, why: str | None = None, fix: str | None = None
+    ) -> None:
+        self.what = what.strip() or _first_line(type(self).__doc__)
+        self.where = where
+        self.why = why
+        self.fix = fix
+        # Not super(): the next class may be a user's own, with a constructor of its own (see RemoteError.of).
+        Exception.__init__(self, self.what)
+
+    def __str__(self) -> str:
+        pieces = [self.what]
+        for label, text in (("where", self.where), ("why", self.why), ("fix", self.fix)):
+            if text:
+                pieces.append(_labelled(label, text))
+        return "\n".join(pieces)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by pieces; the builtin bases would lose the keyword ones or call the constructor their own way."""
+        return _rebuild, (type(self), self.args, dict(vars(self)))
+
+
+class ConfigError(FlashError, ValueError):
+    """A configuration has a value that cannot be."""
+
+    code = "config"
+
+
+class UsageError(FlashError, TypeError):
+    """The SDK was called in a way that it does not have."""
+
+    code = "usage"
+
+
+class ScopeError(FlashError):
+    """A function needs something that cannot travel to its worker."""
+
+    code = "scope"
+
+
+class EncodingError(FlashError):
+    """A value cannot travel: it cannot be pickled here, or not be read there."""
+
+    code = "encoding"
+
+
+class MissingVariableError(FlashError):
+    """A variable that a function asks for is set nowhere."""
+
+    code = "missing_variable"
+
+
+class DependencyError(FlashError):
+    """The environment of a function could not be built."""
+
+    code = "dependency"
+
+
+class SystemPackageError(DependencyError):
+    """A system package is missing and cannot be provided."""
+
+    code = "system_package"
+
+
+class EngineError(FlashError):
+    """The engine did not do what it was asked. `retry_after_ms` says when asking again makes sense, if it does."""
+
+    code = "engine"
+
+    def __init__(
+        self,
+        what: str = "",
+        *,
+        where: str | None = None,
+        why: str | None = None,
+        fix: str | None = None,
+        retry_after_ms: int | None = None,
+    ) -> None:
+        super().__init__(what, where=where, why=why, fix=fix)
+        self.retry_after_ms = retry_after_ms
+
+
+class EngineUnavailable(EngineError):
+    """The engine cannot be started or reached."""
+
+    code = "engine_unavailable"
+
+
+class EngineRefused(EngineError):
+    """The engine is there and refused."""
+
+    code = "engine_refused"
+
+
+class StoreError(EngineError):
+    """The engine's store cannot be read or written."""
+
+    code = "store_unavailable"
+
+
+class QueueFull(EngineError):
+    """An endpoint has as many waiting jobs as it may have."""
+
+    code = "queue_full"
+
+
+class JobNotFound(FlashError):
+    """There is no such job: its id is wrong, or its result was kept as long as it had to be and then removed."""
+
+    code = "job_not_found"
+
+
+class InvalidTransition(FlashError):
+    """A job was told to change in a way that jobs never do. This is a bug of Flash."""
+
+    code = "invalid_transition"
+
+
+class RemoteError(FlashError):
+    """A job did not complete, and its result was used as a value.
+
+    Made by `RemoteError.of(...)`, it is an instance of the original exception's type as well, so that
+    `except ValueError` works; `original` (also its `__cause__`) is that exception where it could be rebuilt.
+    """
+
+    code = "remote"
+
+    def __init__(
+        self,
+        what: str = "",
+        *,
+        where: str | None = None,
+        why: str | None = None,
+        fix: str | None = None,
+        original: BaseException | None = None,
+        traceback: str | None = None,
+    ) -> None:
+        super().__init__(what, where=where, why=why, fix=fix)
+        self.original = original
+        self.traceback = traceback
+        if original is not None:
+            self.__cause__ = original
+
+    @classmethod
+    def of(
+        cls,
+        what: str,
+        *,
+        where: str | None = None,
+        why: str | None = None,
+        fix: str | None = None,
+        original: BaseException | None = None,
+        traceback: str | None = None,
+        never: tuple[type[BaseException], ...] = (),
+    ) -> RemoteError:
+        """The error for `original`: also an instance of its type, unless that is one of `never`.
+
+        Its `args` and attributes are the original's, so `except MyError as e: e.code` works. What is no `Exception`
+        (`SystemExit`, `KeyboardInterrupt`), and what would end an iteration, is never imitated.
+        """
+        try:
+            error = _blend(cls, original, never)(
+                what, where=where, why=why, fix=fix, original=original, traceback=traceback
+            )
+            if original is not None and isinstance(error, type(original)):
+                _copy_attributes(original, error)
+        except Exception:  # a class that cannot be imitated, such as a frozen dataclass
+            error = cls(what, where=where, why=why, fix=fix, original=original, traceback=traceback)
+        return error
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text}\n\n{self.traceback.rstrip()}" if self.traceback else text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without the blended class, which no module holds: it is made again where this is read."""
+        plain = next(base for base in type(self).__mro__ if globals().get(base.__name__) is base)
+        return _rebuild_remote, (plain, plain is not type(self), self.args, dict(vars(self)))
+
+
+class JobTimeout(RemoteError, TimeoutError):
+    """A job, or waiting for it, took longer than it may."""
+
+    code = "timeout"
+
+
+class JobCancelled(RemoteError):
+    """A job was cancelled."""
+
+    code = "cancelled"
+
+
+class WorkerLost(RemoteError):
+    """The workers that ran a job died under it."""
+
+    code = "lost"
+
+
+def error_from_code(
+    code: str,
+    what: str,
+    *,
+    where: str | None = None,
+    why: str | None = None,
+    fix: str | None = None,
+    retry_after_ms: int | None = None,
+) -> FlashError:
+    """The error that a frame described by its `code`; an unknown code is an `EngineRefused` that shows it."""
+    kind = _by_code(FlashError).get(code, EngineRefused)
+    if kind is EngineRefused and code != EngineRefused.code:
+        what = f"{what} ({code})"
+    if issubclass(kind, EngineError):
+        return kind(what, where=where, why=why, fix=fix, retry_after_ms=retry_after_ms)
+    return kind(what, where=where, why=why, fix=fix)
+
+
+def suggestion(word: str, choices: Iterable[str]) -> str | None:
+    """The one of `choices` that was probably meant by `word`: a typo, another case, or snake_case for camelCase."""
+    from difflib import get_close_matches  # only a program that is about to fail pays for it
+
+    known = {_folded(choice): choice for choice in choices}
+    close = get_close_matches(_folded(word), known, n=1, cutoff=0.6)
+    return known[close[0]] if close else None
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """A sentence for the end of a message: ` Did you mean 'workersMax'?`, or nothing."""
+    meant = suggestion(word, choices)
+    return f" Did you mean {meant!r}?" if meant else ""
+
+
+def _folded(word: str) -> str:
+    return word.replace("_", "").replace("-", "").lower()
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "Something went wrong").strip().splitlines()[0]
+
+
+def _labelled(label: str, text: str) -> str:
+    first, *rest = text.strip().splitlines()
+    indent = " " * 9
+    return "\n".join([f"  {label + ':':<7}{first}", *(indent + line for line in rest)])
+
+
+def _by_code(root: type[FlashError]) -> dict[str, type[FlashError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        if child.__module__ == __name__:
+            found.update(_by_code(child))
+    return found
+
+
+# StopIteration and its kin steer loops, so an error that is one of them would end the caller's loop in silence.
+_NEVER_IMITATED = (StopIteration, StopAsyncIteration)
+
+
+def _blend(
+    kind: type[RemoteError], original: BaseException | None, never: tuple[type[BaseException], ...]
+) -> type[RemoteError]:
+    """`kind` that is also the type of `original`, or the nearest base of that which allows it, or just `kind`."""
+    if not isinstance(original, Exception) or isinstance(original, (*never, *_NEVER_IMITATED)):
+        return kind
+    if isinstance(original, kind):
+        return type(original)
+    bases = type(original).__mro__
+    mixed = (_mix(kind, base) for base in bases[: bases.index(Exception)] if issubclass(base, Exception))
+    return next((found for found in mixed if found), kind)
+
+
+def _mix(kind: type[RemoteError], base: type[Exception]) -> type[RemoteError] | None:
+    try:
+        return type(kind.__name__, (kind, base), {"__module__": kind.__module__})
+    except (
+        TypeError
+    ):  # a final class (pydantic's ValidationError), a metaclass or memory layout that does not mix
+        return None
+
+
+def _copy_attributes(original: BaseException, error: BaseException) -> None:
+    """Give `error` the arguments and attributes of `original`, also those that C or `__slots__` keep."""
+    for kind in reversed(type(error).__mro__):
+        for name, member in vars(kind).items():
+            if isinstance(member, (MemberDescriptorType, GetSetDescriptorType)) and not name.startswith("__"):
+                with suppress(Exception):
+                    setattr(error, name, getattr(original, name))
+    for name, value in getattr(original, "__dict__", {}).items():
+        vars(error).setdefault(name, value)
+
+
+def _rebuild(kind: type[FlashError], args: tuple[Any, ...], state: dict[str, Any]) -> FlashError:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(state)
+    return error
+
+
+def _rebuild_remote(
+    plain: type[RemoteError], blended: bool, args: tuple[Any, ...], state: dict[str, Any]
+) -> RemoteError:
+    original = state.get("original")
+    error = _rebuild(_blend(plain, original, ()) if blended else plain, args, state)
+    if blended and isinstance(error, type(original)):
+        _copy_attributes(original, error)
+    error.__cause__ = original
+    return error
