@@ -3,6 +3,7 @@
     FlashError
     ├── ConfigError (ValueError)       a resource, volume or setting has a value that cannot be
     ├── UsageError (TypeError)         the SDK was called in a way that it does not have
+    │   └── ImmutableError (AttributeError)  … a configuration was to be changed
     ├── ScopeError                     a function needs something that cannot travel to its worker
     ├── EncodingError                  a value cannot be pickled, or cannot be read back
     ├── MissingVariableError           a variable that a function asks for is set nowhere
@@ -20,12 +21,13 @@
         ├── JobCancelled               … somebody cancelled it
         └── WorkerLost                 … its workers died under it
 
-A message has up to four pieces: *what* happened, *where* in the user's code, *why*, and the *fix*: what to type next.
+A message has up to four pieces: *what* happened, *where* in the user's code, *why*, and the *fix*: what to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, ClassVar
@@ -38,6 +40,7 @@ __all__ = [
     "EngineRefused",
     "EngineUnavailable",
     "FlashError",
+    "ImmutableError",
     "InvalidTransition",
     "JobCancelled",
     "JobNotFound",
@@ -50,6 +53,7 @@ __all__ = [
     "SystemPackageError",
     "UsageError",
     "WorkerLost",
+    "call_site",
     "did_you_mean",
     "error_from_code",
     "suggestion",
@@ -80,7 +84,7 @@ class FlashError(Exception):
         return "\n".join(pieces)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by pieces; the builtin bases would lose the keyword ones or call the constructor their own way."""
+        """Pickle by pieces: the builtin bases would call the constructor in their own way."""
         return _rebuild, (type(self), self.args, dict(vars(self)))
 
 
@@ -94,6 +98,12 @@ class UsageError(FlashError, TypeError):
     """The SDK was called in a way that it does not have."""
 
     code = "usage"
+
+
+class ImmutableError(UsageError, AttributeError):
+    """A configuration cannot be changed."""
+
+    code = "immutable"
 
 
 class ScopeError(FlashError):
@@ -127,7 +137,7 @@ class SystemPackageError(DependencyError):
 
 
 class EngineError(FlashError):
-    """The engine did not do what it was asked. `retry_after_ms` says when asking again makes sense, if it does."""
+    """The engine did not do what it was asked. `retry_after_ms`: when asking again makes sense, if it does."""
 
     code = "engine"
 
@@ -169,7 +179,7 @@ class QueueFull(EngineError):
 
 
 class JobNotFound(FlashError):
-    """There is no such job: its id is wrong, or its result was kept as long as it had to be and then removed."""
+    """There is no such job: its id is wrong, or it ended so long ago that it was removed."""
 
     code = "job_not_found"
 
@@ -219,18 +229,17 @@ class RemoteError(FlashError):
     ) -> RemoteError:
         """The error for `original`: also an instance of its type, unless that is one of `never`.
 
-        Its `args` and attributes are the original's, so `except MyError as e: e.code` works. What is no `Exception`
-        (`SystemExit`, `KeyboardInterrupt`), and what would end an iteration, is never imitated.
+        Its `args` and attributes are the original's, so `except MyError as e: e.code` works. Never imitated is
+        what would end the program or an iteration: `SystemExit`, `KeyboardInterrupt`, `StopIteration`.
         """
-        try:
-            error = _blend(cls, original, never)(
-                what, where=where, why=why, fix=fix, original=original, traceback=traceback
-            )
-            if original is not None and isinstance(error, type(original)):
-                _copy_attributes(original, error)
-        except Exception:  # a class that cannot be imitated, such as a frozen dataclass
-            error = cls(what, where=where, why=why, fix=fix, original=original, traceback=traceback)
-        return error
+        pieces: dict[str, Any] = {
+            "where": where,
+            "why": why,
+            "fix": fix,
+            "original": original,
+            "traceback": traceback,
+        }
+        return _first_that_works(lambda kind: kind(what, **pieces), _blends(cls, original, never))
 
     def __str__(self) -> str:
         text = super().__str__()
@@ -278,9 +287,17 @@ def error_from_code(
     return kind(what, where=where, why=why, fix=fix)
 
 
+def call_site() -> str:
+    """`file:line` of the nearest caller that is not this package: the place a message should point at."""
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _OUR_PACKAGES:
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
 def suggestion(word: str, choices: Iterable[str]) -> str | None:
-    """The one of `choices` that was probably meant by `word`: a typo, another case, or snake_case for camelCase."""
-    from difflib import get_close_matches  # only a program that is about to fail pays for it
+    """The one of `choices` that `word` probably means: a typo, another case, snake_case for camelCase."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only a program that is about to fail pays for it
 
     known = {_folded(choice): choice for choice in choices}
     close = get_close_matches(_folded(word), known, n=1, cutoff=0.6)
@@ -291,6 +308,9 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """A sentence for the end of a message: ` Did you mean 'workersMax'?`, or nothing."""
     meant = suggestion(word, choices)
     return f" Did you mean {meant!r}?" if meant else ""
+
+
+_OUR_PACKAGES = ("runpod_flash", "tetra_rp")
 
 
 def _folded(word: str) -> str:
@@ -315,33 +335,42 @@ def _by_code(root: type[FlashError]) -> dict[str, type[FlashError]]:
     return found
 
 
-# StopIteration and its kin steer loops, so an error that is one of them would end the caller's loop in silence.
+# These steer loops, so an error that is one of them would end the caller's loop in silence.
 _NEVER_IMITATED = (StopIteration, StopAsyncIteration)
 
 
-def _blend(
+def _blends(
     kind: type[RemoteError], original: BaseException | None, never: tuple[type[BaseException], ...]
-) -> type[RemoteError]:
-    """`kind` that is also the type of `original`, or the nearest base of that which allows it, or just `kind`."""
-    if not isinstance(original, Exception) or isinstance(original, (*never, *_NEVER_IMITATED)):
-        return kind
+) -> Iterator[type[RemoteError]]:
+    """`kind` as the type of `original` too, as each exception among the bases of that, and last just `kind`."""
     if isinstance(original, kind):
-        return type(original)
-    bases = type(original).__mro__
-    mixed = (_mix(kind, base) for base in bases[: bases.index(Exception)] if issubclass(base, Exception))
-    return next((found for found in mixed if found), kind)
+        yield type(original)
+    elif isinstance(original, Exception) and not isinstance(original, (*never, *_NEVER_IMITATED)):
+        bases = type(original).__mro__
+        for base in bases[: bases.index(Exception)]:
+            with suppress(TypeError):  # a final class, a metaclass or memory layout that does not mix
+                yield type(kind.__name__, (kind, base), {"__module__": kind.__module__})
+    yield kind
 
 
-def _mix(kind: type[RemoteError], base: type[Exception]) -> type[RemoteError] | None:
-    try:
-        return type(kind.__name__, (kind, base), {"__module__": kind.__module__})
-    except (
-        TypeError
-    ):  # a final class (pydantic's ValidationError), a metaclass or memory layout that does not mix
-        return None
+def _first_that_works(
+    make: Callable[[type[RemoteError]], RemoteError], kinds: Iterable[type[RemoteError]]
+) -> RemoteError:
+    """An error of the first class that can be made.
+
+    Exceptions of users may want arguments in `__new__` (as pydantic's do) or forbid to set attributes.
+    """
+    *imitations, plain = kinds
+    for kind in imitations:
+        with suppress(Exception):
+            error = make(kind)
+            if isinstance(error, type(error.original)):
+                _copy_attributes(error.original, error)
+            return error
+    return make(plain)
 
 
-def _copy_attributes(original: BaseException, error: BaseException) -> None:
+def _copy_attributes(original: BaseException | None, error: BaseException) -> None:
     """Give `error` the arguments and attributes of `original`, also those that C or `__slots__` keep."""
     for kind in reversed(type(error).__mro__):
         for name, member in vars(kind).items():
@@ -362,9 +391,9 @@ def _rebuild(kind: type[FlashError], args: tuple[Any, ...], state: dict[str, Any
 def _rebuild_remote(
     plain: type[RemoteError], blended: bool, args: tuple[Any, ...], state: dict[str, Any]
 ) -> RemoteError:
-    original = state.get("original")
-    error = _rebuild(_blend(plain, original, ()) if blended else plain, args, state)
-    if blended and isinstance(error, type(original)):
-        _copy_attributes(original, error)
-    error.__cause__ = original
+    original = state.get("original") if blended else None
+    error = _first_that_works(lambda kind: kind(original=original), _blends(plain, original, ()))
+    error.args = args
+    vars(error).update(state)
+    error.__cause__ = error.original
     return error

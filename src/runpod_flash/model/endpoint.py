@@ -1,6 +1,6 @@
 """What an engine needs to know about a resource: endpoints, pools of equal workers, and their names.
 
-Provider-neutral and frozen. The dataclasses travel in messages as they are: plain fields, no defaults computed.
+Provider-neutral and frozen. The dataclasses travel in messages as they are.
 """
 
 from __future__ import annotations

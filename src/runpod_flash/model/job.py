@@ -142,7 +142,7 @@ class JobPolicy:
 
 
 def check_policy(policy: JobPolicy) -> JobPolicy:
-    """`policy` itself, or a `ConfigError` that names field, value and rule. For where users write it, once."""
+    """`policy` itself, or a `ConfigError` that names field, value and rule. For where it is written."""
     _require_int("timeout", policy.timeout_ms, policy.timeout_ms >= 1, "at least 1 ms")
     _require_int("max_retries", policy.max_retries, policy.max_retries >= 0, "0 or more")
     _require_int("ttl", policy.ttl_ms, policy.ttl_ms is None or policy.ttl_ms >= 1, "at least 1 ms, or None")

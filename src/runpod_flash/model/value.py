@@ -1,0 +1,171 @@
+"""Immutable values with many optional fields: what every configuration class is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from runpod_flash.errors import ConfigError, ImmutableError, UsageError, call_site, did_you_mean
+
+V = TypeVar("V", bound="Value")
+
+MASK = "***"
+
+
+class FrozenList(list[Any]):
+    """A list that cannot change, and so has a hash. Equal to any list of the same items."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise _cannot_change("a list in a configuration")
+
+    append = extend = insert = remove = pop = clear = sort = reverse = _refuse
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenList, (list(self),)
+
+
+class FrozenDict(dict[str, Any]):
+    """A dict that cannot change, and so has a hash. Equal to any dict of the same items."""
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise _cannot_change("a dict in a configuration")
+
+    update = setdefault = pop = popitem = clear = _refuse
+    __setitem__ = __delitem__ = __ior__ = _refuse
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FrozenDict, (dict(self),)
+
+
+class Value:
+    """Base of frozen dataclasses that remember which fields were given, and refuse unknown ones by name.
+
+    Equality and hash are by value, so that a default that is written out makes no difference.
+    """
+
+    if not TYPE_CHECKING:  # type checkers read the dataclass fields instead
+
+        def __new__(cls, *args: object, **given: object) -> Value:
+            names = [field.name for field in fields(cls)]
+            for name in given:
+                if name not in names:
+                    raise cls._unknown(name, given[name])
+            value = object.__new__(cls)
+            object.__setattr__(value, "_given", {**dict(zip(names, args, strict=False)), **given})
+            return value
+
+    def __post_init__(self) -> None:
+        for name, value in self.given.items():
+            object.__setattr__(self, name, freeze(value))
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was written, by field; the other fields have their defaults."""
+        return dict(vars(self)["_given"])
+
+    def replace(self: V, **changes: Any) -> V:
+        """A copy with other values in some fields."""
+        return type(self)(**{**self.given, **changes})
+
+    __replace__ = replace
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={mask(name, getattr(self, name))!r}" for name in self.given)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.given)
+
+    @classmethod
+    def _unknown(cls, name: str, value: object) -> Exception:
+        known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        return UsageError(
+            f"{cls.__name__} has no field {name!r}.{did_you_mean(name, known)}",
+            where=call_site(),
+            why=f"its fields are {', '.join(known)}",
+        )
+
+    def _refuse_field(self, name: str, rule: str, fix: str | None = None) -> ConfigError:
+        return refusal(type(self).__name__, name, getattr(self, name), rule, fix)
+
+
+def sealed(kind: type[V]) -> type[V]:
+    """A frozen dataclass, or a plain subclass of one, whose refusal to change says what to do instead."""
+
+    def refuse(self: V, name: str, *_: object) -> NoReturn:
+        raise _cannot_change(f"{type(self).__name__}.{name}")
+
+    for method in ("__setattr__", "__delattr__"):
+        setattr(kind, method, refuse)
+    return kind
+
+
+def refusal(owner: str, field: str, value: object, rule: str, fix: str | None = None) -> ConfigError:
+    """The error for a value that cannot be: names field, value, rule, and the line that wrote it."""
+    shown = mask(field, value)
+    return ConfigError(
+        f"{owner}({field}={shown!r}) is not possible",
+        where=call_site(),
+        why=f"{field} must be {rule}",
+        fix=fix,
+    )
+
+
+def freeze(value: Any) -> Any:
+    """`value` with every list and dict in it made immutable; whatever else it is, it stays."""
+    if isinstance(value, FrozenList | FrozenDict):
+        return value
+    if isinstance(value, list):
+        return FrozenList(freeze(item) for item in value)
+    if isinstance(value, dict):
+        return FrozenDict({key: freeze(item) for key, item in value.items()})
+    return value
+
+
+def mask(name: str, value: Any) -> Any:
+    """`value` as it may be shown: where `name` is `env`, without what the variables hold."""
+    if name != "env" or value is None:
+        return value
+    if isinstance(value, dict):
+        return {key: None if item is None else MASK for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [
+            {**item, "value": MASK} if isinstance(item, dict) and "value" in item else item for item in value
+        ]
+    return MASK
+
+
+def is_count(value: object, least: int) -> bool:
+    """Whether `value` is a whole number (no bool) and at least `least`."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_text(value: object) -> bool:
+    """Whether `value` is a string that is not blank."""
+    return isinstance(value, str) and bool(value.strip())
+
+
+def is_some(value: object) -> bool:
+    """Whether `value` is a list, or a sequence like it, with something in it. A string is not."""
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
+
+
+def _rebuild(kind: type[Value], given: dict[str, Any]) -> Value:
+    return kind(**given)
+
+
+def _cannot_change(what: str) -> ImmutableError:
+    return ImmutableError(
+        f"{what} cannot be changed",
+        where=call_site(),
+        why="a configuration is a value: what already uses it would not notice",
+        fix="make another one: config.replace(workersMax=5), or write it where it is constructed",
+    )
