@@ -1,0 +1,89 @@
+# Everything a checkout needs is made here, by its first use, inside .venv: nothing is installed elsewhere.
+# Needs make and Python 3.10 or newer (3.11 is tried first); name another with `make PYTHON=python3.13 ...`.
+# All paths are relative, so a folder with a space in its name works, and so does one that was moved.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format bench lock clean
+
+usable = import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3.10 python3 python; do \
+	"$$name" -c '$(usable)' >/dev/null 2>&1 && echo "$$name" && break; done)
+# Given to pytest or the benchmarks: make test ARGS='-k queue -x'
+ARGS ?=
+
+py := .venv/bin/python
+pip := $(py) -m pip --disable-pip-version-check --no-input
+
+help:
+	@echo 'make demo     watch functions run on workers of this machine'
+	@echo 'make test     lint, then every test'
+	@echo 'make lint     style, format, types, and who may import whom'
+	@echo 'make format   put the format right, and what lint can repair by itself'
+	@echo 'make bench    speed and memory, beside a yardstick of the same run'
+	@echo 'make lock     write requirements*.txt from pyproject.toml (UPGRADE=--upgrade: choose every version anew)'
+	@echo 'make clean    remove all that make and the tools made'
+
+# The demo needs what Flash runs on and nothing more, so the first minute is short.
+demo: .venv/runtime
+	@$(py) examples/demo/digits.py
+
+test: lint
+	$(py) -m pytest $(ARGS)
+
+lint: .venv/dev
+	$(py) -m ruff check
+	$(py) -m ruff format --check
+	$(py) -m mypy
+	.venv/bin/lint-imports
+	$(pip) check
+
+format: .venv/dev
+	$(py) -m ruff check --fix
+	$(py) -m ruff format
+
+bench: .venv/dev
+	@$(py) -m benchmarks $(ARGS)
+
+# The development set is compiled first and constrains the others, so that no two files disagree on a version.
+compile = $(py) -m uv pip compile --quiet --universal --python-version 3.10 --generate-hashes \
+	--custom-compile-command 'make lock' $(UPGRADE)
+lock: .venv/runtime
+	$(compile) --group dev pyproject.toml --output-file requirements-dev.txt
+	$(compile) --constraint requirements-dev.txt pyproject.toml --output-file requirements.txt
+	$(compile) --constraint requirements-dev.txt --group build --output-file requirements-build.txt
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- Set-up. Each stamp is written last, so what was cut short is simply done again.
+
+# A folder that was moved or copied, or whose Python is gone, gets a new .venv: the old one points to where it was.
+ifneq ($(shell test -x $(py) && cat .venv/made 2>/dev/null),$(CURDIR))
+.PHONY: .venv/made
+endif
+
+# pip's exit is what counts; its warnings (a slow mirror, an old pip) would only bury the first line a newcomer reads.
+install = $(pip) install -qq --require-hashes -r $(1) -r requirements-build.txt \
+	&& $(pip) install -qq --no-deps --no-build-isolation --editable . \
+	|| { echo 'Setting up .venv failed: what pip said is above. It needs the network once; then say make again.' >&2; exit 1; }
+
+.venv/made:
+	@test -n '$(PYTHON)' || { \
+		echo 'Found no Python from 3.10 on that can make virtual environments.' >&2; \
+		echo 'Install one (Debian, Ubuntu: apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3' >&2; \
+		exit 1; }
+	@echo "Making .venv with $$('$(PYTHON)' --version)."
+	@'$(PYTHON)' -m venv --clear .venv
+	@echo '$(CURDIR)' > $@
+
+.venv/runtime: .venv/made pyproject.toml requirements.txt requirements-build.txt
+	@echo 'Installing what Flash runs on into .venv (24 MB, once).'
+	@$(call install,requirements.txt)
+	@touch $@
+
+.venv/dev: .venv/made pyproject.toml requirements-dev.txt requirements-build.txt
+	@echo 'Installing what Flash is developed and tested with into .venv (90 MB, once).'
+	@$(call install,requirements-dev.txt)
+	@touch .venv/runtime $@
