@@ -21,7 +21,7 @@
         ├── JobCancelled               … somebody cancelled it
         └── WorkerLost                 … its workers died under it
 
-A message has up to four pieces: *what* happened, *where* in the user's code, *why*, and the *fix*: what to do.
+A message has up to four pieces: *what* happened, *where* in the user's code, *why*, and a *fix*: what to do.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class SystemPackageError(DependencyError):
 
 
 class EngineError(FlashError):
-    """The engine did not do what it was asked. `retry_after_ms`: when asking again makes sense, if it does."""
+    """The engine did not do what it was asked. `retry_after_ms`: when asking again makes sense."""
 
     code = "engine"
 
@@ -229,8 +229,8 @@ class RemoteError(FlashError):
     ) -> RemoteError:
         """The error for `original`: also an instance of its type, unless that is one of `never`.
 
-        Its `args` and attributes are the original's, so `except MyError as e: e.code` works. Never imitated is
-        what would end the program or an iteration: `SystemExit`, `KeyboardInterrupt`, `StopIteration`.
+        Its `args` and attributes are the original's, so `except MyError as e: e.code` works. What would end
+        the program or an iteration is never imitated: `SystemExit`, `KeyboardInterrupt`, `StopIteration`.
         """
         pieces: dict[str, Any] = {
             "where": where,
@@ -342,7 +342,7 @@ _NEVER_IMITATED = (StopIteration, StopAsyncIteration)
 def _blends(
     kind: type[RemoteError], original: BaseException | None, never: tuple[type[BaseException], ...]
 ) -> Iterator[type[RemoteError]]:
-    """`kind` as the type of `original` too, as each exception among the bases of that, and last just `kind`."""
+    """`kind` as the type of `original` too, as each exception among its bases, and last just `kind`."""
     if isinstance(original, kind):
         yield type(original)
     elif isinstance(original, Exception) and not isinstance(original, (*never, *_NEVER_IMITATED)):

@@ -171,8 +171,8 @@ _NAMED = re.compile(
 def normalise_requirements(requirements: Iterable[str]) -> tuple[str, ...]:
     """Requirement strings in one spelling, sorted, each once, so that equal sets share an environment.
 
-    Names as in PEP 503, extras and version clauses sorted, no needless blanks. Names that mean this package are
-    left out. What does not read as a requirement stays as it is: the resolver has the better message.
+    Names as in PEP 503, extras and version clauses sorted, no needless blanks. Names that mean this package
+    are left out. What does not read as a requirement stays as it is: the resolver has the better message.
     """
     if isinstance(requirements, str):
         raise ConfigError(

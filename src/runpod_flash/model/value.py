@@ -137,10 +137,14 @@ def mask(name: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {key: None if item is None else MASK for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [
-            {**item, "value": MASK} if isinstance(item, dict) and "value" in item else item for item in value
-        ]
+        return [_mask_pair(item) for item in value]
     return MASK
+
+
+def _mask_pair(item: Any) -> Any:
+    if isinstance(item, dict):
+        return {key: part if key == "key" else MASK for key, part in item.items()}
+    return item if hasattr(item, "key") else MASK  # a KeyValuePair masks itself
 
 
 def is_count(value: object, least: int) -> bool:
