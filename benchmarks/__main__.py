@@ -1,0 +1,101 @@
+"""Runs what was asked for and prints one table.
+
+Exit codes: 0 all goals met, 1 one was missed, 2 wrong use, 130 interrupted. Nothing is left running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from rich.console import Console
+
+from benchmarks import cold_start, flash_calls, footprint, nursery, startup, table, yardstick
+from benchmarks.figures import Row, Rows, Run
+from benchmarks.peers.rows import rows as peer_rows
+
+Measure = Callable[[Run], Rows]
+OURS: Final[dict[str, Measure]] = {
+    "sequential": flash_calls.sequential_rows,
+    "in-flight": flash_calls.in_flight_rows,
+    "cold-start": cold_start.rows,
+    "engine-start": startup.engine_rows,
+    "import": startup.import_rows,
+    "footprint": footprint.rows,
+}
+PEERS: Final[dict[str, Measure]] = {
+    "ray": lambda run: peer_rows(run, "ray"),
+    "celery": lambda run: peer_rows(run, "celery"),
+}
+
+
+def main() -> int:
+    """The command line."""
+    options = _options()
+    if sys.platform != "linux":
+        print("benchmarks need Linux: they pin processes and read their memory in /proc", file=sys.stderr)
+        return 2
+    run = Run(core=max(os.sched_getaffinity(0)) if options.pin else None, quick=options.quick)
+    chosen = {**OURS, **({} if options.no_peers else PEERS)}
+    if options.only:
+        chosen = {name: measure for name, measure in {**OURS, **PEERS}.items() if name in options.only}
+    try:
+        rows = _measure_all(run, chosen)
+    except KeyboardInterrupt:
+        return 130
+    table.show(rows, Console())
+    if options.json:
+        table.write_json(rows, options.json)
+    return 1 if any(row.good is False for row in rows) else 0
+
+
+def _options() -> argparse.Namespace:
+    names = [*OURS, *PEERS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast and light this is.")
+    option = parser.add_argument
+    option(
+        "--only", action="append", metavar="NAME", choices=names, help=f"one or more of {', '.join(names)}"
+    )
+    option("--quick", action="store_true", help="a tenth of the calls: to see that it works")
+    option("--no-peers", action="store_true", help="without Ray and Celery, which are installed first")
+    option("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    option(
+        "--pin", action=argparse.BooleanOptionalAction, default=True, help="sequential figures on one core"
+    )
+    return parser.parse_args()
+
+
+def _measure_all(run: Run, chosen: dict[str, Measure]) -> list[Row]:
+    nursery.CACHE.mkdir(parents=True, exist_ok=True)
+    rows: list[Row] = []
+    progress = Console(stderr=True)
+    for number, (name, measure) in enumerate(chosen.items(), 1):
+        with progress.status(f"{number} of {len(chosen)}: {name}"):
+            try:
+                rows += measure(run)
+            except nursery.Failed as error:
+                rows.append(Row("Flash", name, note=f"failed: {error}", broken=True))
+    return [*_yardstick_rows(run), *rows]
+
+
+def _yardstick_rows(run: Run) -> Rows:
+    run.round_trip_us()
+    trip = median(reading.typical for reading in run.trips)
+    best = min(reading.best for reading in run.trips)
+    name = "200 bytes there and back over a unix socket"
+    yield Row("Yardstick", name, trip, "µs", trip, note=f"best {best:.2g}")
+    copy = yardstick.memcpy_ms()
+    yield Row("Yardstick", "memcpy of 100 MB", copy.typical, "ms", trip, note=f"best {copy.best:.2g}")
+    sync = yardstick.sync_us(nursery.CACHE)
+    yield Row(
+        "Yardstick", "4 KiB appended and synced", sync.typical, "µs", trip, note=f"best {sync.best:.0f}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Timing of calls, the same for all that are compared. Standard library only: peers run it as well."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from statistics import median
+from typing import Any, TypedDict
+
+
+class Sequential(TypedDict):
+    """Microseconds a call, one after another: the middle round's figures."""
+
+    p50: float
+    p99: float
+    best: float
+
+
+class InFlight(TypedDict):
+    """Calls a second with many in flight: all in all, and the slowest and fastest third."""
+
+    rate: float
+    slowest: float
+    fastest: float
+
+
+def sequential(call: Callable[[int], Any], *, warm: int, rounds: int, calls: int) -> Sequential:
+    """Of a blocking call."""
+    for i in range(warm):
+        call(i)
+    return _middle([[_timed(call, i) for i in range(calls)] for _ in range(rounds)])
+
+
+async def sequential_async(
+    call: Callable[[int], Awaitable[Any]], *, warm: int, rounds: int, calls: int
+) -> Sequential:
+    """Of an awaited call."""
+    for i in range(warm):
+        await call(i)
+    return _middle([[await _timed_async(call, i) for i in range(calls)] for _ in range(rounds)])
+
+
+async def in_flight(call: Callable[[int], Awaitable[Any]], *, lanes: int, warm: int, calls: int) -> InFlight:
+    """That many calls in flight at any time: each lane awaits one after another, and all run at once."""
+    clock = Clock(warm, calls)
+
+    async def lane() -> None:
+        while not clock.over:
+            await call(clock.done)
+            clock.count()
+
+    await asyncio.gather(*(lane() for _ in range(lanes)))
+    return clock.result()
+
+
+class Clock:
+    """Counts finished calls; times those between the warm-up and the end, in three parts."""
+
+    def __init__(self, warm: int, calls: int) -> None:
+        self.done = 0
+        self._part = calls // 3
+        self._marks = [warm + n * self._part for n in range(4)]
+        self._times: list[float] = []
+
+    @property
+    def over(self) -> bool:
+        return len(self._times) == len(self._marks)
+
+    def count(self, finished: int = 1) -> None:
+        """These have just finished."""
+        self.done += finished
+        while not self.over and self.done >= self._marks[len(self._times)]:
+            self._times.append(time.perf_counter())
+
+    def result(self) -> InFlight:
+        """Rates, once over."""
+        begin, *_, end = self._times
+        parts = [self._part / (b - a) for a, b in zip(self._times, self._times[1:], strict=False)]
+        return {"rate": 3 * self._part / (end - begin), "slowest": min(parts), "fastest": max(parts)}
+
+
+def _timed(call: Callable[[int], Any], i: int) -> float:
+    begin = time.perf_counter_ns()
+    call(i)
+    return (time.perf_counter_ns() - begin) / 1e3
+
+
+async def _timed_async(call: Callable[[int], Awaitable[Any]], i: int) -> float:
+    begin = time.perf_counter_ns()
+    await call(i)
+    return (time.perf_counter_ns() - begin) / 1e3
+
+
+def _middle(rounds: list[list[float]]) -> Sequential:
+    middle = sorted(rounds, key=median)[len(rounds) // 2]
+    return {"p50": median(middle), "p99": sorted(middle)[len(middle) * 99 // 100], "best": min(middle)}
