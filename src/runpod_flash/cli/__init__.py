@@ -1,0 +1,15 @@
+"""`flash …`: a list of verbs. Everything shown comes from the engine; here it is only asked for and laid out.
+
+    main         the verbs
+    failures     how a verb ends: exit codes, and errors in words
+    connection   a blocking link to the engine
+    views        tables, bars, JSON, units
+    engine       flash engine start|stop|restart|status
+    jobs         flash jobs, job, cancel, retry
+    story        the page that `flash job` shows
+    logs         flash logs
+    ps           flash ps
+    deps         flash deps ls|prune
+
+Importing these loads click and nothing else; each verb loads what it needs.
+"""

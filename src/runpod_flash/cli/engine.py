@@ -1,0 +1,206 @@
+"""`flash engine`: the program that keeps jobs and starts workers."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runpod_flash.cli import views
+from runpod_flash.cli.failures import ENGINE
+from runpod_flash.cli.views import examples, json_option
+
+if TYPE_CHECKING:
+    from runpod_flash.cli.connection import Connection
+
+ENDING_SECONDS = 15.0
+"""How long an engine that was told to stop may take, beyond the time that was left to its jobs."""
+DEFAULT_GRACE = 5.0
+
+
+@click.group()
+def engine() -> None:
+    """Start, stop and look at the engine.
+
+    The engine keeps the jobs and starts the workers. It starts by itself with the first call, and stops by
+    itself when nothing has happened for long enough.
+    """
+
+
+@engine.command(epilog=examples("flash engine start", "FLASH_HOME=/srv/flash flash engine start --json"))
+@json_option
+def start(as_json: bool) -> None:
+    """Start the engine, unless it runs."""
+    from runpod_flash.cli.connection import connect, connect_running
+
+    running = connect_running()
+    with running or connect() as link:
+        facts = {**_facts(link), "started": running is None}
+    if as_json:
+        views.show_json(facts)
+        return
+    if running is not None:
+        views.note("it was running")
+    click.echo(f"engine {facts['pid']} runs (version {facts['version']}, data in {facts['data_dir']})")
+
+
+@engine.command(
+    epilog=examples(
+        "flash engine stop",
+        "flash engine stop --drain           first let the jobs finish that run",
+        "flash engine stop --grace 60        give them a minute",
+    )
+)
+@click.option("--drain", is_flag=True, help="Start nothing new and wait for the jobs that run.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Time for the jobs that run to finish.  [default: 5]",
+)
+@json_option
+def stop(drain: bool, grace: float | None, as_json: bool) -> None:
+    """Stop the engine and its workers. Nothing is lost: what waits or runs goes on with the next start."""
+    from runpod_flash.cli.connection import connect_running
+
+    link = connect_running()
+    if link is None:
+        _report_stop(None, as_json)
+        return
+    with link:
+        pid = link.welcome.pid
+        _stop(link, drain, grace)
+    _report_stop(pid, as_json)
+
+
+@engine.command(epilog=examples("flash engine restart"))
+@json_option
+def restart(as_json: bool) -> None:
+    """Stop the engine if it runs, and start it."""
+    from runpod_flash.cli.connection import connect, connect_running
+
+    link = connect_running()
+    if link is not None:
+        with link:
+            _stop(link, drain=False, grace=None)
+    with connect() as fresh:
+        facts = {**_facts(fresh), "started": True}
+    if as_json:
+        views.show_json(facts)
+    else:
+        click.echo(f"engine {facts['pid']} runs (version {facts['version']}, data in {facts['data_dir']})")
+
+
+@engine.command(epilog=examples("flash engine status", "flash engine status --json | jq -r .socket"))
+@json_option
+def status(as_json: bool) -> None:
+    """Show whether the engine runs, where, and what it has to do. Exit code 4 if it does not run."""
+    from runpod_flash.cli.connection import connect_running
+
+    link = connect_running()
+    if link is None:
+        facts = _nothing_runs()
+    else:
+        with link:
+            facts = _facts(link)
+    if as_json:
+        views.show_json(facts)
+    else:
+        _show(facts)
+    click.get_current_context().exit(0 if facts["running"] else ENGINE)
+
+
+def _facts(link: Connection) -> dict[str, Any]:
+    return {"running": True, "gateway_url": None, "token_file": None, **link.status()}
+
+
+def _nothing_runs() -> dict[str, Any]:
+    from runpod_flash._version import __version__
+    from runpod_flash.settings import load
+    from runpod_flash.wire.rundir import socket_path
+
+    home = load().home
+    return {
+        "running": False,
+        "pid": None,
+        "version": __version__,
+        "socket": str(socket_path(home)),
+        "gateway_url": None,
+        "token_file": None,
+        "data_dir": str(home),
+    }
+
+
+def _show(facts: dict[str, Any]) -> None:
+    if not facts["running"]:
+        click.echo(f"engine is not running (data in {facts['data_dir']})")
+        return
+    host = facts.get("host") or {}
+    machine = facts.get("machine") or {}
+    waiting = {status: number for status, number in (facts.get("jobs") or {}).items() if number}
+    views.show_facts(
+        {
+            "engine": f"running, pid {facts['pid']}, version {facts['version']}",
+            "up": views.duration(facts["uptime_s"]),
+            "data": f"{facts['data_dir']} (durability {facts['durability']}, start {facts['start_no']})",
+            "socket": facts["socket"],
+            "gateway": facts["gateway_url"] or "",
+            "host": f"pid {host['pid']}" if host else "none",
+            "machine": _machine(machine),
+            "workers": str(facts["workers"]),
+            "clients": str(facts["clients"]),
+            "jobs": ", ".join(f"{number} {status}" for status, number in waiting.items()) or "none",
+        }
+    )
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    told = []
+    if machine.get("cpus"):
+        told.append(views.count(machine["cpus"], "CPU"))
+    if machine.get("memory_mb"):
+        told.append(views.size(machine["memory_mb"] * 1e6))
+    if machine.get("gpus"):
+        told.append(views.count(len(machine["gpus"]), "GPU"))
+    return ", ".join(told)
+
+
+def _stop(link: Connection, drain: bool, grace: float | None) -> None:
+    from runpod_flash.errors import EngineError
+    from runpod_flash.wire import messages
+
+    grace_s = DEFAULT_GRACE if grace is None else grace
+    patience = None if drain and grace is None else grace_s + ENDING_SECONDS
+    link.ask(messages.Admin(verb="stop", args={"drain": drain, "grace_s": grace_s}), patience)
+    link.wait_until_closed(patience)
+    if not _gone(link.welcome.pid):
+        raise EngineError(
+            f"engine {link.welcome.pid} did not end",
+            why=f"it said that it stops, but its process is still there after {ENDING_SECONDS:.0f} s",
+            fix=f"look at engine.log in {link.welcome.data_dir}; kill -9 {link.welcome.pid} loses nothing",
+        )
+
+
+def _gone(pid: int) -> bool:
+    """Whether the process ends within a while; one that nobody has reaped has ended."""
+    import psutil
+
+    end = time.monotonic() + ENDING_SECONDS
+    while time.monotonic() < end:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def _report_stop(pid: int | None, as_json: bool) -> None:
+    if as_json:
+        views.show_json({"stopped": pid is not None, "pid": pid})
+    elif pid is None:
+        views.note("no engine was running")
+    else:
+        click.echo(f"engine {pid} stopped")

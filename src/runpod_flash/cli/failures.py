@@ -1,0 +1,95 @@
+"""How a verb ends: its exit code, and what went wrong in words instead of a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Any, Final
+
+import click
+
+from runpod_flash.errors import (
+    ConfigError,
+    EngineRefused,
+    EngineUnavailable,
+    FlashError,
+    JobNotFound,
+    QueueFull,
+    StoreError,
+    UsageError,
+)
+
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_FOUND: Final = 3
+ENGINE: Final = 4
+INTERRUPTED: Final = 130
+PIPE_CLOSED: Final = 141
+
+
+class Verbs(click.Group):
+    """The commands, and the one place where an error that ends one of them is put into words."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which they are added: the most used first."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb that was asked for."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except FlashError as error:
+            tell(error)
+            ctx.exit(exit_code(error))
+        except KeyboardInterrupt:
+            click.echo(err=True)  # the next prompt starts on its own line, after ^C
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:  # `flash jobs | head`: the reader has seen enough
+            ctx.exit(PIPE_CLOSED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, users get a sentence and developers a way in
+            tell(
+                FlashError(f"flash itself failed: {type(error).__name__}: {error}", fix="please report it"),
+                error,
+            )
+            ctx.exit(FAILED)
+        return result
+
+
+def exit_code(error: FlashError) -> int:
+    """The exit code that stands for this error."""
+    if isinstance(error, (UsageError, ConfigError)):
+        return USAGE
+    if isinstance(error, JobNotFound):
+        return NOT_FOUND
+    if isinstance(error, (EngineUnavailable, EngineRefused, StoreError, QueueFull)):
+        return ENGINE
+    return FAILED
+
+
+def tell(error: FlashError, cause: BaseException | None = None) -> None:
+    """Says on stderr what went wrong, why, and what to type next; with FLASH_DEBUG=1 a traceback."""
+    if _debug():
+        cause = cause or error
+        traceback.print_exception(type(cause), cause, cause.__traceback__, file=sys.stderr)
+    click.echo(f"flash: {error}", err=True)
+
+
+def close_output() -> None:
+    """Lets go of stdout without a word if its reader is gone; else the interpreter complains at its end."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _debug() -> bool:
+    from runpod_flash import settings
+
+    try:
+        return settings.load().debug
+    except FlashError:  # perhaps the one that is to be told
+        return False

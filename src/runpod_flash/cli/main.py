@@ -1,0 +1,49 @@
+"""The verbs of `flash`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from runpod_flash._version import __version__
+from runpod_flash.cli.deps import deps
+from runpod_flash.cli.engine import engine
+from runpod_flash.cli.failures import Verbs, close_output
+from runpod_flash.cli.jobs import cancel, job, jobs, retry
+from runpod_flash.cli.logs import logs
+from runpod_flash.cli.ps import ps
+
+EPILOG = """\b
+Examples:
+  flash ps                     what runs, and why something waits
+  flash jobs --status FAILED   what went wrong lately
+  flash job 4e1f8a20           one job: attempts, where the time went, its error
+  flash logs 4e1f8a20 -f       what it prints, as it prints it
+
+\b
+Exit codes: 0 done · 1 failed · 2 wrong usage · 3 no such job
+            4 no engine, or it refused · 130 Ctrl-C
+Data lives under FLASH_HOME. Errors of ours in full: FLASH_DEBUG=1.
+"""
+
+
+@click.group(cls=Verbs, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="flash", message="%(prog)s %(version)s")
+def flash() -> None:
+    """Serverless functions on this machine: their jobs, workers, logs and environments."""
+
+
+for verb in (jobs, job, logs, ps, cancel, retry, deps, engine):
+    flash.add_command(verb)
+
+
+def main() -> None:
+    """The program `flash`."""
+    for stream in (sys.stdout, sys.stderr):
+        # What a job printed must not end us because this terminal cannot show it.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        flash(prog_name="flash")
+    finally:
+        close_output()
