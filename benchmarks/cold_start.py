@@ -9,7 +9,7 @@ import time
 from statistics import median
 
 from benchmarks import nursery
-from benchmarks.engine import facts
+from benchmarks.engine import workers
 from benchmarks.figures import Goal, Row, Rows, Run
 from runpod_flash import CpuLiveServerless, remote
 
@@ -42,7 +42,7 @@ async def _measure(times: int) -> list[float]:
 
 async def _no_workers() -> None:
     deadline = time.monotonic() + 20
-    while await asyncio.to_thread(facts, "ps", key="workers"):
+    while await asyncio.to_thread(workers):
         assert time.monotonic() < deadline, "the idle worker does not leave"
         await asyncio.sleep(0.05)
     await asyncio.sleep(0.2)  # the last of it: reaped, reported, written down

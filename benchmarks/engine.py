@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 
-def facts(*verb: str, key: str) -> Any:
-    """What `flash VERB --json` says under that key."""
+def workers() -> list[dict[str, Any]]:
+    """Those that live now."""
     flash = Path(sys.executable).with_name("flash")
-    said = subprocess.run([flash, *verb, "--json"], check=True, capture_output=True, text=True)
-    return json.loads(said.stdout)[key]
+    said = subprocess.run([flash, "ps", "--json"], check=True, capture_output=True, text=True)
+    return [worker for endpoint in json.loads(said.stdout) for worker in endpoint.get("workers") or ()]

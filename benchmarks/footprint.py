@@ -14,7 +14,7 @@ from typing import TypedDict
 import psutil
 
 from benchmarks import nursery
-from benchmarks.engine import facts
+from benchmarks.engine import workers
 from benchmarks.figures import Goal, Row, Rows, Run
 from runpod_flash import CpuLiveServerless, remote
 
@@ -58,12 +58,12 @@ async def _measure(idle_s: float) -> Footprint:
     before = _cpu_s()
     await asyncio.sleep(idle_s)
     cpu = (_cpu_s() - before) / idle_s * 100
-    workers = [worker["pid"] for worker in facts("ps", key="workers")]
+    pids = {worker["pid"] for worker in workers()}
     ours = _processes()
     return {
         "engine_pss": _pss(process for process in ours if "runpod_flash.daemon" in process.cmdline()),
         "host_pss": _pss(process for process in ours if "runpod_flash.host" in process.cmdline()),
-        "workers_private": sorted(_private(process) for process in ours if process.pid in workers)[1:],
+        "workers_private": sorted(_private(process) for process in ours if process.pid in pids)[1:],
         "all_pss": _pss(ours),
         "cpu": cpu,
     }
