@@ -1,0 +1,116 @@
+"""Values to bytes and back: protocol 5, large buffers beside the pickle, classes by definition.
+
+An encoded value is a list of parts. The first is the pickle, the others are the buffers of large arrays,
+which are therefore not copied here. Arguments are the value `(args, kwargs)`.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from runpod_flash.errors import EncodingError
+from runpod_flash.payload import cloudpickle_private
+from runpod_flash.payload.definitions import TABLE
+from runpod_flash.wire.frame import Buffer
+
+_BESIDE: Final = 16 * 1024
+"""A buffer from this size on is a part of its own; a smaller one is cheaper copied."""
+_MOST_PARTS: Final = 500
+
+_Pickler: Any = None
+"""The pickler; loading it loads cloudpickle, so the first value to be encoded does."""
+
+
+class Encoded(NamedTuple):
+    """A value as bytes. `defs` are the definitions it needs, each after what it needs itself."""
+
+    parts: list[Buffer]
+    defs: list[str]
+
+
+def encode(value: Any, *, define: bool = True, named: Callable[[], Sequence[str]] | None = None) -> Encoded:
+    """The value as parts; EncodingError says what in it cannot travel.
+
+    `define` is False in a worker, which refers to classes that it was sent but sends none. `named` gives
+    the names of the positional parameters, for the error about arguments.
+    """
+    beside: list[Buffer] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < _BESIDE or len(beside) >= _MOST_PARTS:
+            return True  # into the pickle
+        beside.append(raw)
+        return False
+
+    file = io.BytesIO()
+    try:
+        pickler = _Pickler(file, 5, buffer_callback=keep)
+    except TypeError:
+        load_pickler()
+        pickler = _Pickler(file, 5, buffer_callback=keep)
+    try:
+        if not define:
+            pickler.define = False
+        pickler.dump(value)
+    except Exception as error:
+        raise _explained(value, error, define, named) from error
+    used = pickler.__dict__.get("used")
+    return Encoded([file.getvalue(), *beside], TABLE.closure(used) if used else [])
+
+
+def decode(parts: Sequence[Buffer]) -> Any:
+    """The value; MissingDefinition names a definition that has to be fetched first.
+
+    Other errors are EncodingErrors with the original as their cause: a module that is not installed here,
+    a class that refuses to be made.
+    """
+    try:
+        if len(parts) == 1:
+            return pickle.loads(parts[0])
+        # What arrived in a frame is immutable bytes; an array made of those could not be written to.
+        return pickle.loads(parts[0], buffers=[bytearray(part) if type(part) is bytes else part for part in parts[1:]])
+    except EncodingError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name == cloudpickle_private.NAME and cloudpickle_private.NAME not in sys.modules:
+            cloudpickle_private.load()
+            return decode(parts)
+        raise _unreadable(error) from error
+    except Exception as error:
+        raise _unreadable(error) from error
+
+
+def size(parts: Sequence[Buffer]) -> int:
+    """Bytes of all parts together."""
+    return sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts)
+
+
+def load_pickler() -> None:
+    """Loads what encoding needs, ahead of the first value."""
+    global _Pickler
+    from runpod_flash.payload import pickler  # 20 ms: not for programs that only import us
+
+    _Pickler = pickler.Pickler
+
+
+def _explained(
+    value: Any, error: Exception, define: bool, named: Callable[[], Sequence[str]] | None
+) -> EncodingError:
+    from runpod_flash.payload.explain import explain  # only a call that fails pays for it
+
+    return explain(value, error, define=define, names=named() if named else None)
+
+
+def _unreadable(error: Exception) -> EncodingError:
+    if isinstance(error, ModuleNotFoundError):
+        return EncodingError(
+            f"a value cannot be read here: it needs the module {error.name!r}, which is not installed",
+            fix=f"add the package that provides {error.name!r} to dependencies=[…], or install it where this was read",
+        )
+    return EncodingError("a value cannot be read here", why=f"{type(error).__name__}: {error}")
+

@@ -1,0 +1,174 @@
+"""Definitions: the bytes of functions and classes, named by their digest and sent once.
+
+A class of the user's own modules never travels inside a value. In its place stands
+`_definition(digest, module, qualname)`, and the bytes travel once to each process that needs them. So an
+instance costs a few dozen bytes, every pickle that a worker reads means the *same* class, and a class that
+comes back to a program that has it is the program's own: `isinstance`, `==` and `except` hold.
+
+The body of a definition is a pickle of (members, sources): a function alone, or a class, or several classes
+that need one another. A process has one table, because it has one set of classes.
+"""
+
+from __future__ import annotations
+
+import linecache
+import pickle
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from types import ModuleType
+from typing import Any
+
+from runpod_flash.errors import EncodingError
+
+Sources = dict[str, dict[int, list[str]]]
+"""File name → first line → source lines from there, so a traceback shows them where the file is not."""
+
+
+class MissingDefinition(EncodingError):
+    """A definition is needed that is not here; `digest` names it."""
+
+    def __init__(self, digest: str, needed_for: str) -> None:
+        super().__init__(f"the definition of {needed_for} has not arrived", why=f"there is none with digest {digest}")
+        self.digest = digest
+
+
+def digest_of(body: bytes) -> str:
+    """The name of a definition: 32 hexadecimal digits of blake2b."""
+    return blake2b(body, digest_size=16).hexdigest()
+
+
+class Definitions:
+    """Bodies by digest, and the live classes that they stand for."""
+
+    def __init__(self) -> None:
+        self.prefer_local = True
+        """Whether a class that this program has by module and name goes before the one that was sent."""
+        self.lock = threading.RLock()
+        self._bodies: dict[str, bytes] = {}
+        self._needs: dict[str, tuple[str, ...]] = {}
+        self._members: dict[str, tuple[Any, ...]] = {}
+        self._found: dict[tuple[str, str, str], Callable[[], type | None]] = {}
+        self._loading: list[dict[str, None]] = []
+        self.digest_by_id: dict[int, tuple[weakref.ref[type], str]] = {}
+        """id of a class → (the class, the digest of the definition that it is a member of)."""
+
+    def add(self, digest: str, body: bytes, needs: Iterable[str] | None = None) -> None:
+        """Takes a definition in; `needs` are the digests that it refers to, where they are known."""
+        self._bodies.setdefault(digest, bytes(body))
+        if needs is not None:
+            self._needs.setdefault(digest, tuple(needs))
+
+    def body(self, digest: str) -> bytes:
+        """The bytes to send; MissingDefinition if they are not here."""
+        try:
+            return self._bodies[digest]
+        except KeyError:
+            raise MissingDefinition(digest, "something") from None
+
+    def missing(self, digests: Iterable[str]) -> list[str]:
+        """Those of `digests` that are not here."""
+        return [digest for digest in digests if digest not in self._bodies]
+
+    def closure(self, digests: Iterable[str]) -> list[str]:
+        """`digests` and all that they need, each after what it needs itself."""
+        ordered: dict[str, None] = {}
+        for digest in digests:
+            self._visit(digest, ordered)
+        return list(ordered)
+
+    def load(self, digest: str) -> tuple[Any, ...]:
+        """The members of a definition, made once for each process."""
+        members = self._members.get(digest)
+        if members is not None:
+            return members
+        with self.lock:
+            members = self._members.get(digest)
+            if members is None:
+                members = self._members[digest] = self._load(digest)
+            return members
+
+    def forget(self, digest: str) -> None:
+        """Lets go of a loaded function, so that it can be freed; its bytes stay, and classes do too."""
+        self._members.pop(digest, None)
+
+    def register(self, digest: str, cls: type) -> None:
+        """Says that `cls` is a member of the definition `digest`, as it was pickled or made here."""
+        # Not by the class itself: a metaclass may define `==` without a hash.
+        reference = weakref.ref(cls)
+        self.digest_by_id[id(cls)] = (reference, digest)
+        self._found[digest, cls.__module__, cls.__qualname__] = reference
+
+    def resolve(self, digest: str, module: str, qualname: str) -> type:
+        """The class that stands behind a reference in a pickle."""
+        if self._loading:
+            self._loading[-1][digest] = None
+        known = self._found.get((digest, module, qualname))
+        cls = known() if known is not None else None
+        if cls is None and self.prefer_local:
+            cls = find_local(module, qualname)
+            if cls is not None:
+                self._found[digest, module, qualname] = weakref.ref(cls)
+        return cls if cls is not None else self._member(digest, module, qualname)
+
+    def _member(self, digest: str, module: str, qualname: str) -> type:
+        if digest not in self._bodies:
+            raise MissingDefinition(digest, f"{module}.{qualname}")
+        for member in self.load(digest):
+            if isinstance(member, type) and (member.__module__, member.__qualname__) == (module, qualname):
+                return member
+        raise EncodingError(f"the definition {digest} holds no {module}.{qualname}")
+
+    def _load(self, digest: str) -> tuple[Any, ...]:
+        self._loading.append({})
+        try:
+            members, sources = pickle.loads(self.body(digest))
+        finally:
+            needs = tuple(self._loading.pop())
+        self._needs.setdefault(digest, needs)
+        show_sources(sources)
+        for member in members:
+            if isinstance(member, type):
+                self.register(digest, member)
+        return tuple(members)
+
+    def _visit(self, digest: str, ordered: dict[str, None]) -> None:
+        if digest not in ordered:
+            for need in self._needs.get(digest, ()):
+                self._visit(need, ordered)
+            ordered[digest] = None
+
+
+TABLE = Definitions()
+"""The definitions of this process."""
+
+
+def _definition(digest: str, module: str, qualname: str) -> type:
+    """Stands in a pickle for a class; looks it up when the pickle is read."""
+    return TABLE.resolve(digest, module, qualname)
+
+
+def fill_module(module: ModuleType, state: dict[str, Any]) -> None:
+    """Gives a module that travelled by value its contents; not entered in `sys.modules`."""
+    vars(module).update(state)
+
+
+def find_local(module: str, qualname: str) -> type | None:
+    """The class that this program has under a name, without importing anything."""
+    found: Any = sys.modules.get(module)
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    return found if isinstance(found, type) else None
+
+
+def show_sources(sources: Sources) -> None:
+    """Lets tracebacks show these lines, whether or not the file can be read here."""
+    for filename, blocks in sources.items():
+        lines = list(linecache.cache[filename][2]) if len(linecache.cache.get(filename, ())) == 4 else []
+        for first, block in blocks.items():
+            lines.extend(["\n"] * (first + len(block) - 1 - len(lines)))
+            lines[first - 1 : first - 1 + len(block)] = block
+        # A time of None marks an entry that linecache never checks against the disk.
+        linecache.cache[filename] = (sum(map(len, lines)), None, lines, filename)

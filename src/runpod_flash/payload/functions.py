@@ -1,0 +1,51 @@
+"""Functions for shipping: a definition each, with the source text that tracebacks will show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from runpod_flash.errors import EncodingError
+from runpod_flash.payload.definitions import TABLE, Sources, digest_of
+
+
+class Packed(NamedTuple):
+    """A function as a definition. `defs` are the digests that loading it needs, its own last."""
+
+    digest: str
+    defs: list[str]
+    size: int
+
+
+def pack_function(function: Callable[..., Any], sources: Sources | None = None) -> Packed:
+    """Pickles the function and all that it reaches by value, as it is now; the bytes are in the table.
+
+    The source lines of what travels by value go along; `sources` adds others. EncodingError names what the
+    function uses that cannot travel.
+    """
+    from runpod_flash.payload import pickler  # loads cloudpickle: not at import
+
+    try:
+        body, needs = pickler.definition_bytes((function,), sources)
+    except Exception as error:
+        raise _explained(function, error) from error
+    digest = digest_of(body)
+    TABLE.add(digest, body, needs)
+    return Packed(digest, TABLE.closure([digest]), len(body))
+
+
+def load_function(digest: str) -> Callable[..., Any]:
+    """The function behind `digest`, made anew unless it is loaded; its definitions must be in the table."""
+    function = TABLE.load(digest)[0]
+    if not callable(function):
+        raise EncodingError(f"the definition {digest} is no function")
+    return function  # type: ignore[no-any-return]
+
+
+def _explained(function: Callable[..., Any], error: Exception) -> EncodingError:
+    from runpod_flash.payload.explain import explain
+
+    name = getattr(function, "__qualname__", repr(function))
+    found = explain(function, error, define=True, names=None)
+    found.what = found.what.replace("the value", f"function {name!r}", 1)
+    return found
