@@ -1,8 +1,7 @@
-"""From what a user declared to what an engine works with. Pure functions; the resource stays as it was written."""
+"""From what a user declared to what an engine works with. Pure functions; the resource stays as written."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +11,7 @@ from runpod_flash.model.endpoint import EndpointSpec, GpuRequest, Mount, Origin,
 from runpod_flash.model.hardware import ServerlessScalerType
 from runpod_flash.model.job import DEFAULT_TIMEOUT_MS
 from runpod_flash.model.resources import CpuFields, GpuFields, Resource, read_gpu, read_instance
+from runpod_flash.model.value import is_duration
 from runpod_flash.model.volumes import Env, PodTemplate, VolumeId, port_number, read_env
 
 LB_CONCURRENCY_ASYNC: Final = 100
@@ -72,7 +72,7 @@ def resolve_share(resource: Resource) -> MachineShare:
 
 
 def resolve_scaler(resource: Resource) -> ScalerKind:
-    """What the number of workers follows; not given: the delay of a queue, the requests in flight otherwise."""
+    """What the number of workers follows; not given: a queue's delay, the requests in flight over HTTP."""
     if resource.scalerType is None:
         return "QUEUE_DELAY" if resource.is_queue else "REQUEST_COUNT"
     return "QUEUE_DELAY" if resource.scalerType == ServerlessScalerType.QUEUE_DELAY else "REQUEST_COUNT"
@@ -163,9 +163,8 @@ def resolve_timeout_ms(timeout_s: float | None, resource: Resource) -> int:
 
 def seconds_to_ms(field: str, seconds: float) -> int:
     """Whole milliseconds, at least one; a `ConfigError` for what is no positive number of seconds."""
-    number = seconds if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) else math.nan
-    if math.isfinite(number) and number > 0:
-        return max(1, round(number * 1000))
+    if is_duration(seconds) and seconds > 0:
+        return max(1, round(seconds * 1000))
     raise ConfigError(
         f"{field}={seconds!r} is not possible",
         where=call_site(),

@@ -18,7 +18,6 @@ Development and production differ in how a cloud bills them (spot, on-demand), n
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, fields
@@ -34,7 +33,7 @@ from runpod_flash.model.hardware import (
     ServerlessScalerType,
     ServerlessType,
 )
-from runpod_flash.model.value import Value, freeze, is_count, is_some, is_text, refusal, sealed
+from runpod_flash.model.value import Value, freeze, is_count, is_duration, is_some, is_text, refusal, sealed
 from runpod_flash.model.volumes import Env, NetworkVolume, PodTemplate, read_env
 
 Gpu: TypeAlias = GpuGroup | GpuType | str
@@ -91,7 +90,7 @@ class Resource(Value):
             raise self._refuse_field("workersMax", "a whole number, 1 or more")
         if self.workersMin > self.workersMax:
             raise self._refuse_field("workersMin", f"at most workersMax={self.workersMax}")
-        if not _is_duration(self.idleTimeout):
+        if not is_duration(self.idleTimeout):
             raise self._refuse_field("idleTimeout", "a number of seconds, 0 or more")
 
     def _check_values(self) -> None:
@@ -304,15 +303,6 @@ def _check_instances(owner: str, instances: Sequence[CpuInstanceType | str]) -> 
         if read_instance(instance) is None:
             meant = did_you_mean(str(instance), [member.value for member in CpuInstanceType])
             raise refusal(owner, "instanceIds", [instance], f"made of CpuInstanceType members.{meant}")
-
-
-def _is_duration(value: object) -> bool:
-    return (
-        isinstance(value, (int, float))
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value >= 0
-    )
 
 
 def _names_of(kind: type[Resource]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -150,6 +151,11 @@ def _mask_pair(item: Any) -> Any:
 def is_count(value: object, least: int) -> bool:
     """Whether `value` is a whole number (no bool) and at least `least`."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def is_duration(value: object) -> bool:
+    """Whether `value` is a finite number (no bool), 0 or more."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def is_text(value: object) -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final, TypeAlias
 
 from runpod_flash.errors import ConfigError, call_site
 from runpod_flash.model.hardware import DataCenter
-from runpod_flash.model.value import MASK, Value, is_count, is_text, refusal, sealed
+from runpod_flash.model.value import MASK, Value, is_count, is_duration, is_text, refusal, sealed
 
 DEFAULT_MOUNT_PATH: Final = "/runpod-volume"
 HIGHEST_PORT: Final = 65_535
@@ -148,17 +147,14 @@ class PodTemplate(Value):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("memory_gb", "cpu_count"):
-            if getattr(self, name) is not None and not _is_share(getattr(self, name)):
+            value = getattr(self, name)
+            if value is not None and not (is_duration(value) and value > 0):
                 raise self._refuse_field(name, "a number above 0")
         if self.containerDiskInGb is not None and not is_count(self.containerDiskInGb, 1):
             raise self._refuse_field("containerDiskInGb", "a whole number of GB, at least 1")
         if isinstance(self.expose_ports, str) or None in [port_number(port) for port in self.expose_ports]:
             raise self._refuse_field("expose_ports", "a list of numbers from 1 to 65535", 'write ["8080"]')
         read_env(self.env, type(self).__name__)
-
-
-def _is_share(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def port_number(port: object) -> int | None:

@@ -1,0 +1,434 @@
+"""JobOutput: what a call on a queue returns.
+
+It has two natures. It is the report on a job: `id`, `status`, `output`, `error` and the rest. And programs
+may use it as if it were the function's own value, so one whose output is exactly a dict, list, tuple, str, int,
+float or bytes is an instance of that type too, holding a shallow copy: json, FastAPI and Pydantic ask for the
+type, and delegation is not enough for them. Every other output, such as None, a bool, an array or a user's class,
+is delegated to, operator by operator. A failed job that is used as a value raises RemoteError.
+
+    JobOutput            the report; construct it, and you get one of
+    ├── _Plain           delegates to any other output; has no __dict__, which FastAPI would show
+    ├── _Failed          a _Plain whose every use raises
+    └── _Dict, _List, …  the forms, also instances of that type
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, cast
+
+from runpod_flash.errors import JobCancelled, JobTimeout, RemoteError, WorkerLost
+from runpod_flash.model import frameworks
+from runpod_flash.model.job import ErrorKind, JobStatus
+
+R = TypeVar("R", covariant=True)
+
+LONGEST_REPR: Final = 200
+
+# As a value a failed job is asked for items and attributes by code that takes these errors for "not there".
+_SWALLOWED: Final = (LookupError, AttributeError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """The facts, shared by every form."""
+
+    id: str
+    status: str
+    output: Any
+    error: str | None
+    error_kind: str
+    exception: BaseException | None
+    traceback: str | None
+    started_at: int
+    ended_at: int
+    worker_id: str
+    delay_time: int
+    execution_time: int
+    attempts: int
+
+
+class JobOutput(Generic[R]):
+    """The report on a job that ended, usable as the function's value if it completed.
+
+    A failed job does not raise when it is awaited: look at `error`, or call `unwrap()`.
+    """
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        _record: _Record
+
+    def __new__(
+        cls,
+        *,
+        id: str,
+        status: str = JobStatus.COMPLETED,
+        output: Any = None,
+        error: str | None = None,
+        error_kind: str = ErrorKind.USER,
+        exception: BaseException | None = None,
+        traceback: str | None = None,
+        started_at_ms: int | None = None,
+        ended_at_ms: int = 0,
+        worker_id: str = "",
+        delay_time: int = 0,
+        execution_time: int = 0,
+        attempts: int = 1,
+    ) -> JobOutput[R]:
+        """The right form for `output`. Times in milliseconds since 1970; one that never started has none."""
+        completed = status == JobStatus.COMPLETED
+        ended_at = ended_at_ms // 1000
+        return _form_of(
+            _Record(
+                id=id,
+                status=status,
+                output=output if completed else None,
+                error=None if completed else error or f"the job ended {status}",
+                error_kind=error_kind,
+                exception=exception,
+                traceback=traceback,
+                started_at=ended_at if started_at_ms is None else started_at_ms // 1000,
+                ended_at=ended_at,
+                worker_id=worker_id,
+                delay_time=delay_time,
+                execution_time=execution_time,
+                attempts=attempts,
+            )
+        )
+
+    if not TYPE_CHECKING:
+
+        def __init__(self, **_: Any) -> None:
+            """Nothing: else the forms would take the report for their contents, as dict(id=…) does."""
+
+    # ── the report ────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._record.id
+
+    @property
+    def status(self) -> str:
+        """COMPLETED, FAILED, CANCELLED or TIMED_OUT."""
+        return self._record.status
+
+    @property
+    def output(self) -> R | None:
+        """What the function returned; None if the job did not complete."""
+        return cast("R | None", self._record.output)
+
+    @property
+    def error(self) -> str | None:
+        """Why it did not complete, such as `ValueError: Invalid input`; None if it did."""
+        return self._record.error
+
+    @property
+    def exception(self) -> BaseException | None:
+        """The exception that the function raised, where it could be rebuilt."""
+        return self._record.exception
+
+    @property
+    def traceback(self) -> str | None:
+        """The traceback at the worker."""
+        return self._record.traceback
+
+    @property
+    def started_at(self) -> int:
+        """When user code started, in Unix seconds; the end if it never did."""
+        return self._record.started_at
+
+    @property
+    def ended_at(self) -> int:
+        """When the job ended, in Unix seconds."""
+        return self._record.ended_at
+
+    @property
+    def worker_id(self) -> str:
+        """The worker of the last attempt; empty if there was none."""
+        return self._record.worker_id
+
+    @property
+    def delay_time(self) -> int:
+        """Milliseconds in the queue."""
+        return self._record.delay_time
+
+    @property
+    def execution_time(self) -> int:
+        """Milliseconds of the last attempt."""
+        return self._record.execution_time
+
+    @property
+    def attempts(self) -> int:
+        """How often it was started."""
+        return self._record.attempts
+
+    workerId = worker_id
+    delayTime = delay_time
+    executionTime = execution_time
+
+    def unwrap(self) -> R:
+        """The plain output; a job that did not complete raises a RemoteError of the original type."""
+        if self.error is not None:
+            raise _remote_error(self._record, never=())
+        return cast("R", self._record.output)
+
+    # ── what every form has in common ─────────────────────────────────────────────────────────────
+
+    def __repr__(self) -> str:
+        record = self._record
+        what = f"output={_short(record.output)}" if record.error is None else f"error={_short(record.error)}"
+        return f"JobOutput(id={record.id!r}, status={record.status!r}, {what})"
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        """Travel as the output, said in the standard library's words: not every reader has this class."""
+        return operator.getitem, ((_value(self._record),), 0)
+
+    def __copy__(self) -> JobOutput[R]:
+        return _form_of(self._record)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> JobOutput[R]:
+        fields = {name: getattr(self._record, name) for name in _Record.__slots__}
+        return _form_of(_Record(**{**fields, "output": copy.deepcopy(self._record.output, memo)}))
+
+    @property
+    def __pydantic_serializer__(self) -> Any:
+        """Pydantic asks values of unknown type for this when it writes them."""
+        return frameworks.pydantic_serializer(_output_of)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> dict[str, Any]:
+        """A field or route declared as JobOutput takes one, and shows its output."""
+        return frameworks.pydantic_schema(JobOutput, _output_of)
+
+
+def _output_of(job: JobOutput[R]) -> R:
+    return cast("R", _value(job._record))
+
+
+def _value(record: _Record) -> Any:
+    if record.error is not None:
+        raise _remote_error(record, never=_SWALLOWED)
+    return record.output
+
+
+def _remote_error(record: _Record, *, never: tuple[type[BaseException], ...]) -> RemoteError:
+    worker = f", worker {record.worker_id}" if record.worker_id else ""
+    return _error_class(record).of(
+        record.error or record.status,
+        where=f"job {record.id} ({record.status}, attempts: {record.attempts}{worker})",
+        fix=f"flash job {record.id} shows its attempts, flash logs {record.id} what it printed",
+        original=record.exception,
+        traceback=record.traceback,
+        never=never,
+    )
+
+
+def _error_class(record: _Record) -> type[RemoteError]:
+    if record.error_kind == ErrorKind.LOST:
+        return WorkerLost
+    by_status = {JobStatus.TIMED_OUT: JobTimeout, JobStatus.CANCELLED: JobCancelled}
+    return by_status.get(record.status, RemoteError)
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001 - a repr of a user's class; ours must not raise
+        text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+    return text if len(text) <= LONGEST_REPR else text[:LONGEST_REPR] + "…"
+
+
+# ── the plain form ────────────────────────────────────────────────────────────────────────────────
+
+
+class _Plain(JobOutput[Any]):
+    """Delegates every operator to the output, and raises for a job that did not complete."""
+
+    __slots__ = ("__weakref__", "_record")
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"JobOutput.{name} cannot be set: it reports what happened")
+
+    def __eq__(self, other: object) -> Any:
+        if self is other:
+            return True
+        if self.error is not None or (isinstance(other, JobOutput) and other.error is not None):
+            return False
+        try:
+            return self._record.output == (other.output if isinstance(other, JobOutput) else other)
+        except Exception:  # noqa: BLE001 - comparing with a user's class; == of ours must not raise
+            return False
+
+    def __ne__(self, other: object) -> Any:
+        equal = self.__eq__(other)
+        return not equal if isinstance(equal, bool) else self._record.output != other
+
+    def __hash__(self) -> int:
+        return object.__hash__(self) if self.error is not None else hash(self._record.output)
+
+    def __str__(self) -> str:
+        return repr(self) if self.error is not None else str(self._record.output)
+
+    def __format__(self, spec: str) -> str:
+        return repr(self) if self.error is not None and not spec else format(_value(self._record), spec)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(_value(self._record))
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        """What NumPy and pandas ask for. NumPy is loaded, since it asks."""
+        array = sys.modules["numpy"].asarray(_value(self._record), dtype=dtype)
+        return array.copy() if copy else array
+
+
+def _forward(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that applies `function` to the output."""
+
+    def method(self: _Plain, *args: Any) -> Any:
+        return function(_value(self._record), *(_plain_value(arg) for arg in args))
+
+    return method
+
+
+def _forward_reflected(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """A method that applies `function` with the output on the right."""
+
+    def method(self: _Plain, other: Any) -> Any:
+        return function(other, _value(self._record))
+
+    return method
+
+
+def _plain_value(value: Any) -> Any:
+    return _value(value._record) if isinstance(value, _Plain) else value
+
+
+class _Failed(_Plain):
+    """A job that did not complete."""
+
+    __slots__ = ()
+
+    def keys(self) -> Any:
+        """What `**job` asks for."""
+        return _value(self._record)
+
+
+_UNARY: Final = ("neg", "pos", "abs", "invert", "index")
+_BINARY: Final = (
+    *(
+        "add",
+        "sub",
+        "mul",
+        "matmul",
+        "truediv",
+        "floordiv",
+        "mod",
+        "pow",
+        "lshift",
+        "rshift",
+        "and_",
+        "or_",
+        "xor",
+    ),
+)
+_OTHERS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
+    {
+        "__getitem__": operator.getitem,
+        "__setitem__": operator.setitem,
+        "__delitem__": operator.delitem,
+        "__contains__": operator.contains,
+        "__len__": len,
+        "__bool__": bool,
+        "__int__": int,
+        "__float__": float,
+        "__complex__": complex,
+        "__round__": round,
+        "__reversed__": reversed,
+        "__divmod__": divmod,
+        "__lt__": operator.lt,
+        "__le__": operator.le,
+        "__gt__": operator.gt,
+        "__ge__": operator.ge,
+    }
+)
+
+
+def _equip_plain() -> None:
+    """Give `_Plain` its operators; Python looks them up on the class, so no __getattr__ could."""
+    methods = dict(_OTHERS) | {f"__{name}__": getattr(operator, name) for name in _UNARY}
+    methods |= {f"__{name.rstrip('_')}__": getattr(operator, name) for name in _BINARY}
+    for name, function in methods.items():
+        setattr(_Plain, name, _forward(function))
+    reflected = {name.rstrip("_"): getattr(operator, name) for name in _BINARY} | {"divmod": divmod}
+    for name, function in reflected.items():
+        setattr(_Plain, f"__r{name}__", _forward_reflected(function))
+
+
+_equip_plain()
+
+
+# ── the forms that are instances of their output's type ───────────────────────────────────────────
+
+
+def _make_form(kind: Any) -> type[JobOutput[Any]]:
+    """A class that is a JobOutput and a `kind`; with a __dict__, since tuples and ints allow no slots."""
+
+    def equal(self: Any, other: object) -> Any:
+        try:
+            return kind.__eq__(self, other)
+        except Exception:  # noqa: BLE001 - something in it has an == that raises; ours must not
+            return False
+
+    def unequal(self: Any, other: object) -> Any:
+        try:
+            return kind.__ne__(self, other)
+        except Exception:  # noqa: BLE001 - as above
+            return True
+
+    body: dict[str, Any] = {
+        "__eq__": equal,
+        "__ne__": unequal,
+        "__hash__": kind.__hash__,
+        "__str__": kind.__str__ if kind is str else kind.__repr__,
+        "__module__": __name__,
+        "__doc__": JobOutput.__doc__,
+    }
+    return type(f"_{kind.__name__.title()}", (JobOutput, kind), body)
+
+
+_FORMS: Final[Mapping[type[Any], type[JobOutput[Any]]]] = MappingProxyType(
+    {kind: _make_form(kind) for kind in (dict, list, tuple, str, int, float, bytes)}
+)
+
+
+def _form_of(record: _Record) -> JobOutput[Any]:
+    frameworks.teach(JobOutput, (_Plain, _Failed))
+    kind: Any = type(record.output)
+    form = _FORMS.get(kind, _Plain if record.error is None else _Failed)
+    made: Any = _filled(kind, form, record.output) if kind in _FORMS else object.__new__(form)
+    object.__setattr__(made, "_record", record)
+    return cast("JobOutput[Any]", made)
+
+
+def _filled(kind: Any, form: type[JobOutput[Any]], output: Any) -> Any:
+    if kind not in (dict, list):
+        return kind.__new__(form, output)
+    made = kind.__new__(form)
+    (dict.update if kind is dict else list.extend)(made, output)
+    return made
+
+
+def _rename(form: type[Any]) -> None:
+    """Show users one class, in the messages of json or Pydantic for example."""
+    form.__name__ = form.__qualname__ = "JobOutput"
+
+
+for _form in (_Plain, _Failed, *_FORMS.values()):
+    _rename(_form)

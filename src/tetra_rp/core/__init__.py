@@ -1,0 +1,1 @@
+"""Where earlier programs look for the resources: `tetra_rp.core.resources`."""
