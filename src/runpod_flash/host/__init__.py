@@ -1,0 +1,21 @@
+"""What a machine that runs workers does: starts, watches, limits and reaps them, reads what they print,
+builds the environments that they run in.
+
+One program, one thread, one `selectors` loop, no asyncio; it outlives the engine and is everybody's parent.
+
+    main          the program: its parts put together, messages to methods, start and end
+    loop          file descriptors and timers
+    link          the stream to the engine: greeting, reconnection, what must not get lost
+    restart       the engine is gone: start it again
+    processes     children: spawn, reap, the process table, the end of a whole tree
+    zygotes       fork servers: one for each environment and runtime
+    worker        one worker: its pipes, page, folder
+    workers       all of them: from LAUNCH to EXITED
+    strays        what a worker leaves behind when it is gone
+    guard         deadlines and memory, a few times a second while workers live
+    logs          what a worker prints: attribution, quota; on top of `lines` and `log_files`
+    builds        virtual environments with uv: resolve, make, install; `commands` runs the programs
+    environments  the folder of those: names, facts, what a request means, prune
+    runtime       our own code for interpreters that have none of it
+    machine       what there is: processors, memory, graphics cards
+"""

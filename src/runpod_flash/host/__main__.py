@@ -1,0 +1,7 @@
+"""`python -m runpod_flash.host`."""
+
+import sys
+
+from runpod_flash.host.main import main
+
+sys.exit(main())

@@ -1,0 +1,332 @@
+"""Environments on demand: resolved and built with uv, once however many ask, offline first."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import uv
+
+from runpod_flash.host.commands import Command, Result, Runner, Steps
+from runpod_flash.host.environments import SIZE, Environments, Facts, Request, environment_id, refusal
+from runpod_flash.host.loop import Loop
+from runpod_flash.host.processes import Children, spawn
+from runpod_flash.model.endpoint import normalise_requirements
+from runpod_flash.wire.messages import EnsureEnv, EnvState
+
+_LOCK_RETRY_S = 0.2
+_COMPILE_AFTER_S = 2.0
+_ERROR_LENGTH = 4000
+_LINES_KEPT = 500
+_NETWORK = re.compile(
+    r"dns error|failed to lookup address|error sending request|could not connect|connection (refused|reset)"
+    r"|operation timed out|network is unreachable|Network connectivity is disabled|tcp connect error",
+    re.IGNORECASE,
+)
+_NOISE = re.compile(
+    r"^(Using |Resolved |Prepared |Installed |Downloading | Downloaded |Creating virtual|Activate with)"
+)
+
+_Ran = Generator[Command, Result | None, Result]
+
+
+class BuildError(Exception):
+    """The environment cannot be built; the message is for the user."""
+
+
+@dataclass(slots=True)
+class _Build:
+    order: EnsureEnv
+    started: float = field(default_factory=time.monotonic)
+    listeners: list[int] = field(default_factory=list)  # streams of the engine
+    said: list[EnvState] = field(default_factory=list)
+    runner: Runner | None = None
+
+
+class Builder:
+    """Answers ENSURE_ENV. `send(state, stream, last)` reaches the engine."""
+
+    def __init__(
+        self,
+        environments: Environments,
+        loop: Loop,
+        children: Children,
+        *,
+        send: Callable[[EnvState, int, bool], None],
+        ready: Callable[[Path, Mapping[str, str]], None],
+        note: Callable[[str], None],
+    ) -> None:
+        self._environments = environments
+        self._loop = loop
+        self._children = children
+        self._send = send
+        self._ready = ready
+        self._note = note
+        self._builds: dict[str, _Build] = {}
+
+    def ensure(self, order: EnsureEnv, stream: int) -> None:
+        """Builds unless it is there or being built; then that build answers this one too."""
+        if build := self._builds.get(order.env):
+            build.listeners.append(stream)
+            for said in build.said:
+                self._send(said, stream, False)
+            return
+        if (state := self._known(order.env)) is not None:
+            self._send(state, stream, True)
+            self._ready(Path(state.path), order.variables)
+            return
+        build = self._builds[order.env] = _Build(order, listeners=[stream])
+        runner = Runner(self._loop, self._children, self._guarded(build))
+        if order.env in self._builds:
+            build.runner = runner
+
+    def cancel(self, key: str) -> None:
+        """Nobody waits for that build any more."""
+        if (build := self._builds.pop(key, None)) and build.runner:
+            build.runner.cancel()
+
+    def forget_streams(self) -> None:
+        """The engine is gone: its streams mean nothing; the builds go on."""
+        for build in self._builds.values():
+            build.listeners.clear()
+
+    def close(self) -> None:
+        """Ends all builds."""
+        for key in list(self._builds):
+            self.cancel(key)
+
+    def remove(self, path: Path) -> None:
+        """Deletes a folder, in a process of its own: large ones take seconds."""
+        with suppress(OSError):
+            pid = spawn(["rm", "-rf", "--", str(path)], nice=10)
+            self._children.watch(pid, lambda _end: None)
+
+    @property
+    def building(self) -> int:
+        """How many builds run."""
+        return len(self._builds)
+
+    # ── the steps of a build ─────────────────────────────────────────────────────────────────────
+
+    def _guarded(self, build: _Build) -> Steps:
+        """A build with its end, whichever it is."""
+        order = build.order
+        folder: Path | None = None
+        lock: int | None = None
+        try:
+            while (lock := self._environments.lock(order.env)) is None:
+                yield _LOCK_RETRY_S  # a host that shares the folder builds it
+            if self._known(order.env) is None:
+                folder = self._environments.new_folder()
+                yield from self._steps(build, folder)
+            state = self._known(order.env)
+            if state is None:
+                raise BuildError("the environment was removed in mid-build; the next call tries again")
+            self._end(build, state)
+            self._ready(Path(state.path), order.variables)
+            if folder:
+                self._loop.after(_COMPILE_AFTER_S, lambda: self._compile(Path(state.path)))
+        except BuildError as error:
+            self._fail(build, str(error))
+        except OSError as error:
+            self._fail(build, f"{error.strerror}: {error.filename or self._environments.folder}")
+        except Exception as error:
+            # Whatever it is: somebody waits for an answer.
+            self._fail(build, f"a bug of Flash's host: {error!r}")
+            raise
+        finally:
+            if folder:
+                self.remove(folder)
+            if lock is not None:
+                os.close(lock)
+
+    def _steps(self, build: _Build, folder: Path) -> Steps:
+        order = build.order
+        requirements = list(normalise_requirements(order.requirements))
+        if why := refusal(requirements):
+            raise BuildError(why)
+        interpreter = yield from self._interpreter(build, folder)
+        request = self._environments.request(order.env)
+        if request is None:
+            lock = (
+                (yield from self._resolve(build, folder, interpreter, requirements)) if requirements else []
+            )
+            name = environment_id(order.abi, order.interpreter, lock, order.system)
+            request = Request(id=name, lock=lock, requirements=requirements)
+        if self._environments.facts(request.id) is None:
+            python = yield from self._make(build, folder, interpreter)
+            if request.lock:
+                yield from self._install(build, folder, request.lock)
+            facts = Facts(
+                id=request.id,
+                requirements=requirements,
+                lock=request.lock,
+                interpreter=interpreter,
+                python=python,
+                created_at_ms=time.time_ns() // 1_000_000,
+            )
+            self._environments.publish(folder / "env", facts)
+        self._environments.remember(order.env, request)
+
+    def _interpreter(self, build: _Build, folder: Path) -> Generator[Command, Result | None, str]:
+        """The caller's interpreter, or another of the same version if that is gone."""
+        order = build.order
+        if os.access(order.interpreter, os.X_OK):
+            return order.interpreter
+        version = python_of(order.abi)
+        found = yield from self._uv(build, folder, "python", "find", "--no-project", version, quiet=True)
+        path = found.out.strip()
+        if found.code or not path:
+            raise BuildError(
+                f"Python {version} is not on this machine: {order.interpreter} is gone, and there is no other; "
+                f"Flash itself runs on Python {sys.version_info[0]}.{sys.version_info[1]}"
+            )
+        self._say(build, "resolve", f"{order.interpreter} is gone, using {path}")
+        return path
+
+    def _resolve(
+        self, build: _Build, folder: Path, interpreter: str, requirements: list[str]
+    ) -> Generator[Command, Result | None, list[str]]:
+        (folder / "dependencies").write_text("\n".join(requirements) + "\n", encoding="utf-8")
+        result = yield from self._uv(
+            build, folder, "pip", "compile", "dependencies", "--python", interpreter,
+            "--no-header", "--no-annotate", "--no-strip-extras", phase="resolve",
+        )  # fmt: skip
+        if result.code:
+            raise BuildError(explain(result.err, self._environments.folder))
+        return [line for line in result.out.splitlines() if line and not line.startswith("#")]
+
+    def _make(self, build: _Build, folder: Path, interpreter: str) -> Generator[Command, Result | None, str]:
+        """An empty virtual environment, relocatable since it gets its name last; its Python's version."""
+        result = yield from self._uv(
+            build, folder, "venv", "env", "--python", interpreter, "--relocatable", "--no-project", quiet=True
+        )
+        if result.code:
+            raise BuildError(explain(result.err, self._environments.folder))
+        version = _version_in(folder / "env" / "pyvenv.cfg")
+        wanted = python_of(build.order.abi)
+        if wanted and version.split(".")[:2] != wanted.split(".")[:2]:
+            raise BuildError(
+                f"{interpreter} is Python {version} by now; the program that calls runs Python {wanted}: "
+                "start it anew with the interpreter that is there"
+            )
+        return version
+
+    def _install(
+        self, build: _Build, folder: Path, lock: list[str]
+    ) -> Generator[Command, Result | None, None]:
+        (folder / "lock").write_text("\n".join(lock) + "\n", encoding="utf-8")
+        result = yield from self._uv(
+            build, folder, "pip", "install", "--python", "env", "--no-deps", "--requirements", "lock",
+            phase="build",
+        )  # fmt: skip
+        if result.code:
+            raise BuildError(explain(result.err, self._environments.folder))
+
+    def _uv(
+        self, build: _Build, folder: Path, *arguments: str, phase: str = "build", quiet: bool = False
+    ) -> _Ran:
+        """Runs uv, at first from the cache alone; what that says is only shown if it was enough."""
+        order = build.order
+        env = uv_environment({**order.variables, **order.index}, self._environments.folder)
+        command = [os.fsdecode(uv.find_uv_bin()), *arguments]
+        result = yield Command([*command, "--offline"], env, folder)
+        assert result is not None
+        if result.code == 0 or quiet:
+            for line in result.err.splitlines() if not quiet else ():
+                self._say(build, phase, line)
+            return result
+        result = yield Command(command, env, folder, show=lambda line: self._say(build, phase, line))
+        assert result is not None
+        return result
+
+    # ── what is said ─────────────────────────────────────────────────────────────────────────────
+
+    def _known(self, key: str) -> EnvState | None:
+        request = self._environments.request(key)
+        if request is None or self._environments.facts(request.id) is None:
+            return None
+        path = self._environments.path(request.id)
+        size = self._environments.size(request.id)
+        return EnvState(env=key, phase="ready", path=str(path), lock=request.id, size=size)
+
+    def _say(self, build: _Build, phase: str, line: str) -> None:
+        state = EnvState(env=build.order.env, phase=phase, line=line)
+        if len(build.said) < _LINES_KEPT:
+            build.said.append(state)
+        for stream in build.listeners:
+            self._send(state, stream, False)
+
+    def _fail(self, build: _Build, error: str) -> None:
+        self._end(build, EnvState(env=build.order.env, phase="failed", error=error))
+
+    def _end(self, build: _Build, state: EnvState) -> None:
+        state.ms = round((time.monotonic() - build.started) * 1000)
+        self._builds.pop(state.env, None)
+        self._note(f"environment {state.lock or state.env}: {state.phase} after {state.ms} ms")
+        for stream in build.listeners:
+            self._send(state, stream, True)
+
+    def _compile(self, path: Path) -> None:
+        """Bytecode for the next workers and the size for people: later, and only with time nobody wants."""
+        Runner(self._loop, self._children, _finishing(path))
+
+
+def _finishing(path: Path) -> Steps:
+    env = {"PATH": os.defpath}
+    yield Command([str(path / "bin" / "python"), "-m", "compileall", "-q", "lib"], env, path, nice=19)
+    measured = yield Command(["du", "-sk", "."], env, path, nice=19)
+    kilobytes = measured.out.split()[0] if measured and measured.out else ""
+    if kilobytes.isdigit():
+        with suppress(OSError):
+            (path / SIZE).write_text(str(int(kilobytes) * 1024))
+
+
+def python_of(abi: str) -> str:
+    """`3.11` of `cpython-311-x86_64-linux-gnu`."""
+    found = re.search(r"\b(?:cpython|pypy)-?(\d)(\d+)", abi)
+    return f"{found[1]}.{found[2]}" if found else ""
+
+
+def uv_environment(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """What uv sees: the caller's paths, proxies, certificates and indexes, and nothing else of anybody's."""
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    env |= variables
+    env |= {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
+    home = Path(env.get("HOME") or "/")
+    cache = env.get("XDG_CACHE_HOME") or home / ".cache"
+    if "UV_CACHE_DIR" not in env and not _can_write(Path(cache) / "uv"):
+        env["UV_CACHE_DIR"] = str(folder.parent / "cache" / "uv")
+    return env
+
+
+def explain(stderr: str, folder: Path) -> str:
+    """uv's own words about a failure, with what they mean put first where that is not plain."""
+    lines = [line.rstrip() for line in stderr.splitlines() if line.strip() and not _NOISE.match(line)]
+    start = next((at for at, line in enumerate(lines) if re.match(r"\s*(error|×)", line)), 0)
+    text = "\n".join(lines[start:])[-_ERROR_LENGTH:].strip() or "uv ended without a word"
+    if "No space left on device" in text or "os error 28" in text:
+        return f"the disk is full where environments are built ({folder}) or packages are cached:\n{text}"
+    if _NETWORK.search(text):
+        return f"no network and not in the cache:\n{text}"
+    return text
+
+
+def _version_in(config: Path) -> str:
+    for line in config.read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() in ("version_info", "version"):
+            return value.strip()
+    return ""
+
+
+def _can_write(path: Path) -> bool:
+    while not path.exists():
+        path = path.parent
+    return os.access(path, os.W_OK)

@@ -1,0 +1,62 @@
+"""What is left of a worker after its end: processes that it started and that outlived it.
+
+Most are found by their session or their parents. One that made itself a daemon has neither any more; it
+became a child of the host, and the variables it was started with tell whose it was.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+from runpod_flash.host.processes import Children, Process, kill_tree, look_up, send, snapshot, tree_of
+from runpod_flash.host.worker import MARK
+
+_OURS = (b"runpod_flash.daemon", b"runpod_flash.host")
+
+
+def kill_rest(leader: int, worker: str, children: Children, *, alone: bool) -> None:
+    """Kills what a worker that has been reaped left behind.
+
+    Orphans that do not say whose they are may belong to another worker: they are ended with the last one.
+    They may also be a child that a zygote has just forked and not yet named: not while one is awaited.
+    """
+    table = snapshot()
+    orphans = [row for row in table.values() if row.ppid == os.getpid() and row.pid not in children.watched]
+    rest = [row for row in table.values() if row.session == leader]
+    rest += _started_by(worker, orphans)
+    if alone and not children.expected:
+        rest += [row for row in orphans if not _is_flash(row.pid)]
+    for row in rest:
+        for process in tree_of(row.pid, table):
+            send(process.pid, signal.SIGKILL)
+
+
+def kill_leftover(worker: str, pid: int, started: int) -> None:
+    """Kills what is left of a worker whose host is gone, if `pid` is still the process that `started` then."""
+    row = look_up(pid) if pid else None
+    if row and started and row.started == started:
+        kill_tree(pid)
+    mine = [row for row in snapshot().values() if row.pid != os.getpid()]
+    for row in _started_by(worker, mine):
+        send(row.pid, signal.SIGKILL)
+
+
+def _started_by(worker: str, rows: Iterable[Process]) -> list[Process]:
+    mark = f"{MARK}={worker}".encode()
+    return [row for row in rows if mark in _read(row.pid, "environ").split(b"\0")]
+
+
+def _is_flash(pid: int) -> bool:
+    """An engine that put itself into the background, or what an engine that died had started."""
+    command = _read(pid, "cmdline")
+    return any(name in command for name in _OURS)
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,268 @@
+"""All workers of this machine: from LAUNCH to EXITED."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from runpod_flash.host import strays, zygotes
+from runpod_flash.host.loop import Loop
+from runpod_flash.host.machine import count_oom_kills
+from runpod_flash.host.processes import Children, Exit, kill_tree, send_to_group
+from runpod_flash.host.runtime import RuntimeMissing, Runtimes
+from runpod_flash.host.worker import MARK, PAGE, PID, Worker, leftover
+from runpod_flash.host.zygotes import Answer, Zygotes, zygote_key
+from runpod_flash.wire.messages import Exited, Launch, Launched, Log, Machine, Span, Stop
+
+_TRIES = 2
+"""A zygote may die while it is asked; the next one gets the same order once more."""
+
+DISCARDED = "gone."
+"""Before the name of a worker's folder that is being deleted."""
+
+StreamTo = Callable[[str, str], "socket.socket | None"]
+"""Opens a stream to the engine for a worker, by its id and key; None while there is no engine."""
+
+
+class Workers:
+    """`answer` sends LAUNCHED; `keep` sends what must arrive; `log` sends what may get lost."""
+
+    def __init__(
+        self,
+        home: Path,
+        rundir: Path,
+        machine: Machine,
+        loop: Loop,
+        children: Children,
+        *,
+        stream_to: StreamTo,
+        answer: Callable[[Launched, int], None],
+        keep: Callable[[Exited | Span], None],
+        log: Callable[[Log], None],
+        remove: Callable[[Path], None],
+        note: Callable[[str], None],
+    ) -> None:
+        self._home = home
+        self._folder = rundir / "workers"
+        self._machine = machine
+        self._loop = loop
+        self._children = children
+        self._stream_to = stream_to
+        self._answer = answer
+        self._keep: Callable[[Exited | Span], None] = keep
+        self._log = log
+        self._remove = remove
+        self._note = note
+        self._workers: dict[str, Worker] = {}
+        self._oom_kills = count_oom_kills()
+        self.runtimes = Runtimes(home / "runtime")
+        self.zygotes = Zygotes(loop, children, note)
+
+    def __iter__(self) -> Iterator[Worker]:
+        """Those that have a process."""
+        return iter([worker for worker in self._workers.values() if worker.pid])
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    # ── start ────────────────────────────────────────────────────────────────────────────────────
+
+    def launch(self, order: Launch, stream: int) -> None:
+        """Starts a worker. Asking again for one that is there is answered with that one."""
+        if known := self._workers.get(order.worker):
+            if known.pid:
+                self._answer(Launched(worker=known.id, pid=known.pid), stream)
+            return
+        self._try(order, stream, _TRIES)
+
+    def warm(self, environment: Path, variables: Mapping[str, str]) -> None:
+        """Has a zygote ready for an environment, with the runtime that was wanted last."""
+        if runtime := self.runtimes.newest():
+            self.zygotes.warm(zygote_key(str(environment), self.runtimes.path(runtime), variables))
+
+    def _try(self, order: Launch, stream: int, tries: int) -> None:
+        try:
+            runtime = self.runtimes.ensure(order.runtime)
+            worker = self._prepare(order)
+        except (RuntimeMissing, OSError, ValueError) as error:
+            self._answer(Launched(worker=order.worker, error=str(error)), stream)
+            return
+        variables = self._variables(worker)
+        key = zygote_key(order.env, runtime, variables)
+        message = worker.order(variables)
+
+        def answered(answer: Answer) -> None:
+            if answer.pid:
+                self._started(worker, answer.pid, "fork", stream)
+            elif worker.ending:
+                self._forget(worker)
+                self._answer(Launched(worker=worker.id, error="it was stopped before it started"), stream)
+                self._keep(Exited(worker=worker.id, why=worker.ending))
+            elif answer.exec:
+                self._exec(worker, key, message, stream)
+            else:
+                self._forget(worker)
+                self._failed(order, stream, tries, answer.why)
+
+        self.zygotes.fork(key, message, worker.descriptors, answered)
+
+    def _failed(self, order: Launch, stream: int, tries: int, why: str) -> None:
+        if tries > 1:
+            self._loop.after(0, lambda: self._try(order, stream, tries - 1))
+            return
+        self._note(f"worker {order.worker} cannot be started: {why}")
+        self._answer(Launched(worker=order.worker, error=f"the worker cannot be started: {why}"), stream)
+
+    def _prepare(self, order: Launch) -> Worker:
+        if not order.worker.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"{order.worker!r} cannot be the id of a worker")
+        if not os.access(f"{order.env}/bin/python", os.X_OK):
+            raise FileNotFoundError(f"the environment {order.env} is gone")
+        scratch = self._folder / order.worker
+        if scratch.exists():
+            raise FileExistsError(f"there was a worker {order.worker} before")
+        worker = self._workers[order.worker] = Worker(order, scratch, self._home, self._loop, self._log)
+        return worker
+
+    def _variables(self, worker: Worker) -> dict[str, str]:
+        order = worker.launch
+        variables = {
+            "PATH": os.defpath,
+            "HOME": os.environ.get("HOME", "/"),
+            "LANG": "C.UTF-8",
+            **order.variables,
+            "TMPDIR": str(worker.scratch / "tmp"),
+            "VIRTUAL_ENV": order.env,
+            MARK: worker.id,
+        }
+        variables["PATH"] = f"{order.env}/bin{os.pathsep}{variables['PATH']}"
+        if self._machine.gpus:
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, order.gpus))
+        return variables
+
+    def _exec(self, worker: Worker, key: zygotes.ZygoteKey, message: dict[str, object], stream: int) -> None:
+        try:
+            pid, link = zygotes.start_program(key, "main", stderr=worker.descriptors[2])
+        except OSError as error:
+            self._forget(worker)
+            self._failed(worker.launch, stream, 1, f"{key.environment}/bin/python: {error.strerror}")
+            return
+        try:
+            zygotes.send_order(link, message, worker.descriptors)
+        except OSError:
+            pass  # it has ended already: its stderr says why, and its exit is on the way
+        finally:
+            link.close()
+        self._started(worker, pid, "exec", stream)
+
+    def _started(self, worker: Worker, pid: int, how: str, stream: int) -> None:
+        worker.started(pid, self._keep)
+        self._children.watch(pid, lambda end: self._ended(worker, end))
+        self.connect(worker)
+        self._answer(Launched(worker=worker.id, pid=pid, how=how, ms=worker.age_ms), stream)
+        if worker.ending:
+            kill_tree(pid)
+
+    def connect(self, worker: Worker) -> None:
+        """Gives a worker a stream to the engine: its first, or a new one after a new engine came."""
+        if engine := self._stream_to(worker.id, worker.launch.key):
+            worker.hand_over(engine)
+
+    # ── end ──────────────────────────────────────────────────────────────────────────────────────
+
+    def stop(self, order: Stop) -> None:
+        """Ends a worker; one that nobody knows has ended."""
+        worker = self._workers.get(order.worker)
+        if worker is None:
+            self._keep(Exited(worker=order.worker, why="stop"))
+            return
+        self.end(worker, "stop", order.grace_ms / 1000)
+
+    def end(self, worker: Worker, why: str, grace: float = 0.0) -> None:
+        """SIGTERM, a while, SIGKILL to all that came from it; without grace only the last."""
+        worker.ending = worker.ending or why
+        if not worker.pid:
+            return
+        if worker.grace:
+            worker.grace.cancel()
+        if grace > 0:
+            send_to_group(worker.pid, signal.SIGTERM)
+            worker.grace = self._loop.after(grace, lambda: kill_tree(worker.pid))
+        else:
+            kill_tree(worker.pid)
+
+    def _ended(self, worker: Worker, end: Exit) -> None:
+        current, spans, last_lines = worker.finish()
+        self._sweep(worker)
+        for span in spans:
+            self._keep(span)
+        why = worker.ending
+        oom = why == "memory" or (end.signal == signal.SIGKILL and not why and self._machine_killed())
+        self._forget(worker)
+        self._keep(
+            Exited(
+                worker=worker.id,
+                code=end.code,
+                signal=end.signal,
+                oom=oom,
+                why="memory" if oom else why,
+                peak_rss_kb=end.peak_rss_kb,
+                current=current,
+                last_lines=last_lines,
+            )
+        )
+        if (end.code or end.signal) and why != "stop":
+            self._note(f"worker {worker.id} (process {end.pid}) ended: {end} {why}".rstrip())
+
+    def _sweep(self, worker: Worker) -> None:
+        strays.kill_rest(worker.pid, worker.id, self._children, alone=len(self._workers) == 1)
+
+    def _machine_killed(self) -> bool:
+        """Whether the kernel has killed somebody for want of memory since this was asked last."""
+        before, self._oom_kills = self._oom_kills, count_oom_kills()
+        return self._oom_kills > before
+
+    def _forget(self, worker: Worker) -> None:
+        del self._workers[worker.id]
+        worker.close()
+        self._discard(worker.scratch)
+
+    def _discard(self, scratch: Path) -> None:
+        """Deletes a scratch folder; one in which something lies that is not ours, in a process of its own."""
+        try:
+            for name in (PAGE, PID):
+                (scratch / name).unlink(missing_ok=True)
+            for folder in (scratch / "tmp", scratch / "files", scratch):
+                if folder.exists():
+                    folder.rmdir()
+        except OSError:
+            with suppress(
+                OSError
+            ):  # a new worker may not find the name taken, nor a new host this one's remains
+                aside = scratch.with_name(f"{DISCARDED}{scratch.name}")
+                scratch.rename(aside)
+                self._remove(aside)
+
+    def bury(self) -> None:
+        """Reports the workers of a host that is no more, and ends what is left of them."""
+        if not self._folder.is_dir():
+            return
+        for scratch in sorted(self._folder.iterdir()):
+            if scratch.name.startswith(DISCARDED):
+                self._remove(scratch)
+                continue
+            current, pid, started = leftover(scratch)
+            strays.kill_leftover(scratch.name, pid, started)
+            self._keep(Exited(worker=scratch.name, why="host", current=current))
+            self._note(f"worker {scratch.name} had died with its host")
+            self._discard(scratch)
+
+    def close(self) -> None:
+        """Kills everything at once."""
+        for worker in self:
+            kill_tree(worker.pid)
+        self.zygotes.close()
