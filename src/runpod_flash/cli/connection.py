@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -57,6 +58,7 @@ class Connection:
         self._reader = FrameReader()
         self._arrived: list[Frame] = []
         self._sid = -1
+        self._kept: dict[int, deque[Frame]] = {}
         hello = messages.Hello(
             proto_min=kinds.PROTO_MIN,
             proto_max=kinds.PROTO_MAX,
@@ -87,20 +89,27 @@ class Connection:
         """Hangs up."""
         self._sock.close()
 
-    def rows(
-        self, what: str, filter: Mapping[str, Any] | None = None, limit: int | None = None
-    ) -> tuple[list[dict[str, Any]], bool]:
-        """Up to `limit` facts (all without one), and whether there are more."""
+    def some(self, what: str, filter: Mapping[str, Any], limit: int) -> tuple[list[dict[str, Any]], bool]:
+        """Up to `limit` facts, and whether there are more."""
         found: list[dict[str, Any]] = []
         cursor = ""
-        while limit is None or len(found) < limit:
-            want = PAGE if limit is None else min(PAGE, limit - len(found))
-            page = self.ask(messages.Query(what=what, filter=dict(filter or {}), limit=want, cursor=cursor))
+        while len(found) < limit:
+            page = self._page(what, filter, min(PAGE, limit - len(found)), cursor)
             found += page.rows
             cursor = page.next
             if not cursor:
                 break
         return found, bool(cursor)
+
+    def all(self, what: str, filter: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """Every fact, page by page: there may be more than fit into memory."""
+        cursor = ""
+        while True:
+            page = self._page(what, filter or {}, PAGE, cursor)
+            yield from page.rows
+            cursor = page.next
+            if not cursor:
+                return
 
     def job(self, job: str) -> dict[str, Any]:
         """One job, named by its id or a part of it that no other job has."""
@@ -112,24 +121,38 @@ class Connection:
 
     def ask(self, request: messages.Head, timeout: float | None = REPLY_SECONDS) -> Any:
         """The reply to one request; an ERROR is raised. None waits as long as it takes."""
-        return next(self.follow(request, timeout))
+        for reply in self.follow(request, timeout):
+            return reply
+        raise EngineRefused("the engine answered with something this program does not know")
 
     def follow(self, request: messages.Head, timeout: float | None = None) -> Iterator[Any]:
-        """Every reply to one request, up to the last."""
+        """Sends a request now; gives every reply to it, up to the last. Others may be asked meanwhile."""
         self._sid += 2
-        sid = self._sid
-        self._sock.settimeout(timeout)
-        self._send(request.encode(sid=sid))
-        while True:
+        self._kept[self._sid] = deque()
+        self._send(request.encode(sid=self._sid))
+        return self._replies(self._sid, timeout)
+
+    def _replies(self, sid: int, timeout: float | None) -> Iterator[Any]:
+        try:
+            while True:
+                frame = self._next_of(sid, timeout)
+                if frame.kind == kinds.ERROR:
+                    raise _error(messages.decode(frame))
+                if frame.kind in messages.HEADS:
+                    yield messages.decode(frame)
+                if frame.flags & kinds.END:
+                    return
+        finally:
+            del self._kept[sid]
+
+    def _next_of(self, sid: int, timeout: float | None) -> Frame:
+        while not self._kept[sid]:
+            self._sock.settimeout(timeout)
             frame = self._next()
-            if frame.sid != sid:
-                continue  # a GOODBYE (the end of the link says it as well), or the rest of an older question
-            if frame.kind == kinds.ERROR:
-                raise _error(messages.decode(frame))
-            if frame.kind in messages.HEADS:
-                yield messages.decode(frame)
-            if frame.flags & kinds.END:
-                return
+            if frame.sid in self._kept:
+                self._kept[frame.sid].append(frame)
+            # Else a GOODBYE, which the end of the link says as well, or the rest of an older answer.
+        return self._kept[sid].popleft()
 
     def wait_until_closed(self, timeout: float | None) -> None:
         """Returns when the engine has hung up."""
@@ -140,8 +163,13 @@ class Connection:
         except LinkLost:
             return
 
-    def _one(self, what: str, filter: dict[str, Any]) -> dict[str, Any]:
-        rows, _ = self.rows(what, filter, limit=1)
+    def _page(self, what: str, filter: Mapping[str, Any], limit: int, cursor: str) -> messages.Rows:
+        query = messages.Query(what=what, filter=dict(filter), limit=limit, cursor=cursor)
+        page: messages.Rows = self.ask(query)
+        return page
+
+    def _one(self, what: str, filter: Mapping[str, Any]) -> dict[str, Any]:
+        rows, _ = self.some(what, filter, 1)
         if not rows:
             raise JobNotFound(f"there is no {what} {' '.join(map(str, filter.values()))}".strip())
         return rows[0]

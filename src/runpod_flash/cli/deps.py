@@ -16,7 +16,7 @@ COLUMNS = (
     Column("PYTHON", lambda row: row["python"]),
     Column("SIZE", lambda row: views.size(row["size"]), right=True),
     Column("USED", lambda row: views.when(row["used_at_ms"])),
-    Column("REQUIREMENTS", lambda row: ", ".join(row["requirements"])),
+    Column("REQUIREMENTS", lambda row: ", ".join(row["requirements"]), flexible=True),
 )
 
 
@@ -32,7 +32,7 @@ def ls(as_json: bool) -> None:
     from runpod_flash.cli.connection import connect
 
     with connect() as engine:
-        rows, _ = engine.rows("deps")
+        rows = list(engine.all("deps"))
     if as_json:
         views.show_json(rows)
     elif rows:

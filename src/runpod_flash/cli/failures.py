@@ -50,7 +50,7 @@ class Verbs(click.Group):
             ctx.exit(PIPE_CLOSED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
-        except Exception as error:  # noqa: BLE001  whatever it is, users get a sentence and developers a way in
+        except Exception as error:  # noqa: BLE001 - whatever it is, users get a sentence and developers a way in
             tell(
                 FlashError(f"flash itself failed: {type(error).__name__}: {error}", fix="please report it"),
                 error,

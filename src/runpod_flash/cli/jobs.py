@@ -20,12 +20,12 @@ STATUSES = ("IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED", "TIME
 COLUMNS = (
     Column("JOB", lambda row: views.job_id(row["job"])),
     Column("STATUS", lambda row: row["status"]),
-    Column("FUNCTION", lambda row: row["fn"]),
+    Column("FUNCTION", lambda row: row["fn"], flexible=True),
     Column("ENDPOINT", lambda row: row["endpoint"]),
     Column("TRIES", lambda row: str(row["attempts"]), right=True),
     Column("CREATED", lambda row: views.when(row["created_at_ms"])),
     Column("TOOK", views.took, right=True),
-    Column("ERROR", lambda row: row.get("error") or ""),
+    Column("ERROR", lambda row: row.get("error") or "", flexible=True),
 )
 
 
@@ -57,7 +57,7 @@ def jobs(
     filters = {"status": status, "endpoint": endpoint, "fn": function, "app": app}
     wanted = {name: value for name, value in filters.items() if value is not None}
     with connect() as engine:
-        rows, more = engine.rows("jobs", wanted, limit)
+        rows, more = engine.some("jobs", wanted, limit)
     if as_json:
         views.show_json(rows)
     elif rows:

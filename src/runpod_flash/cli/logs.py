@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from runpod_flash.cli import views
 from runpod_flash.cli.views import examples, json_option
+
+if TYPE_CHECKING:
+    from runpod_flash.cli.connection import Connection
+    from runpod_flash.wire.messages import Log
 
 
 @click.command(
@@ -67,9 +71,8 @@ def _read(job: str, printer: _Printer) -> None:
 
     with connect() as engine:
         found = engine.job(job)
-        rows, _ = engine.rows("logs", {"job": found["job"]})
-    for row in rows:
-        printer.show(row)
+        for row in engine.all("logs", {"job": found["job"]}):
+            printer.show(row)
     if not printer.printed:
         views.note(f"job {found['job']} ({found['status']}) has printed nothing")
 
@@ -77,38 +80,66 @@ def _read(job: str, printer: _Printer) -> None:
 def _follow(job: str, printer: _Printer) -> None:
     """Every line once, also when the engine goes away in between and another takes over."""
     from runpod_flash.cli.connection import LinkLost, connect
-    from runpod_flash.wire import messages
 
-    seen: dict[int, int] = {}
+    seen = _Seen()
     while True:
         try:
             with connect() as engine:
                 job = engine.job(job)["job"]
-                for said in engine.follow(messages.Attach(job=job, wait=True, logs=True)):
-                    if isinstance(said, messages.Log):
-                        for line in _new_lines(said, seen):
-                            printer.show(line)
-                    elif isinstance(said, messages.State) and said.why:
-                        views.note(f"{said.status}: {said.why}")
-                    elif isinstance(said, messages.Outcome):
-                        views.note(f"job {job}: {said.status}, {views.count(said.attempts, 'attempt')}")
+                _follow_on(engine, job, printer, seen)
             return
         except LinkLost:
             views.note("the engine went away; looking for the next one")
 
 
-def _new_lines(log: Any, seen: dict[int, int]) -> Iterator[dict[str, Any]]:
-    """The lines of a LOG that were not shown yet: their numbers within the attempt only grow."""
-    for n, text in enumerate(log.lines, log.n):
-        if n > seen.get(log.attempt, -1):
-            seen[log.attempt] = n
-            yield {
-                "at_ms": log.at_ms,
-                "attempt": log.attempt,
-                "fd": log.fd,
-                "worker": log.worker,
-                "line": text,
-            }
+def _follow_on(engine: Connection, job: str, printer: _Printer, seen: _Seen) -> None:
+    from runpod_flash.wire import messages
+
+    # First the stream, then the past: a line that is printed in between comes by both and is shown once.
+    stream = engine.follow(messages.Attach(job=job, wait=True, logs=True))
+    _show_past(engine, job, printer, seen)
+    for said in stream:
+        if isinstance(said, messages.Log):
+            for line in seen.new(said):
+                printer.show(line)
+        elif isinstance(said, messages.State) and said.why:
+            views.note(f"{said.status}: {said.why}")
+        elif isinstance(said, messages.Outcome):
+            _show_past(engine, job, printer, seen)  # the stream may have been cut before the last lines
+            views.note(f"job {job}: {said.status}, {views.count(said.attempts, 'attempt')}")
+
+
+def _show_past(engine: Connection, job: str, printer: _Printer, seen: _Seen) -> None:
+    for line in seen.number(engine.all("logs", {"job": job})):
+        printer.show(line)
+
+
+class _Seen:
+    """Which lines were shown: they are numbered from 0 within their attempt, and come in order."""
+
+    def __init__(self) -> None:
+        self._next: dict[int, int] = {}
+
+    def number(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """What is new in a whole listing of the lines so far."""
+        attempts: dict[int, int] = {}
+        for row in rows:
+            n = attempts[row["attempt"]] = attempts.get(row["attempt"], -1) + 1
+            if self._is_new(row["attempt"], n):
+                yield row
+
+    def new(self, log: Log) -> Iterator[dict[str, Any]]:
+        """What is new in lines that just came."""
+        where = {"at_ms": log.at_ms, "attempt": log.attempt, "fd": log.fd, "worker": log.worker}
+        for n, text in enumerate(log.lines, log.n):
+            if self._is_new(log.attempt, n):
+                yield {**where, "line": text}
+
+    def _is_new(self, attempt: int, n: int) -> bool:
+        new = n >= self._next.get(attempt, 0)
+        if new:
+            self._next[attempt] = n + 1
+        return new
 
 
 def _time(at_ms: int) -> str:

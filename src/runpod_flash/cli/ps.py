@@ -33,7 +33,7 @@ ENDPOINTS = (
     Column("WORKERS", _capacity, right=True),
     Column("QUEUED", lambda row: str(row["queued"]), right=True),
     Column("RUNNING", lambda row: str(row["running"]), right=True),
-    Column("WAITS FOR", lambda row: row.get("why") or ""),
+    Column("WAITS FOR", lambda row: row.get("why") or "", flexible=True),
 )
 
 POOLS = (
@@ -48,7 +48,7 @@ POOLS = (
     Column("GPU", lambda row: ",".join(str(gpu) for gpu in row.get("gpus") or ())),
     Column("UP", _up, right=True),
     Column("JOB", lambda row: views.job_id(row.get("job"))),
-    Column("FUNCTION", lambda row: row.get("fn") or ""),
+    Column("FUNCTION", lambda row: row.get("fn") or "", flexible=True),
 )
 
 
@@ -67,7 +67,7 @@ def ps(endpoint: str | None, as_json: bool) -> None:
     from runpod_flash.cli.connection import connect
 
     with connect() as engine:
-        rows, _ = engine.rows("endpoints")
+        rows = list(engine.all("endpoints"))
     if endpoint is not None:
         rows = [row for row in rows if endpoint in (row["name"], row["id"])]
     if as_json:

@@ -26,7 +26,7 @@ ATTEMPTS = (
     Column("STARTED", lambda row: views.moment(row.get("started_at_ms"))),
     Column("TOOK", views.took, right=True),
     Column("EXIT", lambda row: _words(row.get("exit"))),
-    Column("ERROR", lambda row: row.get("error") or ""),
+    Column("ERROR", lambda row: row.get("error") or "", flexible=True),
 )
 
 

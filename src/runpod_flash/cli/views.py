@@ -37,6 +37,7 @@ class Column(NamedTuple):
     title: str
     cell: Callable[[Row], str]
     right: bool = False  # numbers
+    flexible: bool = False  # words that may be cut where a terminal is narrow
 
 
 def json_option(verb: Verb) -> Verb:
@@ -199,14 +200,20 @@ def _rich_table(columns: Sequence[Column], cells: Iterable[Sequence[str]]) -> No
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="bold" if coloured() else "", padding=(0, 2, 0, 0))
     for column in columns:
+        # The table narrows the columns that might wrap; their texts are then cut, so that a row stays a line.
         table.add_column(
-            column.title, justify="right" if column.right else "left", no_wrap=True, overflow="ellipsis"
+            column.title, justify="right" if column.right else "left", no_wrap=not column.flexible
         )
     for line in cells:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in line))
-    Console(highlight=False, soft_wrap=False).print(table)
+        table.add_row(
+            *(
+                Text(cell, _STYLES.get(cell, "") if coloured() else "", no_wrap=True, overflow="ellipsis")
+                for cell in line
+            )
+        )
+    Console(highlight=False).print(table)
 
 
 def _pad(cell: str, width: int, right: bool) -> str:
