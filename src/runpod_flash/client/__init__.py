@@ -1,0 +1,16 @@
+"""The side that asks: remote functions, their shipping, and the link to the engine.
+
+    remote        the decorator: what may be written, checked
+    function      the decorated function and its verbs
+    local         the same call in this process
+    calls         one call on a queue: encode, submit, wait, decode; map over many
+    job           a job by its id; how an outcome becomes a JobOutput
+    scope         what a function reaches: its version, its shipping, what cannot travel
+    environment   where it shall run: pool, runtime, variables, names
+    transport     the link to the engine, one an event loop; session is its bookkeeping without I/O
+    launch        the engine, started if it is not there
+    output        what jobs print, on the caller's stderr
+    background    the thread behind `.sync`
+
+Importing `remote` loads none of what talks to an engine: that comes with the first call.
+"""

@@ -1,0 +1,172 @@
+"""One call on a queue: made ready, encoded, submitted, awaited, and turned into a JobOutput."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any
+
+from runpod_flash.client import environment, job, output, scope, transport
+from runpod_flash.client.function import RemoteConfig
+from runpod_flash.client.session import Binding, Stream
+from runpod_flash.errors import EncodingError, UsageError
+from runpod_flash.model.job import JobPolicy, new_job_id
+from runpod_flash.model.output import JobOutput
+from runpod_flash.model.resolve import resolve_endpoint, without_effect
+from runpod_flash.payload import codec, functions
+from runpod_flash.wire.frame import Frame
+from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Submit, decode
+
+
+class Prepared:
+    """A function as it is now: its shipping, its pool, its endpoint. Replaced when any of them changes."""
+
+    __slots__ = ("app", "declare", "scope", "variables")
+
+    def __init__(self, declare: Declare, scope: scope.Scope, variables: dict[str, str], app: tuple[str, str]) -> None:
+        self.declare = declare
+        self.scope = scope
+        self.variables = variables
+        self.app = app
+
+
+class Call:
+    """A job that was submitted and is awaited here."""
+
+    __slots__ = ("id", "link", "stream")
+
+    def __init__(self, id: str, link: transport.Link, stream: Stream) -> None:
+        self.id = id
+        self.link = link
+        self.stream = stream
+
+    async def output(self) -> JobOutput[Any]:
+        """Waits for the end of the job. Whoever gives up waiting gives up the job."""
+        try:
+            frame = await self.future
+        except asyncio.CancelledError:
+            self.cancel("its caller was cancelled")
+            raise
+        return await job.to_output(self.link, frame)
+
+    @property
+    def future(self) -> asyncio.Future[Frame]:
+        """Has the outcome when the job has ended."""
+        assert self.stream.future is not None
+        return self.stream.future
+
+    def cancel(self, cause: str) -> None:
+        """Tells the engine that nobody wants the job any more."""
+        if not self.future.done() or self.future.cancelled():
+            self.link.cancel(self.stream, self.id, cause)
+
+
+class Caller:
+    """Calls one function: everything about it that stays the same from call to call."""
+
+    def __init__(self, function: Callable[..., Any], config: RemoteConfig) -> None:
+        if not isinstance(function, types.FunctionType):
+            raise UsageError(f"{function!r} is no function")
+        self._function = function
+        self._config = config
+        self._wanted = config.variables()
+        self._asks = None in self._wanted.values()
+        self._where = scope.location(function)
+        self._prepared: Prepared | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def call(self, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobOutput[Any]:
+        """What `await fn(…)` gives."""
+        return await (await self.begin(policy, args, kwargs)).output()
+
+    async def begin(self, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Submits a job and returns at once. After the first call this does not suspend, unless writing has to wait."""
+        link = transport.current()
+        binding = await self._binding(link)
+        parts, defs = codec.encode((args, kwargs), named=self._parameters)
+        name = new_job_id()
+        head = Submit(job=name, fn=binding.fn, policy=policy, logs=True, defs=defs)
+        stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher)
+        link.open(stream)
+        return Call(name, link, stream)
+
+    async def spawn(
+        self, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any], key: str | None
+    ) -> job.JobHandle[Any]:
+        """Submits a job that belongs to nobody, and waits until it is on record."""
+        link = transport.current()
+        binding = await self._binding(link)
+        parts, defs = codec.encode((args, kwargs), named=self._parameters)
+        head = Submit(job=new_job_id(), fn=binding.fn, policy=policy, wait=False, idem=key, defs=defs)
+        stream = Stream(head, link.loop.create_future(), parts, binding=binding)
+        link.open(stream)
+        accepted: Accepted = decode(await link.reply(stream))
+        return job.JobHandle(accepted.job, self._function.__name__)
+
+    # ── being known to the engine ─────────────────────────────────────────────────────────────────
+
+    async def _binding(self, link: transport.Link) -> Binding:
+        prepared = self._prepared
+        if prepared is None or self._outdated(prepared, link):
+            prepared = self._prepared = self._prepare(link)
+        binding: Binding | None = link.bindings.get(prepared)
+        if binding is None:
+            watch = output.Watch(self._function.__name__, link.loop)
+            binding = link.bindings[prepared] = Binding(prepared.declare, watch)
+        if not binding.fn:
+            try:
+                await link.bind(binding)
+            except BaseException:
+                link.bindings.pop(prepared, None)
+                raise
+        if link.congested:
+            await link.drained()
+        return binding
+
+    def _outdated(self, prepared: Prepared, link: transport.Link) -> bool:
+        if prepared.scope.changed() or prepared.app != link.app:
+            return True
+        return self._asks and self._variables() != prepared.variables
+
+    def _variables(self) -> dict[str, str]:
+        return environment.resolve_variables(self._wanted, self._where)
+
+    def _prepare(self, link: transport.Link) -> Prepared:
+        """Everything that can be refused here is refused here, before anything is sent."""
+        config, function = self._config, self._function
+        variables = self._variables()
+        environment.check_system_packages(config.system, self._where)
+        app, env = link.app
+        pool = environment.pool_spec(
+            config.resource,
+            config.requirements,
+            config.system,
+            variables,
+            is_async=inspect.iscoroutinefunction(function),
+        )
+        found = scope.Scope(function)
+        packed = self._pack(found)
+        for field in without_effect(config.resource):
+            output.notice_once(f"{config.resource.name}: {field} has no effect on this machine")
+        spec = FunctionSpec(
+            name=scope.function_name(function),
+            version=found.version,
+            digest=packed.digest,
+            defs=packed.defs,
+            where=self._where,
+        )
+        declare = Declare(endpoint=resolve_endpoint(config.resource, app, env), pool=pool, function=spec)
+        return Prepared(declare, found, variables, link.app)
+
+    def _pack(self, found: scope.Scope) -> functions.Packed:
+        try:
+            return functions.pack_function(self._function)
+        except EncodingError as error:
+            error.where = next((one.where for one in found.values() if repr(one.name) in error.what), self._where)
+            raise
+
+    def _parameters(self) -> tuple[str, ...]:
+        code = self._function.__code__
+        return code.co_varnames[: code.co_argcount]

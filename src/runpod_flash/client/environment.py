@@ -1,0 +1,238 @@
+"""Where a function shall run: its app, its pool, its variables, and what its workers need of ours.
+
+All of it is the caller's: the caller's interpreter, index settings, variables and copies of our code. The engine may
+have been started by somebody else, with other ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Final
+
+from runpod_flash import settings
+from runpod_flash._version import __version__
+from runpod_flash.errors import ConfigError, EngineUnavailable, MissingVariableError, SystemPackageError
+from runpod_flash.model.endpoint import PoolSpec, RuntimeSpec
+from runpod_flash.model.resolve import resolve_concurrency, resolve_share
+from runpod_flash.model.resources import Resource
+
+INDEX_VARIABLES: Final = (
+    "UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX",
+    "UV_OFFLINE", "UV_INDEX_STRATEGY", "UV_KEYRING_PROVIDER", "UV_INSECURE_HOST", "UV_NATIVE_TLS", "UV_CONSTRAINT",
+    "UV_OVERRIDE", "UV_PRERELEASE", "UV_EXCLUDE_NEWER", "UV_CONFIG_FILE", "UV_NO_CONFIG",
+)  # fmt: skip
+"""Variables of the caller that say where packages come from."""
+
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?(=\S+)?")
+
+
+# ── names ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def app_name(chosen: str | None) -> str:
+    """The app's name: the one chosen, else the project's folder and six digits that tell it from its namesakes."""
+    if chosen:
+        return chosen
+    folder = os.path.realpath(project_folder())
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:6]
+    return f"{os.path.basename(folder) or 'root'}-{digest}"
+
+
+def project_folder() -> Path:
+    """The nearest project of the script that runs, else its folder; for what is no script, of the current folder."""
+    start = _script_folder() or Path.cwd()
+    return settings.project_root(start) or start
+
+
+def _script_folder() -> Path | None:
+    """Where the user's script lies. A program that merely runs it (pytest, uvicorn, flash) is not the script."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    if not file:
+        return None
+    folder = Path(file).absolute().parent
+    tools = [sysconfig.get_path(name) for name in ("scripts", "purelib", "platlib", "stdlib")]
+    return None if any(folder.is_relative_to(tool) for tool in tools if tool) else folder
+
+
+# ── variables ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def resolve_variables(wanted: Mapping[str, str | None], where: str = "") -> dict[str, str]:
+    """The variables of a worker: None is taken from this program's environment, then from the project's `.env`.
+
+    Read now, at the call, so that a module can be imported where they are not set.
+    """
+    if None not in wanted.values():
+        return {name: value for name, value in wanted.items() if value is not None}
+    found = {name: os.environ.get(name) if value is None else value for name, value in wanted.items()}
+    missing = [name for name, value in found.items() if value is None]
+    if missing:
+        written = _dotenv(project_folder() / ".env")
+        found |= {name: written[name] for name in missing if written.get(name) is not None}
+    missing = [name for name, value in found.items() if value is None]
+    if missing:
+        raise MissingVariableError(
+            f"{_listed(missing)} {'is' if len(missing) == 1 else 'are'} set nowhere",
+            where=where or None,
+            why="env={…: None} takes the value from the environment of this program, then from the project's .env, "
+            f"{project_folder() / '.env'}",
+            fix=f"export {missing[0]}=…   (or add a line {missing[0]}=… to that file)",
+        )
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _dotenv(file: Path) -> Mapping[str, str | None]:
+    try:
+        found = file.stat()
+    except OSError:
+        return {}
+    return _read_dotenv(file, found.st_mtime_ns, found.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_dotenv(file: Path, _mtime: int, _size: int) -> Mapping[str, str | None]:
+    from dotenv import dotenv_values  # noqa: PLC0415 - few programs need it
+
+    return dotenv_values(file)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+
+
+# ── packages ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def check_package_names(packages: Iterable[str]) -> None:
+    """ConfigError for what cannot be the name of a Debian package."""
+    for name in packages:
+        if not _PACKAGE.fullmatch(name):
+            raise ConfigError(
+                f"system_dependencies contains {name!r}",
+                why="it must be the name of a Debian package: lower-case letters, digits, '+', '-' and '.'",
+            )
+
+
+def check_system_packages(packages: tuple[str, ...], where: str = "") -> None:
+    """SystemPackageError unless all of `packages` are installed here."""
+    missing = [name for name in packages if name not in _installed(packages)]
+    if not missing:
+        return
+    raise SystemPackageError(
+        f"the system package{'s' if len(missing) > 1 else ''} {_listed(missing)} "
+        f"{'are' if len(missing) > 1 else 'is'} not installed",
+        where=where or None,
+        why="dpkg-query does not know it" if _has_dpkg() else "this is no Debian-like system (no dpkg-query)",
+        fix=f"sudo apt-get install {' '.join(missing)}" if _has_dpkg() else f"install {_listed(missing)} by hand",
+    )
+
+
+_seen_installed: set[str] = set()
+
+
+def _installed(packages: tuple[str, ...]) -> set[str]:
+    """Those of `packages` that are there. What was missing is looked for again: it may have been installed since."""
+    if not _seen_installed.issuperset(packages) and _has_dpkg():
+        names = [name.partition("=")[0] for name in packages]
+        query = ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version} ${binary:Package}\n", "--", *names]
+        said = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+        there = {}
+        for line in said.splitlines():
+            status, version, package = line.split(" ", 2)
+            if status == "installed":
+                there[package] = there[package.partition(":")[0]] = version
+        for full, name in zip(packages, names, strict=True):
+            version = full.partition("=")[2]
+            if name in there and version in ("", there[name]):
+                _seen_installed.add(full)
+    return _seen_installed
+
+
+@functools.cache
+def _has_dpkg() -> bool:
+    return any(os.access(os.path.join(folder, "dpkg-query"), os.X_OK) for folder in os.get_exec_path())
+
+
+# ── pools ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pool_spec(
+    resource: Resource,
+    requirements: tuple[str, ...],
+    system: tuple[str, ...],
+    variables: Mapping[str, str],
+    *,
+    is_async: bool,
+) -> PoolSpec:
+    """The workers that can run a function."""
+    share = resolve_share(resource)
+    return PoolSpec(
+        interpreter=getattr(sys, "_base_executable", None) or sys.executable,
+        abi=abi_tag(),
+        runtime=runtime_spec(),
+        requirements=requirements,
+        system=system,
+        gpus=share.gpus,
+        cpus=share.cpus,
+        memory_mb=share.memory_mb,
+        variables=dict(variables),
+        base_env=settings.inherited(),
+        concurrency=resolve_concurrency(resource, is_async=is_async),
+        index={name: os.environ[name] for name in INDEX_VARIABLES if os.environ.get(name)},
+        mounts=share.mounts,
+        ports=share.ports,
+    )
+
+
+def abi_tag() -> str:
+    """Which compiled modules this interpreter can load, such as `cpython-311-x86_64-linux-gnu`."""
+    return str(sysconfig.get_config_var("SOABI") or f"{sys.implementation.cache_tag}-{sysconfig.get_platform()}")
+
+
+@functools.cache
+def runtime_spec() -> RuntimeSpec:
+    """Our code, cloudpickle and msgspec as this program has them; the key names their contents."""
+    package = Path(__file__).parent.parent
+    cloudpickle, msgspec = _folder_of("cloudpickle"), _folder_of("msgspec")
+    identity = hashlib.sha256()
+    identity.update(f"{abi_tag()}\0{__version__}\0".encode())
+    for name in ("cloudpickle", "msgspec"):
+        identity.update(f"{name}={metadata.version(name)}\0".encode())
+    for line in sorted(_fingerprint(package)):
+        identity.update(line.encode(errors="surrogateescape"))
+    return RuntimeSpec(
+        key=identity.hexdigest()[:32],
+        version=__version__,
+        package=os.fspath(package),
+        cloudpickle=os.fspath(cloudpickle / "cloudpickle.py"),
+        msgspec=os.fspath(msgspec),
+    )
+
+
+def _folder_of(name: str) -> Path:
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.origin:
+        raise EngineUnavailable(
+            f"{name}, which Flash needs, is not installed", fix=f"{sys.executable} -m pip install {name}"
+        )
+    return Path(spec.origin).parent
+
+
+def _fingerprint(package: Path) -> Iterable[str]:
+    """A line for each file, which changes when the file does: editing us while we run gives a new runtime."""
+    for folder, folders, files in os.walk(package):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        for name in files:
+            path = os.path.join(folder, name)
+            found = os.stat(path)
+            yield f"{os.path.relpath(path, package)}\0{found.st_size}\0{found.st_mtime_ns}\0"

@@ -1,0 +1,289 @@
+"""A remote function: the handle that `@remote` leaves in the place of a function, and what it can do.
+
+It is light, because every import of the user's program makes it. What talks to an engine is loaded by the first call.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast
+
+from runpod_flash.client import local
+from runpod_flash.errors import ConfigError, UsageError, call_site, did_you_mean
+from runpod_flash.model.job import JobPolicy, check_policy
+from runpod_flash.model.resolve import merge_env, seconds_to_ms
+from runpod_flash.model.resources import Resource
+
+if TYPE_CHECKING:
+    from runpod_flash.client.calls import Caller
+    from runpod_flash.client.job import JobHandle
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+IN_FLIGHT: Final = 256
+"""Calls that `map` has under way at most, unless it is told otherwise."""
+_POLICY_OPTIONS: Final = ("timeout", "max_retries", "ttl", "priority", "delay")
+
+
+@dataclass(frozen=True)
+class RemoteConfig:
+    """What `@remote` was told, checked."""
+
+    resource: Resource
+    requirements: tuple[str, ...] = ()
+    system: tuple[str, ...] = ()
+    accelerate_downloads: bool = False
+    env: dict[str, str | None] = field(default_factory=dict)  # of the decorator alone
+    policy: JobPolicy = field(default_factory=JobPolicy)
+    local: bool = False
+    method: str | None = None
+    path: str | None = None
+
+    def variables(self) -> dict[str, str | None]:
+        """Everything that goes into the worker's environment; None stands for the caller's own value."""
+        return merge_env(self.resource, self.env)
+
+
+class RemoteFunction(Generic[P, R, T]):
+    """A function that runs elsewhere. Calling it gives an awaitable, always; for blocking callers there is `.sync`."""
+
+    # What functools.wraps copies, for type checkers.
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[P, Any]
+
+    def __init__(self, function: Callable[P, Any], config: RemoteConfig) -> None:
+        functools.update_wrapper(self, function)
+        self.__remote_config__ = config
+        self._caller_made: Caller | None = None
+
+    def __repr__(self) -> str:
+        resource = self.__remote_config__.resource
+        return f"<remote function {self.__qualname__} on {type(resource).__name__} {resource.name!r}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as a remote function, whose calls are dispatched from wherever it is called."""
+        return RemoteFunction, (self.__wrapped__, self.__remote_config__)
+
+    # ── verbs ─────────────────────────────────────────────────────────────────────────────────────
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        """Await it: a JobOutput on a queue, the bare value on a load-balanced resource."""
+        config = self.__remote_config__
+        if config.local:
+            return self.local(*args, **kwargs)
+        caller = self._caller_made or self._caller()
+        call = caller.call(config.policy, args, kwargs)
+        return cast("Coroutine[Any, Any, T]", _named(call, self))
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        """The same as calling it."""
+        return self(*args, **kwargs)
+
+    def local(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
+        """Runs the function in this process, whatever its resource says. Await it."""
+        config = self.__remote_config__
+        call = local.call(self.__wrapped__, config.resource, config.variables(), config.policy, args, kwargs)
+        return cast("Coroutine[Any, Any, T]", _named(call, self))
+
+    async def spawn(self, *args: Any, idempotency_key: str | None = None, **kwargs: Any) -> JobHandle[R]:
+        """Puts a job on the queue and returns as soon as it is on record; the job lives on without this program.
+
+        A second spawn with the same `idempotency_key` on the same endpoint gives the job of the first.
+        """
+        self._check_spawn(idempotency_key)
+        return await self._caller().spawn(self.__remote_config__.policy, args, kwargs, idempotency_key)
+
+    def map(
+        self,
+        *inputs: Iterable[Any] | AsyncIterable[Any],
+        ordered: bool = True,
+        in_flight: int = IN_FLIGHT,
+    ) -> AsyncIterator[T]:
+        """Calls the function for every item; several iterables go side by side, as with the builtin.
+
+        Items are what `await fn(x)` gives, in the order of the input or, with `ordered=False`, as they come. The
+        input is read lazily, at most `in_flight` calls ahead. Leaving the loop cancels what is under way.
+        """
+        from runpod_flash.client import mapping  # noqa: PLC0415 - loads what talks to an engine
+
+        return self._map(mapping.zipped(inputs), ordered, in_flight)
+
+    def starmap(
+        self, inputs: Iterable[Any] | AsyncIterable[Any], *, ordered: bool = True, in_flight: int = IN_FLIGHT
+    ) -> AsyncIterator[T]:
+        """Like `map`, for an iterable of argument tuples."""
+        return self._map(inputs, ordered, in_flight)
+
+    def _map(self, inputs: Iterable[Any] | AsyncIterable[Any], ordered: bool, in_flight: int) -> AsyncIterator[T]:
+        from runpod_flash.client import mapping  # noqa: PLC0415 - loads what talks to an engine
+
+        check_in_flight(in_flight)
+        return cast("AsyncIterator[T]", mapping.map_calls(self, inputs, ordered=ordered, in_flight=in_flight))
+
+    @property
+    def sync(self) -> SyncVerbs[P, R, T]:
+        """The same verbs for code that does not await; also inside a running event loop."""
+        return SyncVerbs(self)
+
+    def with_options(self, **options: Any) -> RemoteFunction[P, R, T]:
+        """The same function with other options: timeout, ttl and delay in seconds, max_retries, priority.
+
+        Fields of the resource, such as workersMax, can be given too; its name says which endpoint it is, and stays.
+        """
+        config = self.__remote_config__
+        chosen: dict[str, Any] = {name: options.pop(name) for name in _POLICY_OPTIONS if name in options}
+        policy = _policy_with(config.policy, chosen)
+        if not options:
+            other: RemoteFunction[P, R, T] = RemoteFunction(self.__wrapped__, replace(config, policy=policy))
+            other._caller_made = self._caller_made
+            return other
+        return RemoteFunction(
+            self.__wrapped__,
+            replace(config, policy=policy, resource=_resource_with(config.resource, options)),
+        )
+
+    # ── how ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _caller(self) -> Caller:
+        if self._caller_made is None:
+            self._check_callable()
+            from runpod_flash.client.calls import Caller  # noqa: PLC0415 - loads what talks to an engine
+
+            self._caller_made = Caller(self.__wrapped__, self.__remote_config__)
+        return self._caller_made
+
+    def _check_callable(self) -> None:
+        config = self.__remote_config__
+        if not config.resource.is_queue:
+            raise UsageError(
+                f"{self.__name__} cannot be called yet: it is on {type(config.resource).__name__}",
+                where=call_site(),
+                why="this version runs functions on queues; load-balanced ones are for a later one",
+                fix="use a queue-based class, such as LiveServerless, or call it with .local(…)",
+            )
+        if inspect.isgeneratorfunction(self.__wrapped__) or inspect.isasyncgenfunction(self.__wrapped__):
+            raise UsageError(
+                f"{self.__name__} cannot be called yet: it yields",
+                where=call_site(),
+                why="this version runs functions that return; streams are for a later one",
+                fix="return a list, or call it with .local(…)",
+            )
+
+    def _check_spawn(self, idempotency_key: object) -> None:
+        if self.__remote_config__.local:
+            raise UsageError(
+                f"{self.__name__} cannot be spawned with local=True",
+                where=call_site(),
+                why="a spawned job lives in a queue, and local calls have none",
+                fix="await it, or leave out local=True",
+            )
+        if idempotency_key is not None and not (isinstance(idempotency_key, str) and idempotency_key):
+            raise UsageError(
+                f"idempotency_key={idempotency_key!r} is not possible",
+                where=call_site(),
+                why="it must be a string that is not empty",
+            )
+
+
+class SyncVerbs(Generic[P, R, T]):
+    """`fn.sync`: blocks the calling thread while the SDK's own event loop does the work."""
+
+    def __init__(self, function: RemoteFunction[P, R, T]) -> None:
+        self._function = function
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `await fn(…)` gives."""
+        from runpod_flash.client import background  # noqa: PLC0415 - loads asyncio
+
+        return background.run(self._function(*args, **kwargs))
+
+    def spawn(self, *args: Any, idempotency_key: str | None = None, **kwargs: Any) -> JobHandle[R]:
+        """What `await fn.spawn(…)` gives; the handle's `.sync` has its verbs for callers that block."""
+        from runpod_flash.client import background  # noqa: PLC0415 - loads asyncio
+
+        return background.run(self._function.spawn(*args, idempotency_key=idempotency_key, **kwargs))
+
+    def map(self, *inputs: Iterable[Any], ordered: bool = True, in_flight: int = IN_FLIGHT) -> Iterator[T]:
+        """Like `map` of the function, as an ordinary iterator. The input is read in the calling thread."""
+        return self.starmap(zip(*inputs, strict=False), ordered=ordered, in_flight=in_flight)
+
+    def starmap(
+        self, inputs: Iterable[Iterable[Any]], *, ordered: bool = True, in_flight: int = IN_FLIGHT
+    ) -> Iterator[T]:
+        """Like `starmap` of the function, as an ordinary iterator."""
+        from runpod_flash.client import mapping  # noqa: PLC0415 - loads what talks to an engine
+
+        check_in_flight(in_flight)
+        return cast("Iterator[T]", mapping.map_blocking(self._function, inputs, ordered=ordered, in_flight=in_flight))
+
+
+class RemoteClass:
+    """What `@remote` leaves in the place of a class. It keeps the class, and cannot make instances yet."""
+
+    def __init__(self, cls: type, config: RemoteConfig) -> None:
+        functools.update_wrapper(self, cls, updated=())
+        self.__remote_config__ = config
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        """Says that this comes later."""
+        raise UsageError(
+            f"the remote class {self.__name__} cannot be constructed yet",  # type: ignore[attr-defined]
+            where=call_site(),
+            why="this version runs functions; remote classes are for a later one",
+            fix="write a function that makes the object and keeps it in a global of its worker",
+        )
+
+
+def _named(call: Any, function: RemoteFunction[Any, Any, Any]) -> Any:
+    """`call` under the function's name, which is then in the warning about a forgotten `await`."""
+    call.__qualname__ = function.__qualname__
+    return call
+
+
+def check_in_flight(in_flight: object) -> None:
+    """UsageError unless `in_flight` is a positive number of calls."""
+    if not isinstance(in_flight, int) or isinstance(in_flight, bool) or in_flight < 1:
+        raise UsageError(
+            f"in_flight={in_flight!r} is not possible",
+            where=call_site(),
+            why="it must be a whole number, 1 or more",
+        )
+
+
+def _policy_with(policy: JobPolicy, options: dict[str, Any]) -> JobPolicy:
+    changes: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in ("max_retries", "priority"):
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise ConfigError(
+                    f"{name}={value!r} is not possible",
+                    where=call_site(),
+                    why=f"{name} must be a whole number",
+                )
+            changes[name] = value
+        elif name == "ttl" and value is None:
+            changes["ttl_ms"] = None
+        elif name == "delay" and value == 0:
+            changes["delay_ms"] = 0
+        else:
+            changes[f"{name}_ms"] = seconds_to_ms(name, value)
+    return check_policy(replace(policy, **changes))
+
+
+def _resource_with(resource: Resource, options: dict[str, Any]) -> Resource:
+    known = set(resource.__dataclass_fields__)
+    for name in options:
+        if name not in known or name == "name":
+            choices = sorted({*known, *_POLICY_OPTIONS} - {"name"})
+            raise UsageError(
+                f"with_options() has no option {name!r}.{did_you_mean(name, choices)}",
+                where=call_site(),
+                why=f"its options are {', '.join(_POLICY_OPTIONS)} and the fields of {type(resource).__name__}",
+            )
+    return resource.replace(**options)

@@ -1,0 +1,230 @@
+"""A job by its id, and how its outcome becomes a JobOutput.
+
+A handle needs nothing but the id, so another program, or this one tomorrow, can take up where it was left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import Any, Generic, TypeVar
+
+from runpod_flash.client import background, transport
+from runpod_flash.client.session import Stream
+from runpod_flash.errors import JobTimeout, UsageError, call_site
+from runpod_flash.model.job import ErrorKind, JobStatus
+from runpod_flash.model.output import JobOutput
+from runpod_flash.payload import codec, failures
+from runpod_flash.payload.definitions import TABLE
+from runpod_flash.wire import blobs, messages
+from runpod_flash.wire.frame import Buffer, Frame
+from runpod_flash.wire.messages import Attach, Cancel, GetDef, Log, Outcome, Query, Retry, State
+
+R = TypeVar("R")
+
+
+class JobHandle(Generic[R]):
+    """A job on the queue. Await it for its JobOutput; `.sync` has the verbs for code that does not await."""
+
+    __slots__ = ("id", "name")
+
+    def __init__(self, id: str, name: str = "") -> None:
+        if not _is_id(id):
+            raise UsageError(f"{id!r} is no job id", where=call_site(), why="it must be a string that is not empty")
+        self.id = id
+        self.name = name
+
+    @classmethod
+    def from_id(cls, id: str) -> JobHandle[Any]:
+        """The handle of a job that somebody spawned, here or elsewhere. Asks nobody: a wrong id is noticed later."""
+        return JobHandle(id)
+
+    def __repr__(self) -> str:
+        return f"JobHandle(id={self.id!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobHandle) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __await__(self) -> Generator[Any, None, JobOutput[R]]:
+        return self.wait().__await__()
+
+    @property
+    def sync(self) -> SyncHandle[R]:
+        """The same verbs, blocking."""
+        return SyncHandle(self)
+
+    async def wait(self) -> JobOutput[R]:
+        """Waits until the job has ended, whatever its end. Giving up waiting does not touch the job."""
+        link = transport.current()
+        return await to_output(link, await link.ask(Attach(job=self.id)))
+
+    async def result(self, timeout: float | None = None) -> R:
+        """The plain value; a job that did not complete raises. JobTimeout if it has not ended within `timeout` s."""
+        if timeout is None:
+            return (await self.wait()).unwrap()
+        task = asyncio.ensure_future(self.wait())
+        try:
+            done, _ = await asyncio.wait({task}, timeout=timeout)
+        finally:
+            if not task.done():
+                task.cancel()
+        if not done:
+            raise JobTimeout(
+                f"job {self.id} has not ended after {timeout:g} s",
+                why="it goes on: only the waiting has ended",
+                fix="await it again, or cancel it with handle.cancel()",
+            )
+        return task.result().unwrap()
+
+    async def status(self) -> str:
+        """IN_QUEUE, IN_PROGRESS, COMPLETED, FAILED, CANCELLED or TIMED_OUT."""
+        state: State = await transport.current().request(Attach(job=self.id, wait=False))
+        return state.status
+
+    async def cancel(self) -> None:
+        """Ends the job, wherever it stands. One that has ended already stays as it is."""
+        await transport.current().request(Cancel(job=self.id, cause="handle.cancel()"))
+
+    async def retry(self) -> JobHandle[R]:
+        """Runs a job that failed or timed out once more, under its id."""
+        await transport.current().request(Retry(job=self.id))
+        return self
+
+    async def logs(self, follow: bool = False) -> AsyncIterator[str]:
+        """The lines that the job printed; with `follow` also those to come, until it ends."""
+        lines = self._follow() if follow else self._printed()
+        async for line in lines:
+            yield line
+
+    async def _printed(self) -> AsyncIterator[str]:
+        link = transport.current()
+        cursor = ""
+        while True:
+            rows = await link.request(Query(what="logs", filter={"job": self.id}, limit=1000, cursor=cursor))
+            for row in rows.rows:
+                yield row["line"]
+            cursor = rows.next
+            if not cursor:
+                return
+
+    async def _follow(self) -> AsyncIterator[str]:
+        arrived: asyncio.Queue[list[str] | None] = asyncio.Queue()
+
+        def watch(_: Stream, head: Any) -> None:
+            if isinstance(head, Log):
+                arrived.put_nowait(head.lines)
+
+        link = transport.current()
+        reply = asyncio.ensure_future(link.ask(Attach(job=self.id, logs=True), watcher=watch))
+        reply.add_done_callback(lambda _: arrived.put_nowait(None))
+        try:
+            while (lines := await arrived.get()) is not None:
+                for line in lines:
+                    yield line
+            reply.result()
+        finally:
+            reply.cancel()
+
+
+EndpointJob = JobHandle
+"""The vendor's name for it."""
+
+
+class SyncHandle(Generic[R]):
+    """`handle.sync`: the verbs of a handle for code that does not await."""
+
+    def __init__(self, handle: JobHandle[R]) -> None:
+        self._handle = handle
+
+    def wait(self) -> JobOutput[R]:
+        """What `await handle` gives."""
+        return background.run(self._handle.wait())
+
+    def result(self, timeout: float | None = None) -> R:
+        """What `await handle.result()` gives."""
+        return background.run(self._handle.result(timeout))
+
+    def status(self) -> str:
+        """What `await handle.status()` gives."""
+        return background.run(self._handle.status())
+
+    def cancel(self) -> None:
+        """What `await handle.cancel()` does."""
+        background.run(self._handle.cancel())
+
+    def retry(self) -> JobHandle[R]:
+        """What `await handle.retry()` does."""
+        return background.run(self._handle.retry())
+
+    def logs(self, follow: bool = False) -> Iterator[str]:
+        """What `handle.logs()` gives, as an ordinary iterator."""
+        return background.iterate(self._handle.logs(follow))
+
+
+def _is_id(id: object) -> bool:
+    return isinstance(id, str) and bool(id)
+
+
+# ── outcomes ──────────────────────────────────────────────────────────────────────────────────────
+
+
+async def to_output(link: transport.Link, frame: Frame) -> JobOutput[Any]:
+    """The JobOutput of a job from its OUTCOME, decoded here: into the classes of this program."""
+    head: Outcome = messages.decode(frame)
+    parts: list[Buffer] | tuple[bytes, ...] = frame.parts
+    if head.blobs:
+        parts = blobs.gather(link.blob_folder(), parts, head.blobs)
+    if head.defs:
+        await _fetch(link, TABLE.missing(head.defs))
+    values, exceptions = parts[: head.values], parts[head.values : head.values + head.excs]
+    if head.status == JobStatus.COMPLETED:
+        return _completed(head, codec.decode(values) if values else None)
+    return _failed(head, exceptions)
+
+
+async def _fetch(link: transport.Link, digests: list[str]) -> None:
+    """Classes that another program defined: this one takes up a job that it did not submit."""
+    for digest in digests:
+        reply = await link.ask(GetDef(digest=digest))
+        TABLE.add(digest, bytes(reply.parts[0]))
+
+
+def _completed(head: Outcome, value: Any) -> JobOutput[Any]:
+    return JobOutput(
+        id=head.job,
+        output=value,
+        started_at_ms=head.started_at_ms,
+        ended_at_ms=head.ended_at_ms,
+        worker_id=head.worker,
+        delay_time=head.delay_ms,
+        execution_time=head.run_us // 1000,
+        attempts=head.attempts,
+    )
+
+
+def _failed(head: Outcome, exceptions: Any) -> JobOutput[Any]:
+    error = head.error
+    exception: BaseException | None = None
+    if error is not None and (exceptions or error.kind == ErrorKind.USER):
+        exception = failures.restore(error, exceptions, worker=head.worker)
+    return JobOutput(
+        id=head.job,
+        status=head.status,
+        error=_words(error) if error is not None else None,
+        error_kind=error.kind if error is not None else ErrorKind.USER,
+        exception=exception,
+        traceback=(error.traceback or None) if error is not None else None,
+        started_at_ms=head.started_at_ms,
+        ended_at_ms=head.ended_at_ms,
+        worker_id=head.worker,
+        delay_time=head.delay_ms,
+        execution_time=head.run_us // 1000,
+        attempts=head.attempts,
+    )
+
+
+def _words(error: messages.ErrorInfo) -> str:
+    return f"{error.type}: {error.message}" if error.message else error.type

@@ -1,0 +1,161 @@
+"""The bookkeeping of a link, without I/O: which requests are under way, who waits, what to send again.
+
+A request keeps what it was made of until its reply is there. So when a link is lost, everything under way can be
+sent again to the next engine: calls carry ids that the client chose, and are idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from runpod_flash.errors import FlashError, JobNotFound, UsageError, error_from_code
+from runpod_flash.wire import kinds, messages
+from runpod_flash.wire.frame import Buffer, Frame, FrameReader
+from runpod_flash.wire.messages import Declare, Head
+
+Watcher = Callable[["Stream", Any], None]
+"""Is told of every frame between a request and its reply: STATE, LOG, ENV_STATE."""
+
+_INTERMEDIATE: Final = {kinds.STATE, kinds.LOG, kinds.ENV_STATE}
+_MEANT: Final = {"no_job": JobNotFound.code, "bad_request": UsageError.code, "already_ended": FlashError.code}
+"""The engine's words for a refusal, where they are not those of the error tree."""
+
+
+class Binding:
+    """One version of a function on one pool, as the engine of this link knows it; `fn` is what SUBMIT names."""
+
+    __slots__ = ("declare", "fn", "held", "task", "watcher")
+
+    def __init__(self, declare: Declare, watcher: Watcher) -> None:
+        self.declare = declare
+        self.watcher = watcher
+        self.fn = 0  # 0: the engine that we are connected to has not been told
+        self.held = False  # some engine was told, so the next one is told without being asked
+        self.task: asyncio.Task[None] | None = None
+
+
+class Stream:
+    """A request under way. `future` gets the frame of the reply; without one nobody waits."""
+
+    __slots__ = (
+        "binding",
+        "blob_home",
+        "future",
+        "head",
+        "inline",
+        "parts",
+        "sent",
+        "sid",
+        "tries",
+        "watcher",
+    )
+
+    def __init__(
+        self,
+        head: Head,
+        future: asyncio.Future[Frame] | None,
+        parts: Sequence[Buffer] = (),
+        *,
+        binding: Binding | None = None,
+        watcher: Watcher | None = None,
+    ) -> None:
+        self.head: Any = head
+        self.parts = parts  # as they were given
+        self.inline = parts  # as they travel: large ones are in files
+        self.blob_home = ""  # the engine whose files those are
+        self.future = future
+        self.binding = binding
+        self.watcher = watcher
+        self.sid = 0
+        self.sent = False
+        self.tries = 0
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the wait with `error`."""
+        if self.future is not None and not self.future.done():
+            self.future.set_exception(error)
+
+
+class Session:
+    """The streams of one link."""
+
+    def __init__(self) -> None:
+        self.streams: dict[int, Stream] = {}
+        self._reader = FrameReader()
+        self._next = 1
+
+    def open(self, stream: Stream) -> bytes:
+        """Gives the stream a number and returns what to send; a stream that had one gets another."""
+        self.streams.pop(stream.sid, None)
+        sid = self._next
+        self._next = sid + 2  # ours are odd
+        stream.sid = sid
+        stream.sent = False
+        self.streams[sid] = stream
+        return encode(stream)
+
+    def add(self, stream: Stream) -> None:
+        """Like `open` for a link that is down: the stream is sent when it is up again."""
+        self.streams.pop(stream.sid, None)
+        stream.sid = self._next
+        self._next += 2
+        self.streams[stream.sid] = stream
+
+    def drop(self, stream: Stream) -> None:
+        """Forgets a stream; what still comes for it is ignored."""
+        self.streams.pop(stream.sid, None)
+
+    def take_all(self) -> list[Stream]:
+        """Every stream under way, in the order in which they were opened; none is left."""
+        streams = list(self.streams.values())
+        self.streams.clear()
+        return streams
+
+    def restart(self) -> None:
+        """The link is a new one: half a frame of the old one means nothing."""
+        self._reader = FrameReader()
+        for stream in self.streams.values():
+            stream.sent = False
+
+    def feed(self, data: bytes) -> Iterator[tuple[Stream | None, Frame]]:
+        """Gives replies to those who wait. What is left for the link to act on is yielded.
+
+        That is: (None, frame) for frames of the link itself, and (stream, frame) for a request that failed.
+        Raises FrameError or BadHead when the peer talks nonsense.
+        """
+        streams = self.streams
+        for frame in self._reader.feed(data):
+            stream = streams.get(frame.sid)
+            if stream is None:
+                if frame.sid == 0 or frame.kind == kinds.PING:
+                    yield None, frame
+            elif frame.kind in _INTERMEDIATE and not frame.flags & kinds.END:
+                if stream.watcher is not None:
+                    stream.watcher(stream, messages.decode(frame))
+            elif frame.kind == kinds.ERROR or frame.flags & kinds.FAILED:
+                del streams[frame.sid]
+                yield stream, frame
+            else:
+                del streams[frame.sid]
+                future = stream.future
+                if future is not None and not future.done():
+                    future.set_result(frame)
+
+
+def encode(stream: Stream) -> bytes:
+    """The frame of a request."""
+    frame: bytes = stream.head.encode(stream.inline, sid=stream.sid)
+    return frame
+
+
+def error_of(head: messages.Error | messages.Refuse) -> FlashError:
+    """The exception for an ERROR or a REFUSE."""
+    return error_from_code(
+        _MEANT.get(head.code, head.code),
+        head.what,
+        why=head.why or None,
+        fix=head.fix or None,
+        retry_after_ms=getattr(head, "retry_after_ms", None),
+    )
