@@ -255,9 +255,7 @@ class _Book:
     @classmethod
     def of(cls, snapshot: Snapshot) -> _Book:
         capacity = snapshot.capacity
-        endpoints = {
-            number: _Endpoint(view, free=view.workers_max) for number, view in snapshot.endpoints.items()
-        }
+        endpoints = {number: _Endpoint(view, free=view.workers_max) for number, view in snapshot.endpoints.items()}
         book = cls(endpoints, {}, capacity, max(1, capacity.max_workers), capacity.memory_mb, [])
         for number, view in snapshot.pools.items():
             # What is asked for beyond the machine never comes, so nothing waits for it.
@@ -303,10 +301,7 @@ class _Book:
 
     def fits_now(self, pool: _Pool) -> bool:
         return (
-            pool.endpoint.free >= 1
-            and self.slots >= 1
-            and self.memory >= pool.memory
-            and len(self.gpus) >= pool.gpus
+            pool.endpoint.free >= 1 and self.slots >= 1 and self.memory >= pool.memory and len(self.gpus) >= pool.gpus
         )
 
     def lacking(self, pool: _Pool) -> _Room:
@@ -463,9 +458,7 @@ def _make_room(book: _Book, pool: _Pool, lacking: _Room) -> list[WorkerView] | N
     return _choose(book, pool, [*spare, *_owed(book, pool)], lacking)
 
 
-def _choose(
-    book: _Book, pool: _Pool, candidates: Iterable[WorkerView], lacking: _Room
-) -> list[WorkerView] | None:
+def _choose(book: _Book, pool: _Pool, candidates: Iterable[WorkerView], lacking: _Room) -> list[WorkerView] | None:
     """The first of the candidates that together make up for what is lacking; None if all of them do not."""
     chosen: list[WorkerView] = []
     left = replace(lacking)
@@ -494,9 +487,7 @@ def _spare(book: _Book, pool: _Pool) -> list[WorkerView]:
     for other in book.pools.values():
         if other is not pool and other.idle and not other.view.queued:
             kept = other.alive <= other.minimum
-            found += [
-                (kept, _longest_idle(worker), worker) for worker in other.idle if worker.id not in book.gone
-            ]
+            found += [(kept, _longest_idle(worker), worker) for worker in other.idle if worker.id not in book.gone]
     return [worker for _kept, _rank, worker in sorted(found, key=lambda item: item[:2])]
 
 

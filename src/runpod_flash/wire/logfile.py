@@ -54,9 +54,7 @@ def decode(data: bytes) -> Iterator[Record]:
         at = start + length
 
 
-def read_span(
-    home: Path, segment: str, start: int, length: int, job: str, attempt: int
-) -> list[tuple[int, int, str]]:
+def read_span(home: Path, segment: str, start: int, length: int, job: str, attempt: int) -> list[tuple[int, int, str]]:
     """The lines (wall_ms, fd, text) that an attempt printed, from one stretch of one file.
 
     Output of other attempts in the same stretch is left out. A file that is gone has no lines.

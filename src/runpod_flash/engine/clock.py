@@ -1,0 +1,21 @@
+"""Time as the engine sees it: wall clock for the record, a steady clock for decisions."""
+
+from __future__ import annotations
+
+import time
+
+
+class Clock:
+    """The machine's clocks. The wall clock never goes back, also not when the machine's does."""
+
+    def __init__(self, last_wall_ms: int = 0) -> None:
+        self._last = last_wall_ms
+
+    def wall_ms(self) -> int:
+        """Unix time in milliseconds, never less than before."""
+        self._last = max(self._last, time.time_ns() // 1_000_000)
+        return self._last
+
+    def monotonic(self) -> float:
+        """Seconds that only ever grow; of this process only."""
+        return time.monotonic()

@@ -1,0 +1,221 @@
+"""Which worker runs what: choice, sending ahead, acknowledgements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from runpod_flash.engine.records import Active, Function, Pool, Worker
+from runpod_flash.engine.state import ArgsHead, State
+from runpod_flash.engine.store.base import Claimed
+from runpod_flash.model.job import JobState
+from runpod_flash.wire import frame
+from runpod_flash.wire.messages import Ack, Def, Start, Stop
+
+AHEAD_LIMIT: Final = 64
+"""Calls at most that wait at a worker behind the one that runs."""
+_SHORT_US: Final = 1000.0
+_AHEAD_US: Final = 2000.0
+_ACK_AFTER_S: Final = 0.05
+_DEFINITIONS_KEPT: Final = 256
+_args_head = msgspec.json.Decoder(ArgsHead)
+PLAIN: Final = ArgsHead()
+_READY: Final = JobState.READY
+
+
+class Dispatcher:
+    """Chooses workers and talks to them."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._ack_timer = False
+        self._definitions: dict[str, bytes] = {}
+
+    # ── choice ────────────────────────────────────────────────────────────────────────────────────
+
+    def free(self, fn: Function) -> Worker | None:
+        """The newest idle worker that may run `fn`: it is the warmest, and the others can be let go.
+
+        A worker that holds another version of the same function is no choice: both at once could need twice
+        the memory that one needs.
+        """
+        for worker in reversed(fn.pool.idle):
+            if self.suits(worker, fn):
+                return worker
+        return None
+
+    def suits(self, worker: Worker, fn: Function) -> bool:
+        """Whether the worker holds no other version of this function."""
+        return worker.loaded.get(fn.spec.name, fn.spec.version) == fn.spec.version
+
+    def busy_with(self, fn: Function) -> Worker | None:
+        """The least loaded worker that runs nothing but `fn` and may be sent more of it ahead."""
+        limit = self.ahead(fn)
+        best = None
+        if limit > 1:
+            for worker in fn.pool.workers.values():
+                waiting = len(worker.inflight)
+                if worker.state == "busy" and worker.link and waiting < limit and worker.inflight[0].fn is fn:
+                    best, limit = worker, waiting
+        return best
+
+    def ahead(self, fn: Function) -> int:
+        """Calls that a worker of `fn` may hold: 1 unless it is known to be short, then 2 ms worth of them."""
+        if not 0 <= fn.run_us < _SHORT_US:
+            return 1
+        return min(AHEAD_LIMIT, 1 + int(_AHEAD_US / (fn.run_us + 20)))
+
+    # ── talking ───────────────────────────────────────────────────────────────────────────────────
+
+    def assign(self, worker: Worker, job: Active, args: ArgsHead, parts: Sequence[frame.Buffer]) -> None:
+        """Sends a job that is on record as this worker's."""
+        self._note(worker, job)
+        spec = job.fn.spec
+        for digest in (*spec.defs, *args.defs) if args.defs else spec.defs:
+            if digest not in worker.sent:
+                worker.sent.add(digest)
+                body = self._definition(digest)
+                self._state.turn.send(worker.link, Def(digest=digest).encode((body,)))
+        start = Start(
+            job=job.job,
+            attempt=job.attempt,
+            epoch=job.epoch,
+            name=spec.name,
+            version=spec.version,
+            digest=spec.digest,
+            timeout_ms=job.timeout_ms,
+            encoding=args.encoding,
+            blobs=args.blobs,
+            acks=worker.acks,
+        ).encode(parts)
+        worker.acks = []
+        # At most one start ever: with durability `power` its claim is on disk before the worker has it.
+        send = self._state.turn.promise if job.max_retries == 0 else self._state.turn.send
+        send(worker.link, start)
+
+    def fill(self, worker: Worker) -> None:
+        """Gives a worker the next jobs of its pool, if there are any and it may have them."""
+        pool = worker.pool
+        if worker.link is None or worker.state not in {"idle", "busy"} or self._state.draining:
+            return
+        if not worker.inflight and pool.queued and not self._claim(worker):
+            return
+        if worker.inflight and pool.queued:
+            self._claim_ahead(worker)
+
+    def rest(self, worker: Worker) -> None:
+        """A worker has nothing to do."""
+        if worker.inflight or worker.state not in {"busy", "starting", "idle"} or worker.link is None:
+            return
+        if worker.state != "idle":
+            worker.state = "idle"
+            worker.idle_since = self._state.clock.monotonic()
+            worker.pool.idle.append(worker)
+        if worker.acks and not self._ack_timer:
+            self._ack_timer = True
+            self._state.call_later(_ACK_AFTER_S, self._acknowledge)
+
+    def stop(self, worker: Worker, why: str, *, grace_ms: int = 0) -> None:
+        """Has the host end a worker; what it runs is settled when it has exited."""
+        if worker in worker.pool.idle:
+            worker.pool.idle.remove(worker)
+        worker.state = "stopping"
+        worker.stop_why = worker.stop_why or why
+        if self._state.host:
+            self._state.turn.send(self._state.host.link, Stop(worker=worker.id, grace_ms=grace_ms, why=why).encode())
+
+    def begin_next(self, worker: Worker) -> None:
+        """The first of a worker's jobs runs now: its result before it came, so it has been started."""
+        if worker.inflight:
+            worker.inflight[0].begun_at = worker.last_done
+
+    # ── inside ────────────────────────────────────────────────────────────────────────────────────
+
+    def _note(self, worker: Worker, job: Active) -> None:
+        if worker.state == "idle":
+            worker.pool.idle.remove(worker)
+        worker.state = "busy"
+        if not worker.inflight:
+            job.begun_at = self._state.clock.monotonic()
+        worker.inflight.append(job)
+        worker.loaded[job.fn.spec.name] = job.fn.spec.version
+        self._state.active[job.job] = job
+
+    def _claim(self, worker: Worker) -> bool:
+        """One job for a worker that has none; False if the next one needs another worker than this."""
+        store = self._state.turn.write()
+        claimed = store.claim(worker.pool.id, worker.id, self._state.clock.wall_ms())
+        if claimed is None:
+            worker.pool.queued = 0
+            return True
+        fn = self._state.functions[claimed.fn]
+        if not self.suits(worker, fn):
+            store.back(claimed, _READY, None, claimed.attempt - 1, claimed.failures, claimed.losses)
+            self.stop(worker, "version")
+            self._state.replan()
+            return False
+        self._take(worker, claimed)
+        return True
+
+    def _claim_ahead(self, worker: Worker) -> None:
+        fn = worker.inflight[0].fn
+        limit, have = self.ahead(fn), len(worker.inflight)
+        if worker.inflight[0].max_retries == 0 or have > limit // 2:
+            return
+        store = self._state.turn.write()
+        for claimed in store.claim_ahead(worker.pool.id, fn.id, worker.id, self._state.clock.wall_ms(), limit - have):
+            self._take(worker, claimed)
+
+    def _take(self, worker: Worker, claimed: Claimed) -> None:
+        pool = worker.pool
+        pool.queued -= 1
+        pool.endpoint.args_bytes -= len(claimed.args)
+        job = active(claimed, self._state.functions[claimed.fn], self._state.clock.wall_ms())
+        self.assign(worker, job, args_head(claimed), frame.unpack_parts(claimed.args))
+
+    def _definition(self, digest: str) -> bytes:
+        body = self._definitions.get(digest)
+        if body is None:
+            body = self._state.store.definition(digest) or b""
+            if len(self._definitions) >= _DEFINITIONS_KEPT:
+                self._definitions.clear()
+            self._definitions[digest] = body
+        return body
+
+    def _acknowledge(self) -> None:
+        """Sends acknowledgements to workers that no START brings them to."""
+        self._ack_timer = False
+        for worker in self._state.workers.values():
+            if worker.acks and worker.link is not None:
+                self._state.turn.promise(worker.link, Ack(acks=worker.acks).encode())
+                worker.acks = []
+
+
+def active(claimed: Claimed, fn: Function, assigned_ms: int) -> Active:
+    """The memory of a job that has been claimed."""
+    return Active(
+        job=claimed.id,
+        fn=fn,
+        epoch=claimed.epoch,
+        attempt=claimed.attempt,
+        failures=claimed.failures,
+        losses=claimed.losses,
+        timeout_ms=claimed.timeout_ms,
+        max_retries=claimed.max_retries,
+        created_ms=claimed.created_ms,
+        assigned_ms=assigned_ms,
+    )
+
+
+def args_head(claimed: Claimed) -> ArgsHead:
+    """How the arguments of a claimed job are encoded."""
+    return _args_head.decode(claimed.args_head) if claimed.args_head else PLAIN
+
+
+def forget(pool: Pool, worker: Worker) -> None:
+    """Takes a worker that is gone out of its pool."""
+    pool.workers.pop(worker.id, None)
+    if worker in pool.idle:
+        pool.idle.remove(worker)

@@ -1,0 +1,107 @@
+"""Who follows which job: outcomes, states and output go to the streams that wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from runpod_flash.engine.records import Waiter
+from runpod_flash.engine.state import Client, State
+from runpod_flash.engine.turn import Link
+from runpod_flash.wire import frame, kinds
+from runpod_flash.wire.messages import EnvState, Outcome
+from runpod_flash.wire.messages import State as StateHead
+
+_SPAN_PATIENCE_S: Final = 2.0
+
+
+class Followers:
+    """The streams that wait for jobs to end."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._by_job: dict[str, list[Waiter]] = {}
+        # Outcomes whose last lines are still on their way: (job, attempt) → who gets what.
+        self._held: dict[tuple[str, int], list[tuple[Link, int, bytes]]] = {}
+
+    def add(self, job: str, link: Link, sid: int, *, logs: bool) -> None:
+        """`link` follows `job` on stream `sid`."""
+        self._by_job.setdefault(job, []).append(Waiter(link, sid, logs))
+        client = link.state
+        if isinstance(client, Client):
+            client.follows[sid] = job
+
+    def drop(self, link: Link) -> None:
+        """A link is gone; its jobs run on."""
+        client = link.state
+        if not isinstance(client, Client):
+            return
+        for job in client.follows.values():
+            if waiters := self._by_job.get(job):
+                waiters[:] = [waiter for waiter in waiters if waiter.link is not link]
+                if not waiters:
+                    del self._by_job[job]
+        client.follows.clear()
+
+    def clear(self) -> None:
+        """Forgets everybody; their links are being closed."""
+        self._by_job.clear()
+        self._held.clear()
+
+    def of(self, job: str) -> list[Waiter]:
+        """Those who follow `job`."""
+        return self._by_job.get(job, [])
+
+    def outcome(
+        self, head: Outcome, parts: Sequence[frame.Buffer], *, attempt: int = 0, lines_follow: bool = False
+    ) -> None:
+        """Tells everybody who waits how a job ended.
+
+        `lines_follow`: the attempt printed, and the host has not said yet that it forwarded every line; who
+        shows the output gets the outcome after that, or after two seconds.
+        """
+        waiters = self._by_job.pop(head.job, None)
+        if waiters is None:
+            return
+        body = head.body()
+        for waiter in waiters:
+            data = frame.encode(kinds.OUTCOME, body, parts, sid=waiter.sid, flags=kinds.END)
+            waiter.link.state.follows.pop(waiter.sid, None)
+            if waiter.logs and lines_follow:
+                self._hold((head.job, attempt), waiter, data)
+            else:
+                self._state.turn.promise(waiter.link, data)
+
+    def all_lines_are_out(self, job: str, attempt: int) -> None:
+        """The host has forwarded everything that the attempt printed."""
+        for link, _sid, data in self._held.pop((job, attempt), ()):
+            self._state.turn.promise(link, data)
+
+    def log(self, job: str, head: bytes) -> None:
+        """Passes lines on, as they came, to those who show them."""
+        for waiter in self._by_job.get(job, ()):
+            if waiter.logs:
+                self._state.turn.send(waiter.link, frame.encode(kinds.LOG, head, sid=waiter.sid))
+        for (held_job, _attempt), held in self._held.items():
+            if held_job == job:
+                for link, sid, _data in held:
+                    self._state.turn.send(link, frame.encode(kinds.LOG, head, sid=sid))
+
+    def state(self, job: str, status: str, *, attempt: int = 0, worker: str = "", why: str = "") -> None:
+        """Tells those who show output where a job stands."""
+        for waiter in self._by_job.get(job, ()):
+            if waiter.logs:
+                head = StateHead(job=job, status=status, attempt=attempt, worker=worker, why=why)
+                self._state.turn.send(waiter.link, head.encode(sid=waiter.sid))
+
+    def environment(self, jobs: Iterable[str], head: EnvState) -> None:
+        """Shows the progress of a build to those whose jobs wait for it."""
+        for job in jobs:
+            for waiter in self._by_job.get(job, ()):
+                if waiter.logs:
+                    self._state.turn.send(waiter.link, head.encode(sid=waiter.sid))
+
+    def _hold(self, key: tuple[str, int], waiter: Waiter, data: bytes) -> None:
+        if key not in self._held:
+            self._state.call_later(_SPAN_PATIENCE_S, self.all_lines_are_out, *key)
+        self._held.setdefault(key, []).append((waiter.link, waiter.sid, data))

@@ -1,0 +1,138 @@
+"""What the engine remembers: live things only. Everything here can be read again from the store."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from runpod_flash.engine.turn import Link
+from runpod_flash.model.endpoint import EndpointSpec, PoolSpec
+from runpod_flash.wire.messages import FunctionSpec
+
+WorkerState = Literal["starting", "idle", "busy", "stopping"]
+EnvironmentState = Literal["unknown", "building", "ready"]
+
+
+@dataclass(slots=True, eq=False)
+class Endpoint:
+    """One endpoint. `holders`: the client links that declared it and are still there."""
+
+    id: int
+    spec: EndpointSpec
+    pools: list[Pool] = field(default_factory=list)
+    holders: set[Link] = field(default_factory=set)
+    unheld_since: float = 0.0  # monotonic; min workers outlive their last holder by idleTimeout
+    last_pool: Pool | None = None
+    args_bytes: int = 0  # of waiting jobs
+
+
+@dataclass(slots=True, eq=False)
+class Environment:
+    """One environment request; pools that ask for the same share it. Times are monotonic seconds."""
+
+    key: str
+    state: EnvironmentState = "unknown"
+    path: str = ""
+    lock: str = ""
+    asked_at: float = 0.0
+    ready_at: float = 0.0
+    pools: list[Pool] = field(default_factory=list)
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=50))
+
+
+@dataclass(slots=True, eq=False)
+class Pool:
+    """Interchangeable workers of one endpoint."""
+
+    id: int
+    endpoint: Endpoint
+    key: str
+    spec: PoolSpec
+    environment: Environment
+    queued: int = 0
+    idle: list[Worker] = field(default_factory=list)  # the newest idle one last
+    workers: dict[str, Worker] = field(default_factory=dict)
+    failed_starts: int = 0
+    blocked_until: float = 0.0  # monotonic: back-off after a start that failed
+    why: str = ""  # what its jobs wait for
+    gpu_count: int = 0
+    run_us: float = -1.0  # running mean of the time of its calls, -1 unknown
+
+
+@dataclass(slots=True, eq=False)
+class Function:
+    """One version of a remote function in a pool. `run_us`: a running mean of its time, -1 unknown."""
+
+    id: int
+    pool: Pool
+    spec: FunctionSpec
+    run_us: float = -1.0
+
+
+@dataclass(slots=True, eq=False)
+class Active:
+    """A job that is at a worker."""
+
+    job: str
+    fn: Function
+    epoch: int
+    attempt: int
+    failures: int
+    losses: int
+    timeout_ms: int
+    max_retries: int
+    created_ms: int
+    assigned_ms: int
+    begun_at: float = 0.0  # monotonic; 0 while it waits behind another at its worker
+    cancelling: str = ""  # the cause, once somebody asked
+    killing: str = ""  # why its worker was told to stop: timeout | cancel
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One worker process. Times are monotonic seconds."""
+
+    id: str
+    pool: Pool
+    host: str
+    key_hash: str
+    state: WorkerState = "starting"
+    link: Link | None = None
+    inflight: deque[Active] = field(default_factory=deque)  # in the order of their STARTs: the first one runs
+    sent: set[str] = field(default_factory=set)  # digests it has
+    loaded: dict[str, str] = field(default_factory=dict)  # function name → version
+    acks: list[tuple[str, int, str]] = field(default_factory=list)
+    gpus: tuple[int, ...] = ()
+    launched_at: float = 0.0
+    ready_at: float = 0.0
+    idle_since: float = 0.0
+    last_done: float = 0.0
+    away_since: float = 0.0  # since when it has no link; 0 while it has one
+    pid: int = 0
+    how: str = ""
+    rss_kb: int = 0
+    cpu_ms: int = 0
+    launched_ms: int = 0
+    stop_why: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Waiter:
+    """Somebody who follows a job on a stream of a link."""
+
+    link: Link
+    sid: int
+    logs: bool
+
+
+@dataclass(slots=True, eq=False)
+class Host:
+    """The host that is connected, or was and may come back."""
+
+    id: str
+    key_hash: str
+    pid: int
+    link: Link | None = None
+    machine: Any = None
+    seen_at: float = 0.0

@@ -1,0 +1,90 @@
+"""Everything the engine holds in memory, in one place that its parts share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from runpod_flash.engine.clock import Clock
+from runpod_flash.engine.records import Active, Endpoint, Environment, Function, Host, Pool, Worker
+from runpod_flash.engine.store.base import Store
+from runpod_flash.engine.turn import Turn
+from runpod_flash.settings import Settings
+from runpod_flash.wire.messages import Moved
+
+MAX_WAITING: Final = 1_000_000
+"""Waiting jobs of one endpoint, beyond which new ones are refused."""
+MAX_WAITING_BYTES: Final = 1 << 30
+"""Bytes of arguments of the waiting jobs of one endpoint, beyond which new ones are refused."""
+
+
+class ArgsHead(msgspec.Struct, omit_defaults=True):
+    """How the arguments of a job are encoded, as the store keeps it; absent when all is default."""
+
+    encoding: str = "pickle"
+    blobs: list[Moved] = []
+    defs: list[str] = []
+
+
+class OutHead(msgspec.Struct, omit_defaults=True):
+    """What the parts of a job's outcome are, as the store keeps it."""
+
+    values: int = 0
+    excs: int = 0
+    encoding: str = "pickle"
+    blobs: list[Moved] = []
+    defs: list[str] = []
+    run_us: int = 0
+    json_error: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """What one client link has: the endpoints it declared and the jobs it follows (stream → job)."""
+
+    endpoints: set[int] = field(default_factory=set)
+    follows: dict[int, str] = field(default_factory=dict)
+
+
+class State:
+    """The engine's memory, and the tools that every part uses."""
+
+    def __init__(
+        self, store: Store, turn: Turn, clock: Clock, settings: Settings, call_later: Callable[..., Any]
+    ) -> None:
+        self.store = store
+        self.turn = turn
+        self.clock = clock
+        self.settings = settings
+        self.call_later = call_later
+        self.replan: Callable[[], None] = lambda: None
+        self.draining = False
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets everything that can be read again from the store."""
+        self.endpoints: dict[int, Endpoint] = {}
+        self.pools: dict[int, Pool] = {}
+        self.functions: dict[int, Function] = {}
+        self.environments: dict[str, Environment] = {}
+        self.workers: dict[str, Worker] = {}
+        self.active: dict[str, Active] = {}
+        self.host: Host | None = None
+
+    def event(self, kind: str, data: dict[str, Any], *, job: str | None = None, endpoint: int | None = None) -> None:
+        """Puts something on record that no column tells."""
+        text = msgspec.json.encode(data).decode()
+        self.turn.write().add_event(kind, self.clock.wall_ms(), text, job=job, endpoint=endpoint)
+
+    def add_pool(self, pool: Pool) -> None:
+        """Takes a pool into memory, with its endpoint and environment."""
+        self.pools[pool.id] = pool
+        pool.endpoint.pools.append(pool)
+        pool.environment.pools.append(pool)
+
+    def environment(self, key: str) -> Environment:
+        """The environment of that request key, known or new."""
+        return self.environments.setdefault(key, Environment(key))

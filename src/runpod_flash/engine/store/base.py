@@ -1,0 +1,192 @@
+"""The port of the store: what the engine needs of a database, in words of the queue.
+
+Every write happens inside a transaction that `begin` opens and `commit` or `rollback` closes (the engine's
+turn does that); a write that cannot be done raises StoreError and leaves the rest to `rollback`. Reads of the
+`read_…` family may run in another thread at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from runpod_flash.model.job import JobState
+
+
+class NewJob(NamedTuple):
+    """A job as it is put on record; `worker` is "" unless a free one has it already."""
+
+    id: str
+    pool: int
+    fn: int
+    state: JobState
+    priority: int
+    worker: str
+    created_ms: int
+    timeout_ms: int
+    max_retries: int
+    awaited: bool
+    args: bytes
+    args_head: str | None
+    ready_ms: int | None
+    expires_ms: int | None
+
+
+class Claimed(NamedTuple):
+    """A job that a worker has been given."""
+
+    seq: int
+    priority: int
+    id: str
+    fn: int
+    epoch: int
+    attempt: int
+    failures: int
+    losses: int
+    timeout_ms: int
+    max_retries: int
+    created_ms: int
+    args: bytes
+    args_head: str | None
+
+
+class LiveJob(NamedTuple):
+    """A job that was at a worker when the engine ended."""
+
+    claimed: Claimed
+    worker: str
+    assigned_ms: int
+    cancelling: bool
+
+
+class Ended(NamedTuple):
+    """How a job ended; written only if `epoch` is still its epoch."""
+
+    id: str
+    epoch: int
+    state: JobState
+    ended_ms: int
+    started_ms: int | None
+    failures: int
+    losses: int
+    out: bytes | None = None
+    out_head: bytes | None = None
+    out_json: bytes | None = None
+    error: bytes | None = None
+    timing: bytes | None = None
+
+
+class Attempt(NamedTuple):
+    """An attempt that did not complete its job. `end`: failed | timeout | lost | cancelled | stopped."""
+
+    job: str
+    n: int
+    epoch: int
+    worker: str
+    assigned_ms: int
+    started_ms: int | None
+    ended_ms: int
+    end: str
+    error: bytes | None
+
+
+class WorkerRow(NamedTuple):
+    """A worker that was not on record as ended."""
+
+    id: str
+    pool: int
+    host: str
+    key_hash: str
+    gpus: tuple[int, ...]
+    ready: bool
+
+
+class Store(Protocol):
+    """One store, open for one engine."""
+
+    engine_id: str
+    secret: bytes
+    start_no: int
+    last_wall_ms: int
+    durability: str
+
+    def begin(self) -> None: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+    def sync(self) -> None:
+        """Waits until everything committed survives a power cut; may be called from another thread."""
+
+    def checkpoint(self) -> None:
+        """Moves the log into the database file; from another thread, off every reply's path."""
+
+    def log_size(self) -> int:
+        """Bytes of the log that no checkpoint has moved yet, or that wait to be written over."""
+
+    def shrink_log(self) -> None:
+        """A checkpoint at once, on the writing connection: for a load that leaves the other thread no gap."""
+
+    def close(self) -> None: ...
+
+    # declarations
+    def save_endpoint(self, public_id: str, spec: bytes, now_ms: int) -> int: ...
+    def save_pool(self, endpoint: int, key: str, spec: bytes, now_ms: int) -> int: ...
+    def save_function(self, pool: int, name: str, version: str, digest: str, spec: bytes, now_ms: int) -> int: ...
+    def declarations(self) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        """(id, spec) of endpoints, (id, endpoint, key, spec) of pools, (id, pool, spec) of functions."""
+
+    def save_definition(self, digest: str, name: str, body: bytes, now_ms: int) -> None: ...
+    def definition(self, digest: str) -> bytes | None: ...
+    def missing_definitions(self, digests: Sequence[str]) -> list[str]: ...
+
+    # the queue
+    def put(self, job: NewJob) -> bool:
+        """False if a job of this id is on record already; nothing is changed then."""
+
+    def claim(self, pool: int, worker: str, now_ms: int) -> Claimed | None: ...
+    def claim_ahead(self, pool: int, fn: int, worker: str, now_ms: int, limit: int) -> list[Claimed]: ...
+    def finish(self, ended: Ended) -> bool: ...
+    def finish_waiting(self, job: str, state: JobState, now_ms: int, error: bytes) -> bool: ...
+    def back(
+        self, job: Claimed, state: JobState, ready_ms: int | None, attempt: int, failures: int, losses: int
+    ) -> bool: ...
+    def add_attempt(self, attempt: Attempt) -> None: ...
+    def losses_of(self, job: str) -> list[bytes]:
+        """The errors of the attempts that were lost, oldest first."""
+
+    def due(self, now_ms: int) -> list[int]:
+        """Delayed jobs become ready; the pool of each."""
+
+    def expired(self, now_ms: int) -> list[str]: ...
+    def next_times(self) -> tuple[int | None, int | None]: ...
+    def live(self) -> list[LiveJob]: ...
+    def waiting(self) -> list[tuple[int, int, int]]: ...
+    def oldest(self, pool: int) -> int | None: ...
+    def waiting_ids(self, pool: int, limit: int) -> list[str]: ...
+    def job(self, job: str) -> dict[str, Any] | None: ...
+    def request_cancel(self, job: str, now_ms: int) -> None: ...
+    def again(self, job: str) -> bool: ...
+    def forget_outdated(self, now_ms: int) -> tuple[int, list[str]]:
+        """Removes up to 200 jobs that were kept long enough: how many, and the blobs that nobody names now."""
+
+    def idempotent(self, endpoint: int, key: str) -> str | None: ...
+    def remember_idempotent(self, endpoint: int, key: str, job: str) -> None: ...
+    def add_blobs(self, job: str, blobs: Iterable[tuple[int, str, int]]) -> None: ...
+    def known_blobs(self, blobs: Sequence[str]) -> set[str]: ...
+    def add_event(
+        self, kind: str, now_ms: int, data: str, *, job: str | None = None, endpoint: int | None = None
+    ) -> None: ...
+    def add_span(self, span: tuple[str, int, str, str, int, int, int, bool]) -> None: ...
+
+    # hosts and workers
+    def add_host(self, host: str, key_hash: str, pid: int, machine: str, now_ms: int) -> None: ...
+    def end_host(self, host: str, now_ms: int) -> None: ...
+    def open_hosts(self) -> list[tuple[str, str, int]]:
+        """(id, key hash, pid) of hosts that are not on record as ended."""
+
+    def add_worker(self, worker: str, pool: int, host: str, key_hash: str, gpus: str, now_ms: int) -> None: ...
+    def worker_ready(self, worker: str, now_ms: int) -> None: ...
+    def end_worker(self, worker: str, end: str, now_ms: int) -> None: ...
+    def open_workers(self) -> list[WorkerRow]: ...
+
+    # reading, from another thread
+    def read(self, query: str, arguments: Sequence[Any] = ()) -> list[dict[str, Any]]: ...

@@ -1,0 +1,96 @@
+-- Every hot statement, named, with one line of English.
+
+-- name: put
+-- A new job: ready, delayed, or already claimed by a worker that is free.
+INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, created_ms, assigned_ms, timeout_ms,
+                  max_retries, awaited, args, args_head, ready_ms, expires_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: claim
+-- The next ready jobs of a pool go to a worker: highest priority first, then the oldest.
+UPDATE jobs SET state = ?1, epoch = epoch + 1, attempt = attempt + 1, worker = ?2, assigned_ms = ?3
+WHERE seq IN (SELECT seq FROM jobs WHERE pool_id = ?4 AND state = 0 ORDER BY priority DESC, seq LIMIT ?5)
+RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head;
+
+-- name: claim_ahead
+-- Jobs of one function among the next few go ahead to a worker that is busy with that function.
+UPDATE jobs SET state = 2, epoch = epoch + 1, attempt = attempt + 1, worker = ?1, assigned_ms = ?2
+WHERE seq IN (SELECT seq FROM (SELECT seq, fn, max_retries FROM jobs WHERE pool_id = ?3 AND state = 0
+                               ORDER BY priority DESC, seq LIMIT ?4)
+              WHERE fn = ?5 AND max_retries > 0)
+RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head;
+
+-- name: finish
+-- How a job ended, unless another epoch or another end is on record.
+UPDATE jobs SET state = ?3, ended_ms = ?4, started_ms = ?5, keep_until_ms = ?4 + CASE awaited WHEN 1 THEN ?6 ELSE ?7 END,
+                out = ?8, out_head = ?9, out_json = ?10, error = ?11, timing = ?12, failures = ?13, losses = ?14
+WHERE id = ?1 AND epoch = ?2 AND state IN (2, 3);
+
+-- name: finish_waiting
+-- A job ends without having been at a worker (cancelled, expired, no environment).
+UPDATE jobs SET state = ?2, ended_ms = ?3, keep_until_ms = ?3 + CASE awaited WHEN 1 THEN ?4 ELSE ?5 END, error = ?6
+WHERE id = ?1 AND state IN (0, 1);
+
+-- name: back
+-- A live job returns to the queue, at once (state 0) or at a time (state 1).
+UPDATE jobs SET state = ?3, ready_ms = ?4, attempt = ?5, failures = ?6, losses = ?7, worker = NULL
+WHERE id = ?1 AND epoch = ?2 AND state IN (2, 3);
+
+-- name: attempt
+-- An attempt that did not complete its job.
+INSERT OR REPLACE INTO attempts (job, n, epoch, worker, assigned_ms, started_ms, ended_ms, end, error)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: due
+-- Delayed jobs whose time has come become ready.
+UPDATE jobs SET state = 0, ready_ms = NULL
+WHERE seq IN (SELECT seq FROM jobs WHERE state = 1 AND ready_ms <= ? ORDER BY ready_ms LIMIT 200) RETURNING pool_id;
+
+-- name: expired
+-- Waiting jobs that waited longer than their ttl.
+SELECT id FROM jobs WHERE state IN (0, 1) AND expires_ms IS NOT NULL AND expires_ms <= ? LIMIT 200;
+
+-- name: next_times
+-- When the next delayed job is due, and when the next waiting job expires.
+SELECT (SELECT min(ready_ms) FROM jobs WHERE state = 1),
+       (SELECT min(expires_ms) FROM jobs WHERE state IN (0, 1) AND expires_ms IS NOT NULL);
+
+-- name: live
+-- Jobs that are at workers, as each worker was sent them.
+SELECT seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head,
+       worker, assigned_ms, cancel_ms FROM jobs WHERE state IN (2, 3) ORDER BY worker, assigned_ms, priority DESC, seq;
+
+-- name: waiting
+-- Ready jobs of each pool, and the bytes of their arguments.
+SELECT pool_id, count(*), total(length(args)) FROM jobs WHERE state = 0 GROUP BY pool_id;
+
+-- name: oldest
+-- Since when the first ready job of a pool waits.
+SELECT coalesce(ready_ms, created_ms) FROM jobs WHERE pool_id = ? AND state = 0 ORDER BY priority DESC, seq LIMIT 1;
+
+-- name: job
+-- Everything about one job.
+SELECT * FROM jobs WHERE id = ?;
+
+-- name: request_cancel
+-- A live job shall end; its worker has yet to confirm.
+UPDATE jobs SET cancel_ms = ? WHERE id = ? AND state IN (2, 3);
+
+-- name: again
+-- A job that ended without success runs once more.
+UPDATE jobs SET state = 0, ended_ms = NULL, started_ms = NULL, keep_until_ms = NULL, cancel_ms = NULL, out = NULL,
+                out_head = NULL, out_json = NULL, error = NULL, timing = NULL, worker = NULL, failures = 0, losses = 0,
+                expires_ms = NULL
+WHERE id = ? AND state IN (5, 7);
+
+-- name: outdated
+-- Ended jobs that were kept long enough.
+SELECT id FROM jobs WHERE keep_until_ms IS NOT NULL AND keep_until_ms <= ? LIMIT 200;
+
+-- name: event
+-- Something happened that no column tells.
+INSERT INTO events (job, endpoint_id, at_ms, kind, data) VALUES (?, ?, ?, ?, ?);
+
+-- name: span
+-- Where the output of an attempt lies.
+INSERT OR REPLACE INTO log_spans (job, attempt, worker, segment, start, length, lines, cut) VALUES (?, ?, ?, ?, ?, ?, ?, ?);

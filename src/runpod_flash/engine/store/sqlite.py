@@ -1,0 +1,487 @@
+"""The store in one SQLite file: one connection that writes, one that reads and checkpoints in another thread.
+
+Always WAL with synchronous=NORMAL: a commit survives the death of every process. What has to survive a power
+cut waits for `sync`, one fdatasync of the log file that covers every commit before it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from runpod_flash.engine.store.base import Attempt, Claimed, Ended, LiveJob, NewJob, WorkerRow
+from runpod_flash.errors import StoreError
+from runpod_flash.model.job import JobState
+
+VERSION: Final = 1
+"""Number of the newest migration; `PRAGMA user_version` of a store that has it."""
+_CLAIMED: Final = len(Claimed._fields)
+
+
+def open_store(path: Path, *, durability: str, retention_ms: tuple[int, int] = (3_600_000, 86_400_000)) -> SqliteStore:
+    """Opens (or makes) the store at `path`; StoreError when it is corrupt, newer than us, or not writable.
+
+    `retention_ms`: how long results of awaited calls and of spawned jobs are kept.
+    """
+    store = None
+    try:
+        store = SqliteStore(path, durability, retention_ms)
+        store.prepare()
+    except sqlite3.Error as error:
+        if store is not None:
+            store.close()
+        raise explain(error, path) from error
+    except BaseException:
+        if store is not None:
+            store.close()
+        raise
+    return store
+
+
+class SqliteStore:
+    """See `base.Store`, whose words these are."""
+
+    def __init__(self, path: Path, durability: str, retention_ms: tuple[int, int]) -> None:
+        self.path = path
+        self.durability = durability
+        self.engine_id = ""
+        self.secret = b""
+        self.start_no = 0
+        self.last_wall_ms = 0
+        self._retention = retention_ms
+        self._sql = load_queries()
+        self._db = _connect(path)
+        self._execute = self._db.execute
+        self._reader: sqlite3.Connection | None = None
+        self._reading = threading.Lock()
+        self._log: int | None = None
+        self._last_error: sqlite3.Error | None = None
+
+    # ── opening and closing ───────────────────────────────────────────────────────────────────────
+
+    def prepare(self) -> None:
+        """Checks, migrates and takes the next start number."""
+        with contextlib.suppress(OSError):
+            self.path.chmod(0o600)
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found > VERSION:
+            raise StoreError(
+                f"the store {self.path} is of version {found}; this program knows up to {VERSION}",
+                why="a newer Flash has used it",
+                fix="upgrade this one (pip install -U flash-anywhere), or use another FLASH_HOME",
+            )
+        if found and self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise _corrupt(self.path, "quick_check found damage")
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("PRAGMA wal_autocheckpoint=0")
+        self._migrate(found)
+        self._db.execute("BEGIN IMMEDIATE")
+        self._identify()
+        self._db.execute("COMMIT")
+        self._reader = _connect(self.path, threads=True)
+        self._reader.execute("PRAGMA query_only=ON")
+        self._log = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+
+    def _migrate(self, found: int) -> None:
+        if 0 < found < VERSION:
+            self._db.execute("VACUUM INTO ?", (f"{self.path}.before-{VERSION}",))
+        for number in range(found + 1, VERSION + 1):
+            script = resources.files(__package__).joinpath(f"sql/{number:04}.sql").read_text(encoding="utf-8")
+            self._db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version={number};\nCOMMIT;")
+
+    def _identify(self) -> None:
+        meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
+        self.engine_id = meta.get("engine_id") or secrets.token_hex(8)
+        self.secret = bytes.fromhex(meta.get("secret") or secrets.token_hex(32))
+        self.start_no = int(meta.get("start_no", "0")) + 1
+        values = {"engine_id": self.engine_id, "secret": self.secret.hex(), "start_no": str(self.start_no)}
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+        last = """SELECT max(coalesce(max(created_ms), 0), coalesce(max(ended_ms), 0))
+                  FROM (SELECT created_ms, ended_ms FROM jobs ORDER BY seq DESC LIMIT 1000)"""
+        self.last_wall_ms = self._db.execute(last).fetchone()[0] or 0
+
+    def close(self) -> None:
+        with self._reading:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+        self._db.close()
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
+
+    # ── transactions ──────────────────────────────────────────────────────────────────────────────
+
+    def begin(self) -> None:
+        self._try(lambda: self._execute("BEGIN IMMEDIATE"))
+
+    def commit(self) -> None:
+        self._try(lambda: self._execute("COMMIT"))
+
+    def rollback(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            if self._db.in_transaction:
+                self._execute("ROLLBACK")
+
+    def sync(self) -> None:
+        if self._log is not None:
+            getattr(os, "fdatasync", os.fsync)(self._log)
+
+    def checkpoint(self) -> None:
+        with self._reading:
+            if self._reader is None:
+                return
+            with contextlib.suppress(sqlite3.Error):  # a full disk shows at the next commit, with a reply
+                self._reader.execute("PRAGMA query_only=OFF")
+                self._reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._reader.execute("PRAGMA query_only=ON")
+
+    def log_size(self) -> int:
+        return os.fstat(self._log).st_size if self._log is not None else 0
+
+    def shrink_log(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+
+    def _try(self, action: Any) -> Any:
+        try:
+            return action()
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+
+    def _run(self, name: str, arguments: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._execute(self._sql[name], arguments)
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+
+    def _do(self, statement: str, arguments: Sequence[Any] = ()) -> sqlite3.Cursor:
+        try:
+            return self._execute(statement, arguments)
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+
+    # ── declarations ──────────────────────────────────────────────────────────────────────────────
+
+    def save_endpoint(self, public_id: str, spec: bytes, now_ms: int) -> int:
+        statement = """INSERT INTO endpoints (public_id, spec, created_ms, declared_ms) VALUES (?1, ?2, ?3, ?3)
+                       ON CONFLICT (public_id) DO UPDATE SET spec = ?2, declared_ms = ?3 RETURNING id"""
+        return int(self._do(statement, (public_id, spec.decode(), now_ms)).fetchall()[0][0])
+
+    def save_pool(self, endpoint: int, key: str, spec: bytes, now_ms: int) -> int:
+        statement = """INSERT INTO pools (endpoint_id, key, spec, created_ms, used_ms) VALUES (?1, ?2, ?3, ?4, ?4)
+                       ON CONFLICT (endpoint_id, key) DO UPDATE SET spec = ?3, used_ms = ?4 RETURNING id"""
+        return int(self._do(statement, (endpoint, key, spec.decode(), now_ms)).fetchall()[0][0])
+
+    def save_function(self, pool: int, name: str, version: str, digest: str, spec: bytes, now_ms: int) -> int:
+        statement = """INSERT INTO functions (pool_id, name, version, digest, spec, used_ms)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                       ON CONFLICT (pool_id, name, version, digest) DO UPDATE SET spec = ?5, used_ms = ?6 RETURNING id"""
+        return int(self._do(statement, (pool, name, version, digest, spec.decode(), now_ms)).fetchall()[0][0])
+
+    def declarations(self) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        return (
+            self._do("SELECT id, spec FROM endpoints").fetchall(),
+            self._do("SELECT id, endpoint_id, key, spec FROM pools").fetchall(),
+            self._do("SELECT id, pool_id, spec FROM functions").fetchall(),
+        )
+
+    def save_definition(self, digest: str, name: str, body: bytes, now_ms: int) -> None:
+        self._do(
+            "INSERT OR IGNORE INTO definitions (digest, name, body, used_ms) VALUES (?, ?, ?, ?)",
+            (digest, name, body, now_ms),
+        )
+
+    def definition(self, digest: str) -> bytes | None:
+        row = self._do("SELECT body FROM definitions WHERE digest = ?", (digest,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def missing_definitions(self, digests: Sequence[str]) -> list[str]:
+        known = self._do(
+            "SELECT digest FROM definitions WHERE digest IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(digests)),),
+        )
+        have = {row[0] for row in known}
+        return [digest for digest in digests if digest not in have]
+
+    # ── the queue ─────────────────────────────────────────────────────────────────────────────────
+
+    def put(self, job: NewJob) -> bool:
+        claimed = 1 if job.worker else 0
+        try:
+            self._execute(
+                self._sql["put"],
+                (
+                    job.id,
+                    job.pool,
+                    job.fn,
+                    int(job.state),
+                    job.priority,
+                    claimed,
+                    claimed,
+                    job.worker or None,
+                    job.created_ms,
+                    job.created_ms if claimed else None,
+                    job.timeout_ms,
+                    job.max_retries,
+                    job.awaited,
+                    job.args,
+                    job.args_head,
+                    job.ready_ms,
+                    job.expires_ms,
+                ),
+            )
+        except sqlite3.IntegrityError:
+            return False
+        except sqlite3.Error as error:
+            raise explain(error, self.path) from error
+        return True
+
+    def claim(self, pool: int, worker: str, now_ms: int) -> Claimed | None:
+        rows = self._run("claim", (int(JobState.RUNNING), worker, now_ms, pool, 1)).fetchall()
+        return Claimed._make(rows[0]) if rows else None
+
+    def claim_ahead(self, pool: int, fn: int, worker: str, now_ms: int, limit: int) -> list[Claimed]:
+        rows = self._run("claim_ahead", (worker, now_ms, pool, limit, fn)).fetchall()
+        rows.sort(key=lambda row: (-row[1], row[0]))
+        return [Claimed._make(row) for row in rows]
+
+    def finish(self, ended: Ended) -> bool:
+        return (
+            self._run(
+                "finish",
+                (
+                    ended.id,
+                    ended.epoch,
+                    int(ended.state),
+                    ended.ended_ms,
+                    ended.started_ms,
+                    *self._retention,
+                    ended.out,
+                    ended.out_head,
+                    ended.out_json,
+                    ended.error,
+                    ended.timing,
+                    ended.failures,
+                    ended.losses,
+                ),
+            ).rowcount
+            == 1
+        )
+
+    def finish_waiting(self, job: str, state: JobState, now_ms: int, error: bytes) -> bool:
+        return self._run("finish_waiting", (job, int(state), now_ms, *self._retention, error)).rowcount == 1
+
+    def back(
+        self, job: Claimed, state: JobState, ready_ms: int | None, attempt: int, failures: int, losses: int
+    ) -> bool:
+        return self._run("back", (job.id, job.epoch, int(state), ready_ms, attempt, failures, losses)).rowcount == 1
+
+    def add_attempt(self, attempt: Attempt) -> None:
+        self._run("attempt", attempt)
+
+    def losses_of(self, job: str) -> list[bytes]:
+        rows = self._do("SELECT error FROM attempts WHERE job = ? AND end = 'lost' ORDER BY epoch", (job,))
+        return [row[0] for row in rows.fetchall()]
+
+    def due(self, now_ms: int) -> list[int]:
+        return [row[0] for row in self._run("due", (now_ms,)).fetchall()]
+
+    def expired(self, now_ms: int) -> list[str]:
+        return [row[0] for row in self._run("expired", (now_ms,)).fetchall()]
+
+    def next_times(self) -> tuple[int | None, int | None]:
+        due, expires = self._run("next_times").fetchone()
+        return due, expires
+
+    def live(self) -> list[LiveJob]:
+        rows = self._run("live").fetchall()
+        return [
+            LiveJob(Claimed._make(row[:_CLAIMED]), row[_CLAIMED], row[_CLAIMED + 1], row[_CLAIMED + 2] is not None)
+            for row in rows
+        ]
+
+    def waiting(self) -> list[tuple[int, int, int]]:
+        return [(pool, count, int(size)) for pool, count, size in self._run("waiting").fetchall()]
+
+    def oldest(self, pool: int) -> int | None:
+        row = self._run("oldest", (pool,)).fetchone()
+        return row[0] if row else None
+
+    def waiting_ids(self, pool: int, limit: int) -> list[str]:
+        return [
+            row[0]
+            for row in self._do(
+                "SELECT id FROM jobs WHERE pool_id = ? AND state = 0 ORDER BY seq LIMIT ?", (pool, limit)
+            )
+        ]
+
+    def job(self, job: str) -> dict[str, Any] | None:
+        cursor = self._run("job", (job,))
+        row = cursor.fetchone()
+        return dict(zip((column[0] for column in cursor.description), row, strict=True)) if row else None
+
+    def request_cancel(self, job: str, now_ms: int) -> None:
+        self._run("request_cancel", (now_ms, job))
+
+    def again(self, job: str) -> bool:
+        return self._run("again", (job,)).rowcount == 1
+
+    def forget_outdated(self, now_ms: int) -> tuple[int, list[str]]:
+        gone = [row[0] for row in self._run("outdated", (now_ms,)).fetchall()]
+        if not gone:
+            return 0, []
+        names = (json.dumps(gone),)
+        these = "IN (SELECT value FROM json_each(?))"
+        blobs = [row[0] for row in self._do(f"SELECT id FROM blobs WHERE job {these}", names).fetchall()]
+        for table, column in (
+            ("jobs", "id"),
+            ("attempts", "job"),
+            ("events", "job"),
+            ("log_spans", "job"),
+            ("blobs", "job"),
+            ("idempotency", "job"),
+        ):
+            self._do(f"DELETE FROM {table} WHERE {column} {these}", names)
+        return len(gone), blobs
+
+    def idempotent(self, endpoint: int, key: str) -> str | None:
+        row = self._do("SELECT job FROM idempotency WHERE endpoint_id = ? AND key = ?", (endpoint, key)).fetchone()
+        return row[0] if row else None
+
+    def remember_idempotent(self, endpoint: int, key: str, job: str) -> None:
+        self._do("INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?)", (endpoint, key, job))
+
+    def add_blobs(self, job: str, blobs: Iterable[tuple[int, str, int]]) -> None:
+        for _index, blob, size in blobs:
+            self._do("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", (blob, job, size))
+
+    def known_blobs(self, blobs: Sequence[str]) -> set[str]:
+        rows = self._do("SELECT id FROM blobs WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(blobs)),))
+        return {row[0] for row in rows}
+
+    def add_event(
+        self, kind: str, now_ms: int, data: str, *, job: str | None = None, endpoint: int | None = None
+    ) -> None:
+        self._run("event", (job, endpoint, now_ms, kind, data))
+
+    def add_span(self, span: tuple[str, int, str, str, int, int, int, bool]) -> None:
+        self._run("span", span)
+
+    # ── hosts and workers ─────────────────────────────────────────────────────────────────────────
+
+    def add_host(self, host: str, key_hash: str, pid: int, machine: str, now_ms: int) -> None:
+        self._do(
+            "INSERT OR REPLACE INTO hosts VALUES (?, ?, ?, ?, ?, NULL)",
+            (host, key_hash, pid, machine, now_ms),
+        )
+
+    def end_host(self, host: str, now_ms: int) -> None:
+        self._do("UPDATE hosts SET ended_ms = ? WHERE id = ?", (now_ms, host))
+        self._do("DELETE FROM hosts WHERE ended_ms < ?", (now_ms - 86_400_000,))
+
+    def open_hosts(self) -> list[tuple[str, str, int]]:
+        return self._do("SELECT id, key_hash, pid FROM hosts WHERE ended_ms IS NULL").fetchall()
+
+    def add_worker(self, worker: str, pool: int, host: str, key_hash: str, gpus: str, now_ms: int) -> None:
+        self._do(
+            "INSERT INTO workers VALUES (?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
+            (worker, pool, host, key_hash, gpus, now_ms),
+        )
+
+    def worker_ready(self, worker: str, now_ms: int) -> None:
+        self._do("UPDATE workers SET ready_ms = coalesce(ready_ms, ?) WHERE id = ?", (now_ms, worker))
+
+    def end_worker(self, worker: str, end: str, now_ms: int) -> None:
+        self._do(
+            "UPDATE workers SET ended_ms = ?, end = ? WHERE id = ? AND ended_ms IS NULL",
+            (now_ms, end, worker),
+        )
+        self._do("DELETE FROM workers WHERE ended_ms < ?", (now_ms - 86_400_000,))
+
+    def open_workers(self) -> list[WorkerRow]:
+        rows = self._do(
+            "SELECT id, pool_id, host, key_hash, gpus, ready_ms FROM workers WHERE ended_ms IS NULL"
+        ).fetchall()
+        return [
+            WorkerRow(row[0], row[1], row[2], row[3], tuple(json.loads(row[4])), row[5] is not None) for row in rows
+        ]
+
+    # ── reading, from another thread ──────────────────────────────────────────────────────────────
+
+    def read(self, query: str, arguments: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        with self._reading:
+            if self._reader is None:
+                return []
+            try:
+                cursor = self._reader.execute(query, arguments)
+                names = [column[0] for column in cursor.description]
+                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            except sqlite3.Error as error:
+                raise explain(error, self.path) from error
+
+
+def load_queries() -> dict[str, str]:
+    """The statements of queries.sql by name."""
+    text = resources.files(__package__).joinpath("sql/queries.sql").read_text(encoding="utf-8")
+    return dict(_named(text))
+
+
+def _named(text: str) -> Iterator[tuple[str, str]]:
+    for block in text.split("-- name: ")[1:]:
+        name, _, body = block.partition("\n")
+        yield name.strip(), "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip()
+
+
+def _connect(path: Path, *, threads: bool = False) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, timeout=5, cached_statements=256, check_same_thread=not threads)
+
+
+def explain(error: sqlite3.Error, path: Path) -> StoreError:
+    """What SQLite said, in words that name the file and the mend."""
+    text = str(error)
+    if "disk is full" in text or "disk I/O" in text:
+        return StoreError(
+            f"the store {path} cannot be written: {text}",
+            why=f"{_free(path)} are free there",
+            fix="free some space; nothing acknowledged is lost, and calls go on by themselves",
+        )
+    if "readonly" in text or "unable to open" in text:
+        return StoreError(
+            f"the store {path} cannot be written: {text}",
+            why="the file, its folder or its disk is read-only",
+            fix=f"make {path.parent} writable, or set FLASH_HOME to another folder",
+        )
+    if "malformed" in text or "not a database" in text or "encrypted" in text:
+        return _corrupt(path, text)
+    if "locked" in text:
+        return StoreError(
+            f"the store {path} is locked",
+            why="another program has it open for writing",
+            fix="close that program (fuser shows it)",
+        )
+    return StoreError(f"the store {path} failed: {text}")
+
+
+def _corrupt(path: Path, why: str) -> StoreError:
+    return StoreError(
+        f"the store {path} is damaged",
+        why=why,
+        fix=f"keep a copy and start afresh: mv {path} {path}.damaged && rm -f {path}-wal {path}-shm",
+    )
+
+
+def _free(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        stat = os.statvfs(path.parent)
+        return f"{stat.f_bavail * stat.f_frsize // (1024 * 1024)} MiB"
+    return "an unknown number of bytes"

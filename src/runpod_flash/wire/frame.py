@@ -1,0 +1,113 @@
+"""Framing without I/O: bytes in, frames out, and back; standard library only.
+
+A frame is, little endian::
+
+    u32 length (bytes after this field) | u8 type | u8 flags | u16 parts | u32 head_len | u64 sid
+    parts × u32 part lengths | head (a JSON object) | parts (opaque bytes)
+
+`sid` names a stream: the side that opens one chooses it (clients odd, engine even; 0 is the link
+itself), and replies carry it back. The first frame both ways is HELLO or WELCOME, whose layout never
+changes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from runpod_flash.wire.kinds import FRAME_LIMIT
+
+Buffer = bytes | bytearray | memoryview
+
+_HEADER = struct.Struct("<IBBHIQ")
+_LENGTH = struct.Struct("<I")
+_PREFIX = _HEADER.size - _LENGTH.size
+
+
+class FrameError(ValueError):
+    """The peer sent bytes that are no frame of this protocol; the link must be closed."""
+
+
+class Frame(NamedTuple):
+    """One message as it stands on the wire."""
+
+    kind: int
+    flags: int
+    sid: int
+    head: bytes
+    parts: tuple[bytes, ...]
+
+
+def encode(kind: int, head: bytes, parts: Sequence[Buffer] = (), *, sid: int = 0, flags: int = 0) -> bytes:
+    """The bytes of one frame."""
+    if not parts:
+        return _HEADER.pack(_PREFIX + len(head), kind, flags, 0, len(head), sid) + head
+    lengths = [memoryview(part).nbytes if not isinstance(part, bytes) else len(part) for part in parts]
+    total = _PREFIX + 4 * len(parts) + len(head) + sum(lengths)
+    table = struct.pack(f"<{len(parts)}I", *lengths)
+    return b"".join([_HEADER.pack(total, kind, flags, len(parts), len(head), sid), table, head, *parts])
+
+
+class FrameReader:
+    """Cuts a byte stream into frames; feed it whatever arrives."""
+
+    __slots__ = ("_limit", "_pending")
+
+    def __init__(self, limit: int = FRAME_LIMIT) -> None:
+        self._limit = limit
+        self._pending = b""
+
+    def feed(self, data: Buffer) -> list[Frame]:
+        """Every frame that `data` completes, in order; raises FrameError on a malformed one."""
+        buffer = self._pending + data if self._pending else bytes(data)
+        frames: list[Frame] = []
+        start, end = 0, len(buffer)
+        while end - start >= _HEADER.size:
+            length, kind, flags, count, head_len, sid = _HEADER.unpack_from(buffer, start)
+            if length > self._limit or length < _PREFIX + 4 * count + head_len:
+                raise FrameError(f"a frame of type {kind} claims {length} bytes")
+            stop = start + 4 + length
+            if stop > end:
+                break
+            at = start + _HEADER.size
+            if count:
+                lengths = struct.unpack_from(f"<{count}I", buffer, at)
+                at += 4 * count
+                head = buffer[at : at + head_len]
+                at += head_len
+                if at + sum(lengths) != stop:
+                    raise FrameError(f"the parts of a frame of type {kind} do not fill it")
+                parts = tuple(_cut(buffer, at, lengths))
+            else:
+                head = buffer[at : at + head_len]
+                if at + head_len != stop:
+                    raise FrameError(f"a frame of type {kind} has {stop - at - head_len} bytes too many")
+                parts = ()
+            frames.append(Frame(kind, flags, sid, head, parts))
+            start = stop
+        self._pending = buffer[start:] if start else buffer
+        return frames
+
+    @property
+    def pending(self) -> int:
+        """Bytes held of a frame that has not fully arrived."""
+        return len(self._pending)
+
+
+def _cut(buffer: bytes, at: int, lengths: Iterable[int]) -> Iterable[bytes]:
+    for length in lengths:
+        yield buffer[at : at + length]
+        at += length
+
+
+def pack_parts(parts: Sequence[Buffer]) -> bytes:
+    """Several parts as one value, for a column of the store; `unpack_parts` undoes it."""
+    lengths = [memoryview(part).nbytes for part in parts]
+    return b"".join([struct.pack(f"<H{len(parts)}I", len(parts), *lengths), *parts])
+
+
+def unpack_parts(packed: bytes) -> tuple[bytes, ...]:
+    """The parts that `pack_parts` joined."""
+    (count,) = struct.unpack_from("<H", packed)
+    return tuple(_cut(packed, 2 + 4 * count, struct.unpack_from(f"<{count}I", packed, 2)))

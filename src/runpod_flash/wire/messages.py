@@ -1,0 +1,583 @@
+"""The head of every frame, typed: what each side says and what the other answers.
+
+Engine, host and client read and write these with msgspec; the worker, which lives in the user's
+interpreter, reads and writes the same JSON with the standard library. Unknown fields are ignored, an
+unknown frame type is answered with ERROR `unsupported`, and the link stays. Durations are relative and
+carry their unit in the name; absolute times are engine wall clock milliseconds (`…_at_ms`).
+
+`parts` of a frame are said in each docstring. A part longer than 256 KiB lies in a blob file instead:
+`blobs` lists (index, blob id, size) and the part itself is empty (`wire/blobs.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from runpod_flash.model.endpoint import EndpointSpec, PoolSpec, RuntimeSpec
+from runpod_flash.model.job import JobPolicy
+from runpod_flash.wire import frame, kinds
+
+Moved = tuple[int, str, int]
+"""A part that lies in a blob file: its index, the blob's id, its size in bytes."""
+
+
+class Head(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """Common base: `KIND` is the frame type that carries this head."""
+
+    KIND: ClassVar[int]
+
+    def body(self) -> bytes:
+        """The head alone, for one that goes to several streams."""
+        return _encode(self)
+
+    def encode(self, parts: Sequence[frame.Buffer] = (), *, sid: int = 0, flags: int = 0) -> bytes:
+        """The whole frame."""
+        return frame.encode(self.KIND, _encode(self), parts, sid=sid, flags=flags)
+
+
+# ── every link ───────────────────────────────────────────────────────────────────────────────────
+
+
+class WorkerPresence(msgspec.Struct, omit_defaults=True):
+    """One live worker, as its host lists it at HELLO."""
+
+    worker: str
+    pid: int
+
+
+class Machine(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What a host has to give. `gpus` are (index, name, memory in MB)."""
+
+    cpus: int
+    memory_mb: int
+    gpus: list[tuple[int, str, int]] = []
+    facts: dict[str, Any] = {}
+
+
+class Hello(Head):
+    """First frame of whoever connects. A host sends the HELLO of its workers on their behalf."""
+
+    KIND = kinds.HELLO
+    proto_min: int
+    proto_max: int
+    role: str  # client | host | worker
+    version: str
+    pid: int
+    features: list[str] = []
+    token: str = ""
+    base_env: dict[str, str] = {}  # client: the whitelisted variables its workers shall inherit
+    host: str = ""  # host, worker: name of the host
+    incarnation: str = ""  # host: new at every start of the host program
+    machine: Machine | None = None  # host
+    workers: list[WorkerPresence] = []  # host: those alive
+    worker: str = ""  # worker
+    key: str = ""  # host, worker: the secret handed out when it was started
+
+
+class Welcome(Head):
+    """The engine's answer to HELLO."""
+
+    KIND = kinds.WELCOME
+    proto: int
+    engine: str  # id of the store: another id means another store, nothing known carries over
+    start_no: int
+    version: str
+    pid: int
+    data_dir: str
+    blob_dir: str
+    durability: str  # process | power: whether blobs must be synced before they are named
+    lease_ms: int
+    beat_ms: int
+
+
+class Refuse(Head):
+    """The engine will not talk: why, and what to do. With `handover` the engine is about to leave."""
+
+    KIND = kinds.REFUSE
+    code: str
+    what: str
+    why: str = ""
+    fix: str = ""
+    handover: bool = False
+
+
+class Ping(Head):
+    """Asks for PONG."""
+
+    KIND = kinds.PING
+
+
+class Pong(Head):
+    """Answers PING."""
+
+    KIND = kinds.PONG
+
+
+class Error(Head):
+    """A request failed; always with flags END and FAILED on the stream of the request."""
+
+    KIND = kinds.ERROR
+    code: str
+    what: str
+    why: str = ""
+    fix: str = ""
+    retry_after_ms: int | None = None
+
+
+class Goodbye(Head):
+    """The engine leaves on purpose. `reason`: stop | idle | handover. With `stop_host` the host ends too."""
+
+    KIND = kinds.GOODBYE
+    reason: str
+    stop_host: bool = False
+
+
+class Ok(Head):
+    """A request was carried out (and, where it changes the store, committed)."""
+
+    KIND = kinds.OK
+    data: dict[str, Any] = {}
+
+
+# ── client and engine ────────────────────────────────────────────────────────────────────────────
+
+
+class FunctionSpec(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """One version of one remote function."""
+
+    name: str  # module:qualname, script.py:qualname for __main__
+    version: str  # sha256 of the source of the function and of all that it reaches by value
+    digest: str  # names the shipped bytes
+    defs: list[str] = []  # digests that loading it needs, itself last
+    where: str = ""  # file:line
+    is_async: bool = False  # its timeout and cancellation get a grace of 5 s
+
+
+class Declare(Head):
+    """A function, its endpoint and its pool: idempotent, before the first SUBMIT. → DECLARED."""
+
+    KIND = kinds.DECLARE
+    endpoint: EndpointSpec
+    pool: PoolSpec
+    function: FunctionSpec
+
+
+class Declared(Head):
+    """`fn` is what SUBMIT names. `missing` are digests to PUT_DEF first; `notices` are for the user."""
+
+    KIND = kinds.DECLARED
+    fn: int
+    endpoint: str
+    missing: list[str] = []
+    notices: list[str] = []
+
+
+class PutDef(Head):
+    """Stores a definition. Part 0: its bytes. → OK."""
+
+    KIND = kinds.PUT_DEF
+    digest: str
+    name: str = ""
+
+
+class GetDef(Head):
+    """Asks for a definition. → DEF, or ERROR no_definition."""
+
+    KIND = kinds.GET_DEF
+    digest: str
+
+
+class Submit(Head):
+    """A call. Parts: the encoded arguments. Idempotent by `job`, so it may be sent again after a lost link.
+
+    With `wait`: STATE*, ENV_STATE*, LOG* (the last two only with `logs`), then OUTCOME with END.
+    Without: ACCEPTED with END, once committed.
+    """
+
+    KIND = kinds.SUBMIT
+    job: str
+    fn: int
+    policy: JobPolicy
+    wait: bool = True
+    logs: bool = False
+    encoding: str = "pickle"
+    blobs: list[Moved] = []
+    defs: list[str] = []  # definitions the arguments need, beyond the function's own
+    idem: str | None = None
+
+
+class Accepted(Head):
+    """The job is on record. `existing`: it was there before (same id, or same idempotency key)."""
+
+    KIND = kinds.ACCEPTED
+    job: str
+    existing: bool = False
+
+
+class Attach(Head):
+    """Follows a job that exists. With `wait` as SUBMIT; without, one STATE with END."""
+
+    KIND = kinds.ATTACH
+    job: str
+    wait: bool = True
+    logs: bool = False
+
+
+class Cancel(Head):
+    """Client → engine (→ OK) and engine → worker (→ DONE of kind cancelled or released)."""
+
+    KIND = kinds.CANCEL
+    job: str
+    cause: str = ""
+    epoch: int = 0  # engine → worker
+    grace_ms: int = 0  # engine → worker
+
+
+class Retry(Head):
+    """Runs a job that ended without success once more, under its id. → ACCEPTED."""
+
+    KIND = kinds.RETRY
+    job: str
+
+
+class State(Head):
+    """Where a job stands. `why`: what it waits for, in a few words for the user ("" if nothing special)."""
+
+    KIND = kinds.STATE
+    job: str
+    status: str
+    attempt: int = 0
+    worker: str = ""
+    why: str = ""
+
+
+class Log(Head):
+    """Lines a job printed, as they came. `n` is the number of the first, counted within the attempt."""
+
+    KIND = kinds.LOG
+    job: str
+    attempt: int
+    worker: str
+    fd: int  # 1 stdout, 2 stderr
+    at_ms: int
+    n: int
+    lines: list[str]
+
+
+class ErrorInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """Why an attempt did not complete.
+
+    `kind`: user (the function raised) | timeout | lost (its worker vanished) | bind (arguments do not
+    fit or cannot be decoded) | encode (the result cannot travel) | load (the function cannot be loaded)
+    | env (its environment cannot be built) | cancelled | released (never started) | expired (ttl).
+    """
+
+    type: str
+    message: str
+    kind: str = "user"
+    module: str = "builtins"
+    traceback: str = ""
+
+
+class Outcome(Head):
+    """How a job ended. Parts: `values` parts of the value, then `excs` parts of the pickled exception.
+
+    `timing` (microseconds): queued, environment, worker_start, load, run.
+    """
+
+    KIND = kinds.OUTCOME
+    job: str
+    status: str
+    attempts: int
+    created_at_ms: int
+    ended_at_ms: int
+    started_at_ms: int | None = None
+    worker: str = ""
+    delay_ms: int = 0
+    run_us: int = 0
+    encoding: str = "pickle"
+    values: int = 0
+    excs: int = 0
+    blobs: list[Moved] = []
+    defs: list[str] = []
+    timing: dict[str, int] = {}
+    error: ErrorInfo | None = None
+    json_error: str = ""
+
+
+class Query(Head):
+    """Reads facts. → ROWS. `what`: jobs | job | endpoints | workers | logs | events | deps | status."""
+
+    KIND = kinds.QUERY
+    what: str
+    filter: dict[str, Any] = {}
+    limit: int = 100
+    cursor: str = ""
+
+
+class Rows(Head):
+    """The facts asked for; `next` continues a long listing ("" at its end)."""
+
+    KIND = kinds.ROWS
+    rows: list[dict[str, Any]]
+    next: str = ""
+
+
+class Admin(Head):
+    """Operates the engine: verb stop {drain: bool, grace_s: float} | handover | prune_deps {all: bool}. → OK."""
+
+    KIND = kinds.ADMIN
+    verb: str
+    args: dict[str, Any] = {}
+
+
+# ── engine and host ──────────────────────────────────────────────────────────────────────────────
+
+
+class EnsureEnv(Head):
+    """Builds the environment unless it is there. → ENV_STATE*, the last (ready or failed) with END."""
+
+    KIND = kinds.ENSURE_ENV
+    env: str  # request key: PoolSpec.environment_key()
+    interpreter: str
+    abi: str
+    requirements: list[str]
+    system: list[str] = []
+    index: dict[str, str] = {}
+    variables: dict[str, str] = {}  # the caller's PATH, proxies and certificates, for the installer
+
+
+class CancelEnv(Head):
+    """Nobody waits for this build any more. No answer."""
+
+    KIND = kinds.CANCEL_ENV
+    env: str
+
+
+class EnvState(Head):
+    """Progress of a build. `phase`: resolve | build | ready | failed. To clients on the stream of the call."""
+
+    KIND = kinds.ENV_STATE
+    env: str
+    phase: str
+    line: str = ""
+    error: str = ""
+    path: str = ""
+    lock: str = ""  # id of the resolved set = name of the environment's folder
+    size: int = 0
+    ms: int = 0
+
+
+class Launch(Head):
+    """Starts a worker. → LAUNCHED."""
+
+    KIND = kinds.LAUNCH
+    worker: str
+    key: str
+    endpoint: str  # the endpoint's name, for logs and process titles
+    env: str  # path of the environment's folder
+    runtime: RuntimeSpec
+    variables: dict[str, str] = {}  # everything beside the clean base
+    gpus: list[int] = []
+    memory_mb: int | None = None
+    cpus: float = 0
+
+
+class Launched(Head):
+    """`how`: fork | exec. `error` is "" when the process runs."""
+
+    KIND = kinds.LAUNCHED
+    worker: str
+    pid: int = 0
+    how: str = ""
+    ms: float = 0
+    error: str = ""
+
+
+class Stop(Head):
+    """Ends a worker: SIGTERM, after `grace_ms` SIGKILL to its whole tree. → EXITED (of the worker)."""
+
+    KIND = kinds.STOP
+    worker: str
+    grace_ms: int = 0
+    why: str = ""
+
+
+class Current(msgspec.Struct, omit_defaults=True):
+    """The call that a worker began last, over or not, from its status page."""
+
+    job: str
+    epoch: int
+    attempt: int
+
+
+class Exited(Head):
+    """A worker is gone and reaped. Kept by the host and sent again until the engine answers OK."""
+
+    KIND = kinds.EXITED
+    worker: str
+    code: int | None = None  # exit code, if it ended by itself
+    signal: int | None = None
+    oom: bool = False
+    why: str = ""  # stop (asked for) | deadline | memory | host (its host died) | "" (by itself)
+    peak_rss_kb: int = 0
+    current: Current | None = None
+    last_lines: list[str] = []
+
+
+class Beat(Head):
+    """The host renews the lease of all its workers. `workers`: (id, resident kB, CPU ms). → BEAT_OK."""
+
+    KIND = kinds.BEAT
+    workers: list[tuple[str, int, int]] = []
+    load: float = 0
+
+
+class BeatOk(Head):
+    """Workers that the engine does not know: the host ends them."""
+
+    KIND = kinds.BEAT_OK
+    stale: list[str] = []
+
+
+class Span(Head):
+    """Where the output of an attempt lies in the log files. Kept and sent again until OK.
+
+    Sent after the last LOG of the attempt, so an outcome that waits for it shows every line first.
+    """
+
+    KIND = kinds.SPAN
+    job: str
+    attempt: int
+    worker: str
+    segment: str  # path relative to the data folder
+    start: int
+    length: int
+    lines: int
+    cut: bool = False
+
+
+class ListEnvs(Head):
+    """→ ROWS: {id, requirements, lock, python, size, created_at_ms, used_at_ms, state}."""
+
+    KIND = kinds.LIST_ENVS
+
+
+class PruneEnvs(Head):
+    """Removes environments that are not in `keep` (folder names). → ROWS of those removed."""
+
+    KIND = kinds.PRUNE_ENVS
+    keep: list[str]
+
+
+# ── engine and worker ────────────────────────────────────────────────────────────────────────────
+
+
+class Ready(Head):
+    """First frame of a worker on every new stream. `held`: (job, epoch) that it has in any form.
+
+    `fresh` is true at its first connection. What the store believes this worker has and that is not
+    listed never arrived, and goes back to the queue without a loss. DONEs not yet acknowledged are sent
+    again right after this frame.
+    """
+
+    KIND = kinds.READY
+    worker: str
+    python: str = ""
+    held: list[tuple[str, int]] = []
+    fresh: bool = False
+    ms: float = 0  # from process start to here
+
+
+class Def(Head):
+    """A definition, before the first START that needs it (and the answer to GET_DEF). Part 0: its bytes."""
+
+    KIND = kinds.DEF
+    digest: str
+
+
+class Start(Head):
+    """Run this. Parts: the encoded arguments. `acks`: results now on record: (job, epoch, verdict)."""
+
+    KIND = kinds.START
+    job: str
+    attempt: int
+    epoch: int
+    name: str
+    version: str
+    digest: str
+    timeout_ms: int = 0
+    encoding: str = "pickle"
+    blobs: list[Moved] = []
+    want_json: bool = False
+    acks: list[tuple[str, int, str]] = []
+
+
+class Done(Head):
+    """An attempt ended. Parts: `values` of the value, `excs` of the exception, then `json` (0 or 1).
+
+    Kept by the worker until acknowledged. `logs`: the attempt printed, so a SPAN follows from the host.
+    """
+
+    KIND = kinds.DONE
+    job: str
+    epoch: int
+    ok: bool
+    values: int = 0
+    excs: int = 0
+    json: int = 0
+    encoding: str = "pickle"
+    blobs: list[Moved] = []
+    defs: list[str] = []
+    load_us: int = 0
+    run_us: int = 0
+    logs: bool = False
+    json_error: str = ""
+    error: ErrorInfo | None = None
+
+
+class Ack(Head):
+    """Results now on record; verdict recorded | stale. Either way the worker lets go of them."""
+
+    KIND = kinds.ACK
+    acks: list[tuple[str, int, str]]
+
+
+class Drain(Head):
+    """Take nothing new, finish what runs, then exit."""
+
+    KIND = kinds.DRAIN
+
+
+class Exit(Head):
+    """Exit now; nothing runs."""
+
+    KIND = kinds.EXIT
+
+
+_encode = msgspec.json.Encoder().encode
+HEADS: dict[int, type[Head]] = {head.KIND: head for head in Head.__subclasses__()}
+"""Frame type → the class of its head."""
+_DECODERS = {kind: msgspec.json.Decoder(head) for kind, head in HEADS.items()}
+
+
+class BadHead(ValueError):
+    """The head of a frame does not fit its type; `kind` is the type."""
+
+    def __init__(self, kind: int, why: str) -> None:
+        super().__init__(f"{kinds.NAMES.get(kind, f'frame type {kind}')}: {why}")
+        self.kind = kind
+
+
+def decode(message: frame.Frame) -> Any:
+    """The typed head of a frame; BadHead if the type is unknown or the head does not fit it."""
+    decoder = _DECODERS.get(message.kind)
+    if decoder is None:
+        raise BadHead(message.kind, "unknown type")
+    try:
+        return decoder.decode(message.head)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadHead(message.kind, str(error)) from error
