@@ -23,9 +23,7 @@ def test_environments_are_listed_with_what_is_in_them(flash: Flash, engine: Stan
 
 
 def test_prune_prints_what_is_gone(flash: Flash, engine: StandIn) -> None:
-    engine.answers[messages.Admin] = lambda _: [
-        messages.Ok(data={"removed": ["8d0a", "9e1b"], "bytes": 5_000_000})
-    ]
+    engine.answers[messages.Admin] = lambda _: [messages.Ok(data={"removed": ["8d0a", "9e1b"], "bytes": 5_000_000})]
     assert flash("deps", "prune") == (0, "8d0a\n9e1b\n", "2 environments removed, 5 MB freed\n")
     assert flash("deps", "prune", "--all", "--json").code == 0
     assert [(one.verb, one.args) for one in engine.requests(messages.Admin)] == [

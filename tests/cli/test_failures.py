@@ -19,6 +19,7 @@ from tests.cli.standin import StandIn, Then, refusal, rows
         ("store_unavailable", 4),
         ("queue_full", 4),
         ("already_ended", 1),
+        ("not_retryable", 1),
     ],
 )
 def test_what_the_engine_refuses_is_told_with_why_and_fix(
@@ -38,9 +39,7 @@ def test_a_traceback_is_there_for_those_who_ask(flash: Flash, engine: StandIn) -
 
 
 def test_an_engine_that_refuses_to_talk_is_told_in_its_words(flash: Flash, engine: StandIn) -> None:
-    engine.answers[messages.Hello] = lambda _: [
-        messages.Refuse(code="token", what="wrong token", fix="get one")
-    ]
+    engine.answers[messages.Hello] = lambda _: [messages.Refuse(code="token", what="wrong token", fix="get one")]
     code, out, err = flash("jobs")
     assert (code, out) == (4, "")
     assert "the engine refused: wrong token" in err

@@ -10,9 +10,7 @@ from tests.cli.standin import JOB, OTHER, StandIn, job_page, job_row, refusal, r
 
 
 def test_jobs_are_columns_that_a_pipe_can_cut(flash: Flash, engine: StandIn) -> None:
-    engine.answers["jobs"] = rows(
-        job_row(job=OTHER, status="FAILED", attempts=2, error="KeyError:\n1"), job_row()
-    )
+    engine.answers["jobs"] = rows(job_row(job=OTHER, status="FAILED", attempts=2, error="KeyError:\n1"), job_row())
     code, out, err = flash("jobs")
     assert (code, err) == (0, "")
     assert out.splitlines() == [
@@ -47,9 +45,7 @@ def test_what_a_job_says_of_itself_cannot_steer_the_terminal(flash: Flash, engin
 
 def test_filters_go_to_the_engine(flash: Flash, engine: StandIn) -> None:
     engine.answers["jobs"] = rows()
-    code, out, err = flash(
-        "jobs", "--status", "failed", "--endpoint", "trainer", "--function", "train", "--app", "a"
-    )
+    code, out, err = flash("jobs", "--status", "failed", "--endpoint", "trainer", "--function", "train", "--app", "a")
     assert (code, out, err) == (0, "", "no such jobs\n")
     (query,) = engine.queries("jobs")
     assert query.filter == {"status": "FAILED", "endpoint": "trainer", "fn": "train", "app": "a"}

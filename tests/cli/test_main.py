@@ -56,9 +56,7 @@ def test_a_wrong_option_is_answered_with_the_way_to_help(flash: Flash) -> None:
 def test_version_and_help_load_nothing_that_only_verbs_need() -> None:
     heavy = ("msgspec", "rich", "asyncio", "socket", "psutil", "uvloop", "cloudpickle", "json.decoder")
     program = f"import sys, runpod_flash.cli.main; print(*[m for m in {heavy[:-1]} if m in sys.modules])"
-    loaded = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    ).stdout.split()
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == []
 
 

@@ -20,9 +20,7 @@ from runpod_flash.cli import views
         (187_200, "2d 4h"),
     ],
 )
-def test_durations_have_about_three_digits(
-    seconds: float, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_durations_have_about_three_digits(seconds: float, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(views, "_can_print", lambda _: True)
     assert views.duration(seconds) == words
 
@@ -37,9 +35,7 @@ def test_sizes_have_about_three_digits(number: float | None, words: str) -> None
 @pytest.mark.parametrize(
     ("seconds", "words"), [(0, "now"), (5, "5s ago"), (59.4, "59s ago"), (200, "3m ago"), (90_000, "1d ago")]
 )
-def test_ages_are_told_in_their_largest_unit(
-    seconds: float, words: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ages_are_told_in_their_largest_unit(seconds: float, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
     assert views.ago(round((1_000_000 - seconds) * 1000)) == words
 

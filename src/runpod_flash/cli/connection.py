@@ -43,6 +43,7 @@ _MEANT = {
     "ambiguous_job": UsageError.code,
     "bad_request": UsageError.code,
     "already_ended": FlashError.code,
+    "not_retryable": FlashError.code,
 }
 
 

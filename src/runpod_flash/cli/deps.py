@@ -66,6 +66,4 @@ def prune(everything: bool, as_json: bool) -> None:
         return
     for name in done["removed"]:
         click.echo(name)
-    views.note(
-        f"{views.count(len(done['removed']), 'environment')} removed, {views.size(done['bytes'])} freed"
-    )
+    views.note(f"{views.count(len(done['removed']), 'environment')} removed, {views.size(done['bytes'])} freed")

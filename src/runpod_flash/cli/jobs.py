@@ -43,7 +43,7 @@ COLUMNS = (
     metavar="STATUS",
     help=f"Only jobs in this status: {', '.join(STATUSES)}.",
 )
-@click.option("--endpoint", metavar="NAME", help="Only jobs of this endpoint (name or id).")
+@click.option("--endpoint", metavar="NAME", help="Only jobs of this endpoint.")
 @click.option("--function", metavar="NAME", help="Only calls of this function.")
 @click.option("--app", metavar="NAME", help="Only jobs of this app.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
@@ -143,9 +143,7 @@ def _each(jobs: Sequence[str], request: Callable[[str], Any], done: str, as_json
             except FlashError as error:
                 tell(error)
                 worst = worst or exit_code(error)
-                results.append(
-                    {"job": job, "ok": False, "result": "", "error": error.what, "code": error.code}
-                )
+                results.append({"job": job, "ok": False, "result": "", "error": error.what, "code": error.code})
             else:
                 results.append({"job": found, "ok": True, "result": done, "error": "", "code": ""})
                 if not as_json:

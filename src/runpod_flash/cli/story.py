@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -50,9 +50,14 @@ def show(job: Row) -> None:
     _waterfall(job.get("timing") or {})
     if job.get("attempts_list"):
         views.heading("attempts")
-        views.show_table(ATTEMPTS, job["attempts_list"])
+        views.show_table(_attempt_columns(job["attempts_list"]), job["attempts_list"])
     _events(job)
     _error(job)
+
+
+def _attempt_columns(attempts: Sequence[Row]) -> list[Column]:
+    """Without the column that has nothing to tell, as for most jobs: how workers ended."""
+    return [one for one in ATTEMPTS if one.title != "EXIT" or any(map(one.cell, attempts))]
 
 
 def _status(job: Row) -> str:

@@ -42,9 +42,7 @@ class Column(NamedTuple):
 
 def json_option(verb: Verb) -> Verb:
     """The option that every command with facts has."""
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print JSON (shapes: docs/reference/cli.md)."
-    )(verb)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON (shapes: docs/reference/cli.md).")(verb)
 
 
 def examples(*lines: str) -> str:
@@ -76,9 +74,7 @@ def show_table(columns: Sequence[Column], rows: Iterable[Row]) -> None:
     lines = [[column.title for column in columns], *cells]
     widths = [max(len(line[n]) for line in lines) for n in range(len(columns))]
     for line in lines:
-        padded = (
-            _pad(cell, width, column.right) for cell, width, column in zip(line, widths, columns, strict=True)
-        )
+        padded = (_pad(cell, width, column.right) for cell, width, column in zip(line, widths, columns, strict=True))
         click.echo("  ".join(padded).rstrip())
 
 
@@ -182,9 +178,7 @@ def when(at_ms: int | None) -> str:
 def ago(at_ms: int) -> str:
     """`3m ago`, to the larger unit."""
     seconds = time.time() - at_ms / 1000
-    return (
-        f"{duration(round(seconds)).split()[0]}{'s' if seconds < 59.5 else ''} ago" if seconds >= 1 else "now"
-    )
+    return f"{duration(round(seconds)).split()[0]}{'s' if seconds < 59.5 else ''} ago" if seconds >= 1 else "now"
 
 
 def took(row: Row) -> str:
@@ -203,9 +197,7 @@ def _rich_table(columns: Sequence[Column], cells: Iterable[Sequence[str]]) -> No
     table = Table(box=None, pad_edge=False, header_style="bold" if coloured() else "", padding=(0, 2, 0, 0))
     for column in columns:
         # The table narrows the columns that might wrap; their texts are then cut, so that a row stays a line.
-        table.add_column(
-            column.title, justify="right" if column.right else "left", no_wrap=not column.flexible
-        )
+        table.add_column(column.title, justify="right" if column.right else "left", no_wrap=not column.flexible)
     for line in cells:
         table.add_row(
             *(
