@@ -127,7 +127,7 @@ class Builder:
                 yield from self._steps(build, folder)
             state = self._known(order.env)
             if state is None:
-                raise BuildError("the environment was removed in mid-build; the next call tries again")
+                raise BuildError("it was removed while it was being built; the next call tries again")
             self._end(build, state)
             self._ready(Path(state.path), order.variables)
             if folder:
@@ -154,9 +154,7 @@ class Builder:
         interpreter = yield from self._interpreter(build, folder)
         request = self._environments.request(order.env)
         if request is None:
-            lock = (
-                (yield from self._resolve(build, folder, interpreter, requirements)) if requirements else []
-            )
+            lock = (yield from self._resolve(build, folder, interpreter, requirements)) if requirements else []
             name = environment_id(order.abi, order.interpreter, lock, order.system)
             request = Request(id=name, lock=lock, requirements=requirements)
         if self._environments.facts(request.id) is None:
@@ -184,7 +182,7 @@ class Builder:
         path = found.out.strip()
         if found.code or not path:
             raise BuildError(
-                f"Python {version} is not on this machine: {order.interpreter} is gone, and there is no other; "
+                f"Python {version} is not on this machine: {order.interpreter} is gone and there is no other. "
                 f"Flash itself runs on Python {sys.version_info[0]}.{sys.version_info[1]}"
             )
         self._say(build, "resolve", f"{order.interpreter} is gone, using {path}")
@@ -218,9 +216,7 @@ class Builder:
             )
         return version
 
-    def _install(
-        self, build: _Build, folder: Path, lock: list[str]
-    ) -> Generator[Command, Result | None, None]:
+    def _install(self, build: _Build, folder: Path, lock: list[str]) -> Generator[Command, Result | None, None]:
         (folder / "lock").write_text("\n".join(lock) + "\n", encoding="utf-8")
         result = yield from self._uv(
             build, folder, "pip", "install", "--python", "env", "--no-deps", "--requirements", "lock",
@@ -229,9 +225,7 @@ class Builder:
         if result.code:
             raise BuildError(explain(result.err, self._environments.folder))
 
-    def _uv(
-        self, build: _Build, folder: Path, *arguments: str, phase: str = "build", quiet: bool = False
-    ) -> _Ran:
+    def _uv(self, build: _Build, folder: Path, *arguments: str, phase: str = "build", quiet: bool = False) -> _Ran:
         """Runs uv, at first from the cache alone; what that says is only shown if it was enough."""
         order = build.order
         env = uv_environment({**order.variables, **order.index}, self._environments.folder)
@@ -313,6 +307,8 @@ def explain(stderr: str, folder: Path) -> str:
     text = "\n".join(lines[start:])[-_ERROR_LENGTH:].strip() or "uv ended without a word"
     if "No space left on device" in text or "os error 28" in text:
         return f"the disk is full where environments are built ({folder}) or packages are cached:\n{text}"
+    if "invalid peer certificate" in text:
+        return f"the package index shows a certificate that is not trusted here (SSL_CERT_FILE names others):\n{text}"
     if _NETWORK.search(text):
         return f"no network and not in the cache:\n{text}"
     return text

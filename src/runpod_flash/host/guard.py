@@ -64,12 +64,12 @@ class Guard:
         for worker in workers:
             limit = (worker.launch.memory_mb or 0) * 1024
             tree = tree_of(worker.pid, table)
-            # Resident sizes count shared pages many times, but are cheap: they tell who is worth a closer look.
+            # Resident sizes count shared pages many times, but are cheap: they tell who is worth a look.
             if sum(row.rss_kb for row in tree) > limit and (used := shared_fairly_kb(tree)) > limit:
                 self._end(worker, "memory", f"uses {used // 1024} MB, its limit is {limit // 1024} MB")
 
     def _save_machine(self) -> None:
-        """The machine is about to swap or to kill somebody: rather us, and the one that takes most."""
+        """The machine is about to swap or to kill somebody: rather one of ours, the one that takes most."""
         self._patience_until = time.monotonic() + _PAUSE_S
         table = snapshot()
         sizes = {worker: sum(row.rss_kb for row in tree_of(worker.pid, table)) for worker in self._workers}

@@ -117,9 +117,7 @@ class LogPipe:
             record = json.loads(line)
             if "end" in record:
                 return End(str(record["end"]), int(record["attempt"]))
-            head = Output(
-                str(record["job"] or ""), int(record["attempt"]), 2 if record["fd"] == 2 else 1, b""
-            )
+            head = Output(str(record["job"] or ""), int(record["attempt"]), 2 if record["fd"] == 2 else 1, b"")
             length = int(record["n"])
         except (ValueError, TypeError, KeyError):
             return Garbage(line + b"\n")

@@ -202,9 +202,7 @@ class WorkerLog:
             printed.cut = True
             if not self._cutting:
                 self._cutting = True
-                self._put(
-                    call, printed, 2, f"… output cut: more than {RATE_LIMIT // 1_000_000} MB a second\n"
-                )
+                self._put(call, printed, 2, f"… output cut: more than {RATE_LIMIT // 1_000_000} MB a second\n")
             return
         self._cutting = False
         self._put(call, printed, fd, data.decode("utf-8", "replace"))

@@ -33,9 +33,7 @@ def total_memory_mb(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Memory that we may use: the machine's, or the limit of our control group."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limits = [
-        int(text)
-        for name in ("memory.max", "memory/memory.limit_in_bytes")
-        if (text := _read(cgroup / name)).isdigit()
+        int(text) for name in ("memory.max", "memory/memory.limit_in_bytes") if (text := _read(cgroup / name)).isdigit()
     ]
     return int(min([total, *limits]) // (1024 * 1024))
 
@@ -63,9 +61,7 @@ def count_oom_kills() -> int:
 def find_gpus() -> tuple[list[tuple[int, str, int]], str]:
     """(index, name, memory in MB) of each NVIDIA card; and what is wrong, if the driver cannot say."""
     try:
-        answer = subprocess.run(
-            _NVIDIA_SMI, capture_output=True, text=True, timeout=_NVIDIA_SMI_LIMIT_S, check=False
-        )
+        answer = subprocess.run(_NVIDIA_SMI, capture_output=True, text=True, timeout=_NVIDIA_SMI_LIMIT_S, check=False)
     except FileNotFoundError:
         return [], ""
     except (OSError, subprocess.TimeoutExpired) as error:

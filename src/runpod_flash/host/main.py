@@ -214,9 +214,7 @@ class Host:
                 raise BadHead(frame.kind, "a host does not do this")
         except BadHead as error:
             if frame.sid:
-                self._link.send(
-                    Error(code="unsupported", what=str(error)), frame.sid, kinds.END | kinds.FAILED
-                )
+                self._link.send(Error(code="unsupported", what=str(error)), frame.sid, kinds.END | kinds.FAILED)
             return
         handler(message, frame.sid)
 
@@ -289,9 +287,7 @@ class Host:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a host; its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m runpod_flash.host", description="Runs workers on this machine."
-    )
+    parser = argparse.ArgumentParser(prog="python -m runpod_flash.host", description="Runs workers on this machine.")
     parser.add_argument("--socket", required=True, help="the engine's socket")
     parser.add_argument("--home", required=True, help="folder of environments and logs")
     parser.add_argument("--rundir", required=True, help="folder of what lives as long as its process")

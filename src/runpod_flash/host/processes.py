@@ -106,9 +106,7 @@ def spawn(
         umask=0o022,  # ours is stricter, and users' programs would be surprised
         preexec_fn=prepare if dies_with_host or nice else None,  # noqa: PLW1509  # there is one thread
     )
-    child.returncode = (
-        0  # or the object would wait for the process itself, perhaps for the next one of that id
-    )
+    child.returncode = 0  # or the object would wait for it too, perhaps for the next process of that id
     return child.pid
 
 

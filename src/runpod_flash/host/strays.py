@@ -35,7 +35,7 @@ def kill_rest(leader: int, worker: str, children: Children, *, alone: bool) -> N
 
 
 def kill_leftover(worker: str, pid: int, started: int) -> None:
-    """Kills what is left of a worker whose host is gone, if `pid` is still the process that `started` then."""
+    """Kills what is left of a worker whose host is gone; `pid` only if it `started` at that time."""
     row = look_up(pid) if pid else None
     if row and started and row.started == started:
         kill_tree(pid)

@@ -26,9 +26,7 @@ _OOM_SCORE = b"500"
 class Worker:
     """Made before its process is, closed after that is reaped."""
 
-    def __init__(
-        self, launch: Launch, scratch: Path, home: Path, loop: Loop, send: Callable[[Log], None]
-    ) -> None:
+    def __init__(self, launch: Launch, scratch: Path, home: Path, loop: Loop, send: Callable[[Log], None]) -> None:
         self.id = launch.worker
         self.launch = launch
         self.scratch = scratch

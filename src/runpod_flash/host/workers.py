@@ -240,9 +240,7 @@ class Workers:
                 if folder.exists():
                     folder.rmdir()
         except OSError:
-            with suppress(
-                OSError
-            ):  # a new worker may not find the name taken, nor a new host this one's remains
+            with suppress(OSError):  # a new worker may not find the name taken, nor a new host this one's remains
                 aside = scratch.with_name(f"{DISCARDED}{scratch.name}")
                 scratch.rename(aside)
                 self._remove(aside)

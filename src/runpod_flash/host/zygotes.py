@@ -92,9 +92,7 @@ def send_order(link: socket.socket, order: Mapping[str, Any], descriptors: Seque
 
 
 class _Zygote:
-    def __init__(
-        self, key: ZygoteKey, loop: Loop, children: Children, gone: Callable[[_Zygote], None]
-    ) -> None:
+    def __init__(self, key: ZygoteKey, loop: Loop, children: Children, gone: Callable[[_Zygote], None]) -> None:
         self.key = key
         self.ready = self.can_fork = self.closed = False
         self._loop = loop
@@ -231,9 +229,7 @@ class Zygotes:
             with suppress(OSError):
                 self._find(key)
 
-    def fork(
-        self, key: ZygoteKey, order: dict[str, Any], descriptors: Sequence[int], answered: Answered
-    ) -> None:
+    def fork(self, key: ZygoteKey, order: dict[str, Any], descriptors: Sequence[int], answered: Answered) -> None:
         """Forks a worker, from a zygote that is started if need be; until then the descriptors stay open."""
         if key in self._no_fork:
             answered(Answer(0, exec=True))
@@ -270,9 +266,7 @@ class Zygotes:
     def _answered(self, key: ZygoteKey, answer: Answer, answered: Answered) -> None:
         if answer.exec and key not in self._no_fork:
             self._no_fork.add(key)
-            self._note(
-                f"forking is not safe for {key.environment}: {answer.why or 'it has threads'}; using exec"
-            )
+            self._note(f"forking is not safe for {key.environment}: {answer.why or 'it has threads'}; using exec")
             if zygote := self._zygotes.get(key):
                 self._loop.after(0, zygote.close)
         answered(answer)
