@@ -14,8 +14,9 @@ The rooms, bottom to top; each uses only those above it in this list:
     daemon              puts engine, store and provider together and runs them
     cli                 the command `flash`
 
-{payload, worker, client} and {host, providers, engine, daemon} never import each other: they meet in model and
-wire. Every public name is here and is loaded when it is first used, so importing this package costs nothing.
+{payload, worker, client} and {host, providers, engine, daemon} never import each other: they meet in model
+and wire. Every public name is here and is loaded when it is first used, so importing this package costs
+nothing.
 """
 
 from __future__ import annotations
@@ -24,9 +25,7 @@ from importlib import import_module
 
 from runpod_flash._version import __version__
 
-TYPE_CHECKING = (
-    False  # type checkers take it for typing's; importing that would double the time of this import
-)
+TYPE_CHECKING = False  # type checkers take it for typing's; importing that would double the time of this import
 if TYPE_CHECKING:
     from runpod_flash.client.job import EndpointJob, JobHandle
     from runpod_flash.client.remote import remote

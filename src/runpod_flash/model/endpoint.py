@@ -163,9 +163,7 @@ def _digest(identity: object) -> str:
 
 # ── packages ──────────────────────────────────────────────────────────────────────────────────────
 
-_NAMED = re.compile(
-    r"^(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?P<extras>\[[^\]]*\])?\s*(?P<rest>.*)$"
-)
+_NAMED = re.compile(r"^(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?P<extras>\[[^\]]*\])?\s*(?P<rest>.*)$")
 
 
 def normalise_requirements(requirements: Iterable[str]) -> tuple[str, ...]:
@@ -207,9 +205,7 @@ def _normalise_requirement(requirement: str) -> str:
 
 
 def _normalise_extras(extras: str) -> str:
-    names = sorted(
-        {re.sub(r"[-_.]+", "-", one).strip().lower() for one in extras.strip("[]").split(",")} - {""}
-    )
+    names = sorted({re.sub(r"[-_.]+", "-", one).strip().lower() for one in extras.strip("[]").split(",")} - {""})
     return f"[{','.join(names)}]" if names else ""
 
 
@@ -225,6 +221,4 @@ def _normalise_rest(rest: str) -> str:
 def _text(argument: str, value: object) -> str:
     if isinstance(value, str):
         return value.strip()
-    raise ConfigError(
-        f"{argument} contains {value!r}", why=f"every item must be a string, not {type(value).__name__}"
-    )
+    raise ConfigError(f"{argument} contains {value!r}", why=f"every item must be a string, not {type(value).__name__}")

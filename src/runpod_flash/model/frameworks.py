@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args, get_origin
 
 _taught = False
 
@@ -54,10 +54,21 @@ def _teach_routes(routing: ModuleType, kind: type[Any]) -> None:
         content = kwargs.get("response_content")
         if isinstance(content, kind):
             _refuse_failed(content)
-            kwargs["response_content"] = content.output
+            if not _mentions(_annotation(kwargs.get("field")), kind):
+                kwargs["response_content"] = content.output
         return await serialize(*args, **kwargs)
 
     routing.serialize_response = serialize_response  # type: ignore[attr-defined]
+
+
+def _annotation(field: Any) -> Any:
+    return getattr(getattr(field, "field_info", None), "annotation", None)
+
+
+def _mentions(annotation: Any, kind: type[Any]) -> bool:
+    """Whether a response model asks for the job itself: `JobOutput[R]`, `JobOutput[R] | None`."""
+    parts = (get_origin(annotation), *get_args(annotation))
+    return annotation is kind or any(_mentions(part, kind) for part in parts if part is not None)
 
 
 def _refuse_failed(job: Any) -> None:

@@ -11,9 +11,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-PRICE_SOURCE: Final = (
-    "Runpod documentation, serverless GPU pricing table (snippets/serverless-gpu-pricing-table.mdx)"
-)
+PRICE_SOURCE: Final = "Runpod documentation, serverless GPU pricing table (snippets/serverless-gpu-pricing-table.mdx)"
 PRICE_DATE: Final = "2026-06-08"
 """The day the table last changed at its source. Flex prices, billed from a worker's start to its end."""
 
@@ -138,19 +136,13 @@ _FACTS: Final[Mapping[GpuGroup, GpuFacts]] = MappingProxyType(
             16,
             0.00016,
         ),
-        GpuGroup.AMPERE_24: GpuFacts(
-            ("NVIDIA RTX A5000", "NVIDIA L4", "NVIDIA GeForce RTX 3090"), 24, 0.00019
-        ),
+        GpuGroup.AMPERE_24: GpuFacts(("NVIDIA RTX A5000", "NVIDIA L4", "NVIDIA GeForce RTX 3090"), 24, 0.00019),
         GpuGroup.ADA_24: GpuFacts(("NVIDIA GeForce RTX 4090",), 24, 0.00031),
         GpuGroup.ADA_32_PRO: GpuFacts(("NVIDIA GeForce RTX 5090",), 32, None),
         GpuGroup.AMPERE_48: GpuFacts(("NVIDIA A40", "NVIDIA RTX A6000"), 48, 0.00034),
-        GpuGroup.ADA_48_PRO: GpuFacts(
-            ("NVIDIA RTX 6000 Ada Generation", "NVIDIA L40", "NVIDIA L40S"), 48, 0.00053
-        ),
+        GpuGroup.ADA_48_PRO: GpuFacts(("NVIDIA RTX 6000 Ada Generation", "NVIDIA L40", "NVIDIA L40S"), 48, 0.00053),
         GpuGroup.AMPERE_80: GpuFacts(("NVIDIA A100 80GB PCIe", "NVIDIA A100-SXM4-80GB"), 80, 0.00076),
-        GpuGroup.ADA_80_PRO: GpuFacts(
-            ("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe", "NVIDIA H100 NVL"), 80, 0.00116
-        ),
+        GpuGroup.ADA_80_PRO: GpuFacts(("NVIDIA H100 80GB HBM3", "NVIDIA H100 PCIe", "NVIDIA H100 NVL"), 80, 0.00116),
         GpuGroup.BLACKWELL_96: GpuFacts(
             (
                 "NVIDIA RTX PRO 6000 Blackwell Server Edition",

@@ -13,7 +13,8 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
-from runpod_flash.errors import ConfigError, InvalidTransition
+from runpod_flash.errors import ConfigError, InvalidTransition, call_site
+from runpod_flash.model.value import is_count
 
 MAX_LOSSES: Final = 3
 """The loss of a worker that ends its job: one that kills whatever runs it must come to an end."""
@@ -23,6 +24,7 @@ LONGEST_RETRY_DELAY_MS: Final = 30_000
 
 DEFAULT_TIMEOUT_MS: Final = 3_600_000
 DEFAULT_MAX_RETRIES: Final = 1
+HIGHEST_PRIORITY: Final = 1_000_000
 
 
 class JobStatus:
@@ -143,17 +145,21 @@ class JobPolicy:
 
 def check_policy(policy: JobPolicy) -> JobPolicy:
     """`policy` itself, or a `ConfigError` that names field, value and rule. For where it is written."""
-    _require_int("timeout", policy.timeout_ms, policy.timeout_ms >= 1, "at least 1 ms")
-    _require_int("max_retries", policy.max_retries, policy.max_retries >= 0, "0 or more")
-    _require_int("ttl", policy.ttl_ms, policy.ttl_ms is None or policy.ttl_ms >= 1, "at least 1 ms, or None")
-    _require_int("priority", policy.priority, abs(policy.priority) <= 1_000_000, "within ±1,000,000")
-    _require_int("delay", policy.delay_ms, policy.delay_ms >= 0, "0 or more")
+    _require("timeout", policy.timeout_ms, is_count(policy.timeout_ms, 1), "at least 1 ms")
+    _require("max_retries", policy.max_retries, is_count(policy.max_retries, 0), "a whole number, 0 or more")
+    _require("ttl", policy.ttl_ms, policy.ttl_ms is None or is_count(policy.ttl_ms, 1), "at least 1 ms, or None")
+    _require("priority", policy.priority, _is_priority(policy.priority), "a whole number within ±1,000,000")
+    _require("delay", policy.delay_ms, is_count(policy.delay_ms, 0), "0 or more")
     return policy
 
 
-def _require_int(field: str, value: int | None, holds: bool, rule: str) -> None:
+def _is_priority(value: int) -> bool:
+    return is_count(value, -HIGHEST_PRIORITY) and value <= HIGHEST_PRIORITY
+
+
+def _require(field: str, value: object, holds: bool, rule: str) -> None:
     if not holds:
-        raise ConfigError(f"{field}={value!r} is not possible", why=f"{field} must be {rule}")
+        raise ConfigError(f"{field}={value!r} is not possible", where=call_site(), why=f"{field} must be {rule}")
 
 
 # ── what follows an attempt that did not complete ─────────────────────────────────────────────────

@@ -1,10 +1,10 @@
 """JobOutput: what a call on a queue returns.
 
 It has two natures. It is the report on a job: `id`, `status`, `output`, `error` and the rest. And programs
-may use it as if it were the function's own value, so one whose output is exactly a dict, list, tuple, str, int,
-float or bytes is an instance of that type too, holding a shallow copy: json, FastAPI and Pydantic ask for the
-type, and delegation is not enough for them. Every other output, such as None, a bool, an array or a user's class,
-is delegated to, operator by operator. A failed job that is used as a value raises RemoteError.
+may use it as if it were the function's own value. One whose output is exactly a dict, list, tuple, str,
+int, float or bytes is an instance of that type too, holding a shallow copy: json, FastAPI and Pydantic ask
+for the type, so delegation is not enough. Every other output, such as None, a bool, an array or a user's
+class, is delegated to, operator by operator. A failed job that is used as a value raises RemoteError.
 
     JobOutput            the report; construct it, and you get one of
     ├── _Plain           delegates to any other output; has no __dict__, which FastAPI would show
@@ -430,5 +430,6 @@ def _rename(form: type[Any]) -> None:
     form.__name__ = form.__qualname__ = "JobOutput"
 
 
-for _form in (_Plain, _Failed, *_FORMS.values()):
+_ALL: Final[tuple[type[Any], ...]] = (_Plain, _Failed, *_FORMS.values())
+for _form in _ALL:
     _rename(_form)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, fields
+from dataclasses import KW_ONLY, dataclass, field, fields
 from typing import ClassVar, TypeAlias
 
 from runpod_flash.errors import did_you_mean
@@ -33,7 +33,16 @@ from runpod_flash.model.hardware import (
     ServerlessScalerType,
     ServerlessType,
 )
-from runpod_flash.model.value import Value, freeze, is_count, is_duration, is_some, is_text, refusal, sealed
+from runpod_flash.model.value import (
+    FrozenList,
+    Value,
+    is_count,
+    is_duration,
+    is_some,
+    is_text,
+    refusal,
+    sealed,
+)
 from runpod_flash.model.volumes import Env, NetworkVolume, PodTemplate, read_env
 
 Gpu: TypeAlias = GpuGroup | GpuType | str
@@ -142,9 +151,7 @@ class LoadBalancedResource(Resource):
     def _check_scaler(self) -> None:
         super()._check_scaler()
         if self.scalerType == ServerlessScalerType.QUEUE_DELAY:
-            raise self._refuse_field(
-                "scalerType", "REQUEST_COUNT: there is no queue whose delay could be measured"
-            )
+            raise self._refuse_field("scalerType", "REQUEST_COUNT: there is no queue whose delay could be measured")
 
 
 @dataclass(frozen=True, repr=False)
@@ -152,7 +159,8 @@ class GpuFields(Resource):
     """What the GPU classes have besides: which cards, how many, and what their driver has to support."""
 
     _: KW_ONLY
-    gpus: Sequence[Gpu] | None = freeze([GpuGroup.ANY])  # distinct: alternatives in order; repeated: a count
+    # Distinct members are alternatives in order, a repeated member is a count.
+    gpus: Sequence[Gpu] | None = field(default_factory=lambda: FrozenList([GpuGroup.ANY]))
     gpuCount: int | None = None
     cudaVersions: Sequence[CudaVersion | str] | None = None
     minCudaVersion: CudaVersion | str | None = None
@@ -171,24 +179,18 @@ class GpuFields(Resource):
         if self.gpus is not None:
             self._check_gpus(self.gpus)
         if self.gpuCount is not None and not is_count(self.gpuCount, 1):
-            raise self._refuse_field(
-                "gpuCount", "a whole number, 1 or more", "for no GPU at all use a CPU class"
-            )
+            raise self._refuse_field("gpuCount", "a whole number, 1 or more", "for no GPU at all use a CPU class")
         if self.instanceIds is not None and self.given.get("gpus") is not None:
             raise self._refuse_field("instanceIds", "left out where gpus is given: it asks for CPU workers")
 
     def _check_gpus(self, gpus: Sequence[Gpu]) -> None:
         if not is_some(gpus):
-            raise self._refuse_field(
-                "gpus", "a non-empty list of GpuGroup or GpuType", "write gpus=[GpuGroup.ANY]"
-            )
+            raise self._refuse_field("gpus", "a non-empty list of GpuGroup or GpuType", "write gpus=[GpuGroup.ANY]")
         for gpu in gpus:
             if read_gpu(gpu) is None:
                 names = [member.value for kind in (GpuGroup, GpuType) for member in kind]
                 meant = did_you_mean(str(gpu), names)
-                raise refusal(
-                    type(self).__name__, "gpus", [gpu], f"made of GpuGroup and GpuType members.{meant}"
-                )
+                raise refusal(type(self).__name__, "gpus", [gpu], f"made of GpuGroup and GpuType members.{meant}")
 
 
 @dataclass(frozen=True, repr=False)
@@ -204,9 +206,7 @@ class CpuFields(Resource):
     def _unknown(cls, name: str, value: object) -> Exception:
         if name not in _names_of(GpuFields):
             return super()._unknown(name, value)
-        return refusal(
-            cls.__name__, name, value, "left out on a CPU class", "use a GPU class, or delete the field"
-        )
+        return refusal(cls.__name__, name, value, "left out on a CPU class", "use a GPU class, or delete the field")
 
     def _check_alternatives(self) -> None:
         super()._check_alternatives()
@@ -307,4 +307,4 @@ def _check_instances(owner: str, instances: Sequence[CpuInstanceType | str]) -> 
 
 def _names_of(kind: type[Resource]) -> set[str]:
     """The fields that `kind` has and not every resource."""
-    return {field.name for field in fields(kind)} - {field.name for field in fields(Resource)}
+    return {one.name for one in fields(kind)} - {one.name for one in fields(Resource)}

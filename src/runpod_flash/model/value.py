@@ -54,7 +54,7 @@ class Value:
 
     if not TYPE_CHECKING:  # type checkers read the dataclass fields instead
 
-        def __new__(cls, *args: object, **given: object) -> Value:
+        def __new__(cls, /, *args: object, **given: object) -> Value:
             names = [field.name for field in fields(cls)]
             for name in given:
                 if name not in names:
