@@ -40,6 +40,7 @@ from runpod_flash.wire import rundir
 
 START_SECONDS: Final = 30.0
 """How long an engine may take to say that it is ready."""
+DAEMON: Final = ("-m", "runpod_flash.daemon")
 LOG: Final = "engine.log"
 """The engine's standard output and error, in its data folder."""
 
@@ -222,7 +223,7 @@ def _start_locked(where: Place, end: float) -> socket.socket:
 
 def _spawn(where: Place, ready: int) -> None:
     python = sys.executable or getattr(sys, "_base_executable", "python3")
-    command = [python, "-m", "runpod_flash.daemon", "--home", os.fspath(where.home), "--ready-fd", str(ready)]
+    command = [python, *DAEMON, "--home", os.fspath(where.home), "--ready-fd", str(ready)]
     environ = dict(where.variables)
     log = os.open(where.home / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
