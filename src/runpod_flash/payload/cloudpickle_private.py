@@ -42,7 +42,8 @@ def find() -> Path:
 
 def _load() -> ModuleType:
     spec = importlib.util.spec_from_file_location(NAME, find())
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[NAME] = module  # before it runs: dataclasses and pickle look modules up there
     try:

@@ -93,15 +93,13 @@ def size(parts: Sequence[Buffer]) -> int:
 def load_pickler() -> None:
     """Loads what encoding needs, ahead of the first value."""
     global _Pickler
-    from runpod_flash.payload import pickler  # 20 ms: not for programs that only import us
+    from runpod_flash.payload import pickler  # noqa: PLC0415 — 20 ms that an import of us must not cost
 
     _Pickler = pickler.Pickler
 
 
-def _explained(
-    value: Any, error: Exception, define: bool, named: Callable[[], Sequence[str]] | None
-) -> EncodingError:
-    from runpod_flash.payload.explain import explain  # only a call that fails pays for it
+def _explained(value: Any, error: Exception, define: bool, named: Callable[[], Sequence[str]] | None) -> EncodingError:
+    from runpod_flash.payload.explain import explain  # noqa: PLC0415 — only a failing call pays for it
 
     return explain(value, error, define=define, names=named() if named else None)
 
@@ -113,4 +111,3 @@ def _unreadable(error: Exception) -> EncodingError:
             fix=f"add the package that provides {error.name!r} to dependencies=[…], or install it where this was read",
         )
     return EncodingError("a value cannot be read here", why=f"{type(error).__name__}: {error}")
-

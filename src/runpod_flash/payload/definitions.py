@@ -166,7 +166,8 @@ def find_local(module: str, qualname: str) -> type | None:
 def show_sources(sources: Sources) -> None:
     """Lets tracebacks show these lines, whether or not the file can be read here."""
     for filename, blocks in sources.items():
-        lines = list(linecache.cache[filename][2]) if len(linecache.cache.get(filename, ())) == 4 else []
+        entry: tuple[Any, ...] = linecache.cache.get(filename, ())
+        lines: list[str] = list(entry[2]) if len(entry) == 4 else []  # shorter: not read yet
         for first, block in blocks.items():
             lines.extend(["\n"] * (first + len(block) - 1 - len(lines)))
             lines[first - 1 : first - 1 + len(block)] = block

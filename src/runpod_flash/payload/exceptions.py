@@ -62,6 +62,4 @@ def _fields(error: BaseException) -> dict[str, Any]:
 
 
 def _pickles_itself(kind: type[BaseException]) -> bool:
-    return any(
-        name in vars(base) for base in kind.__mro__ if base.__module__ != "builtins" for name in _OF_PICKLING
-    )
+    return any(name in vars(base) for base in kind.__mro__ if base.__module__ != "builtins" for name in _OF_PICKLING)

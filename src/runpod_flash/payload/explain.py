@@ -92,24 +92,32 @@ def _all_pieces(value: Any) -> Iterator[Piece]:
         yield " (its object)", value.__self__
         yield "", value.__func__
     elif isinstance(value, type):
-        for name, item in list(vars(value).items()):
-            inner = getattr(item, "__func__", item)
-            if name not in ("__dict__", "__weakref__"):
-                yield f".{name}", inner.fget if isinstance(inner, property) else inner
+        yield from _pieces_of_class(value)
     else:
-        yield "", type(value)
-        for name, item in list(getattr(value, "__dict__", {}).items()):
-            yield f".{name}", item
-        for kind in type(value).__mro__:
-            slots = vars(kind).get("__slots__", ())
-            for name in (slots,) if isinstance(slots, str) else slots:
-                if hasattr(value, name):
-                    yield f".{name}", getattr(value, name)
+        yield from _pieces_of_object(value)
+
+
+def _pieces_of_class(cls: type) -> Iterator[Piece]:
+    for name, item in list(vars(cls).items()):
+        inner = getattr(item, "__func__", item)
+        if name not in ("__dict__", "__weakref__"):
+            yield f".{name}", inner.fget if isinstance(inner, property) else inner
+
+
+def _pieces_of_object(value: Any) -> Iterator[Piece]:
+    yield "", type(value)
+    for name, item in list(getattr(value, "__dict__", {}).items()):
+        yield f".{name}", item
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(value, name):
+                yield f".{name}", getattr(value, name)
 
 
 def _pieces_of_function(function: types.FunctionType) -> Iterator[Piece]:
     code = function.__code__
-    for name, cell in zip(code.co_freevars, function.__closure__ or ()):
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield f" → {name!r}", cell.cell_contents
         except ValueError:  # not assigned yet
@@ -138,7 +146,7 @@ def _fails(value: Any, define: bool) -> bool:
     pickler.define = define
     try:
         pickler.dump(value)
-    except Exception:
+    except Exception:  # noqa: BLE001 — whatever user code raises while it is pickled, that is the answer
         return True
     return False
 
@@ -187,7 +195,7 @@ _KINDS: Final = (
 def _shown(value: Any) -> str:
     try:
         text = repr(value)
-    except Exception:
+    except Exception:  # noqa: BLE001 — user code
         return ""
     return f" ({text if len(text) <= 120 else text[:117] + '…'})"
 

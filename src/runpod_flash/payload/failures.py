@@ -65,7 +65,7 @@ def record(error: BaseException, kind: str = "user", *, define: bool = False) ->
     }
     try:
         encoded = codec.encode(error, define=define)
-    except Exception:
+    except Exception:  # noqa: BLE001 — see the docstring
         encoded = _without_what_cannot_travel(error, define)
     return Failure(facts, encoded.parts, encoded.defs)
 
@@ -113,14 +113,14 @@ def _without_what_cannot_travel(error: BaseException, define: bool) -> codec.Enc
             if _travels(value, define):
                 vars(slim)[name] = value
         return codec.encode(slim, define=define)
-    except Exception:
+    except Exception:  # noqa: BLE001 — constructors of user code
         return codec.Encoded([], [])
 
 
 def _travels(value: Any, define: bool) -> bool:
     try:
         codec.encode(value, define=define)
-    except Exception:
+    except Exception:  # noqa: BLE001 — whatever user code raises while it is pickled, that is the answer
         return False
     return True
 
@@ -128,7 +128,7 @@ def _travels(value: Any, define: bool) -> bool:
 def _text(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as unprintable:
+    except Exception as unprintable:  # noqa: BLE001 — user code
         return f"<its text cannot be made: {type(unprintable).__name__}>"
 
 
@@ -140,7 +140,7 @@ def _traceback(error: BaseException) -> str:
         found = traceback.TracebackException.from_exception(error)
         _for_all(found, _trim)
         return "".join(found.format()).rstrip()
-    except Exception as broken:  # a traceback is never worth losing the failure for
+    except Exception as broken:  # noqa: BLE001 — a traceback is never worth losing the failure for
         return f"{type(error).__qualname__} (its traceback cannot be shown: {broken!r})"
 
 

@@ -23,7 +23,7 @@ def pack_function(function: Callable[..., Any], sources: Sources | None = None) 
     The source lines of what travels by value go along; `sources` adds others. EncodingError names what the
     function uses that cannot travel.
     """
-    from runpod_flash.payload import pickler  # loads cloudpickle: not at import
+    from runpod_flash.payload import pickler  # noqa: PLC0415 — loads cloudpickle: not at import
 
     try:
         body, needs = pickler.definition_bytes((function,), sources)
@@ -43,7 +43,7 @@ def load_function(digest: str) -> Callable[..., Any]:
 
 
 def _explained(function: Callable[..., Any], error: Exception) -> EncodingError:
-    from runpod_flash.payload.explain import explain
+    from runpod_flash.payload.explain import explain  # noqa: PLC0415 — only a failing call pays for it
 
     name = getattr(function, "__qualname__", repr(function))
     found = explain(function, error, define=True, names=None)

@@ -67,7 +67,7 @@ def _walk(path: str, value: Any, above: tuple[int, ...]) -> str:
         return _walk(path, plain(value), above)
     except TypeError:
         return f"{path} is {_article(_name(value))}"
-    except Exception as error:  # a model that refuses to be dumped
+    except Exception as error:  # noqa: BLE001 — a model that refuses to be dumped
         return f"{path} is {_article(_name(value))}, which fails to become JSON: {error}"
 
 
@@ -94,7 +94,9 @@ def _is_numpy_scalar(value: Any) -> bool:
 
 def _name(value: Any) -> str:
     kind = type(value)
-    return kind.__qualname__ if kind.__module__ in ("builtins", "datetime") else f"{kind.__module__}.{kind.__qualname__}"
+    return (
+        kind.__qualname__ if kind.__module__ in ("builtins", "datetime") else f"{kind.__module__}.{kind.__qualname__}"
+    )
 
 
 def _article(name: str) -> str:

@@ -26,7 +26,7 @@ def is_users_own(module: ModuleType) -> bool:
 
 def users_own_class(cls: type) -> bool:
     """Whether `cls` can be found by its name in one of the user's own modules."""
-    name = cls.__module__
+    name: Any = cls.__module__  # some metaclasses make it anything
     found: Any = sys.modules.get(name) if isinstance(name, str) else None
     if found is None or not is_users_own(found):
         return False

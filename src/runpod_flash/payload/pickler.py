@@ -15,7 +15,7 @@ import types
 import typing
 import weakref
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from runpod_flash.payload import cloudpickle_private
 from runpod_flash.payload.definitions import TABLE, Sources, _definition, digest_of, fill_module
@@ -64,7 +64,7 @@ def _travels(value: Any) -> bool:
         return True
     try:
         Pickler(io.BytesIO(), 5).dump(value)
-    except Exception:
+    except Exception:  # noqa: BLE001 — whatever user code raises while it is pickled, that is the answer
         return False
     return True
 
@@ -88,7 +88,7 @@ class Pickler(_cloudpickle.Pickler):  # type: ignore[misc]  # the base is loaded
     __init__ = pickle.Pickler.__init__
     dump = pickle.Pickler.dump
     # A dict: the ChainMap of cloudpickle costs a microsecond for each object.
-    dispatch_table: dict[type, Any] = {}
+    dispatch_table: ClassVar[dict[type, Any]] = {}
     proto = 5
     define = True
     members: tuple[type, ...] = ()

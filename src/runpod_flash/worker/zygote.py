@@ -58,7 +58,7 @@ FAILED = 71
 def main() -> NoReturn:
     """Serves until the host closes the socket."""
     runtime, fd = sys.argv[1], int(sys.argv[2])
-    worker = _import_worker(runtime)
+    worker = import_worker(runtime)
     host = os.getppid()
     worker.die_with(host)
     link = socket.socket(fileno=fd)
@@ -160,14 +160,14 @@ def _between(
         os._exit(FAILED)
 
 
-def _import_worker(runtime: str) -> Any:
+def import_worker(runtime: str) -> Any:
     """Imports all that a worker needs, so that its forks are ready, and gets out of the user's way.
 
     The runtime folder comes first while our modules are found, and last afterwards: what the user's
     environment has goes before what we brought.
     """
-    sys.path.insert(0, runtime)
-    import runpod_flash.worker.main as worker  # only importable from here on
+    sys.path[:] = [runtime, *(path for path in sys.path if path != runtime)]
+    import runpod_flash.worker.enter as worker  # noqa: PLC0415 — only importable from here on
 
     worker.warm_up()
     sys.path.remove(runtime)

@@ -1,0 +1,23 @@
+"""Which job runs here, for user code and for the SDK inside a worker."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import NamedTuple
+
+
+class JobContext(NamedTuple):
+    """The job that the current code belongs to."""
+
+    job: str
+    attempt: int
+    name: str
+    worker: str
+
+
+CURRENT: ContextVar[JobContext | None] = ContextVar("flash_job", default=None)
+
+
+def current_job() -> JobContext | None:
+    """The job that this code runs for; None outside of one. Tasks and threads copy it as any context variable."""
+    return CURRENT.get()

@@ -1,0 +1,351 @@
+"""The worker's link to the engine, and to the host that hands it out.
+
+Holds every job from its START to the acknowledgement of its result, so that after any interruption it can
+say what it has, and send results again. A stream that ends changes nothing for the job that runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import json.encoder
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from typing import Any, Final, Protocol
+
+from runpod_flash.payload.definitions import TABLE
+from runpod_flash.wire import frame, kinds
+from runpod_flash.wire.frame import Frame, FrameError, FrameReader
+
+HOST_GONE: Final = 70
+_CHUNK: Final = 64 * 1024
+_OLD_STREAM_S: Final = 5.0
+
+Key = tuple[str, int]
+"""A job and the epoch of its attempt."""
+
+
+class Start:
+    """A START as it arrived."""
+
+    __slots__ = (
+        "attempt", "blobs", "digest", "encoding", "epoch", "job", "job_json",
+        "key", "name", "parts", "timeout_ms", "want_json",
+    )  # fmt: skip
+
+    def __init__(self, head: dict[str, Any], parts: tuple[bytes, ...]) -> None:
+        self.job: str = head["job"]
+        self.epoch: int = head["epoch"]
+        self.key: Key = (self.job, self.epoch)
+        self.attempt: int = head["attempt"]
+        self.name: str = head["name"]
+        self.digest: str = head["digest"]
+        get = head.get
+        self.timeout_ms: int = get("timeout_ms", 0)
+        self.encoding: str = get("encoding", "pickle")
+        self.blobs: list[list[int | str]] = get("blobs", ())
+        self.want_json: bool = get("want_json", False)
+        self.job_json = _quote(self.job)
+        self.parts = parts
+
+
+class Runner(Protocol):
+    """What the link asks of the one who runs the jobs; called from whichever thread reads."""
+
+    def cancel_running(self, key: Key, cause: str) -> None:
+        """Cancels the job if it is the one that runs."""
+
+
+class Link:
+    """Reads frames and control bytes, keeps what is held, sends results.
+
+    Two threads use it: the main thread reads while it has nothing to run, the watcher while a call lasts.
+    `reading` is held by the one that reads; `_sending` guards `held` and the stream's other direction.
+    """
+
+    def __init__(self, worker: str, control: socket.socket, runner: Runner, born: float) -> None:
+        # For the life of the worker.
+        self.reading = threading.Lock()
+        self.waiting: deque[Start] = deque()
+        self.draining = False
+        self.leaving = False
+        self._worker = worker
+        self._control = control
+        self._runner = runner
+        self._born = born
+        self._poll = _Poll()
+        self._sending = threading.RLock()
+        self._held: dict[Key, bytes | None] = {}  # None until there is a result
+        self._fresh = True
+        # For the life of a stream.
+        self.blob_dir = ""
+        self.sync_blobs = False
+        self._stream: socket.socket | None = None
+        self._frames = FrameReader()
+        self._greeted = False
+        self._disowned = False
+
+        self._poll.add(control.fileno())
+        os.register_at_fork(after_in_child=self._disown)
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────
+
+    def wait(self) -> None:
+        """Waits until there is something to read; does not read it."""
+        self._poll.wait()
+
+    def read(self) -> None:
+        """Reads what is there, without waiting; the caller holds `reading`."""
+        for fd in self._poll.ready():
+            if self._stream is not None and fd == self._stream.fileno():
+                self._read_stream()
+            elif fd == self._control.fileno():
+                self._read_control()
+
+    def wait_and_read(self) -> None:
+        """Both, for the thread that has nothing else to do."""
+        for fd in self._poll.wait():
+            if self._stream is not None and fd == self._stream.fileno():
+                self._read_stream()
+            elif fd == self._control.fileno():
+                self._read_control()
+
+    def _read_stream(self) -> None:
+        assert self._stream is not None
+        try:
+            data = self._stream.recv(_CHUNK, socket.MSG_DONTWAIT)
+            if data:
+                self._take(data)
+                return
+        except (BlockingIOError, InterruptedError):
+            return
+        except (OSError, FrameError):
+            pass
+        self._drop_stream()
+
+    def _take(self, data: bytes) -> None:
+        for message in self._frames.feed(data):
+            handle = _HANDLERS.get(message.kind)
+            if handle is not None:
+                handle(self, message)
+            elif message.kind not in (kinds.PONG, kinds.GOODBYE, kinds.ERROR, kinds.OK):
+                self._send(
+                    frame.encode(
+                        kinds.ERROR,
+                        b'{"code":"unsupported","what":"a worker does not know frames of type %d"}' % message.kind,
+                        sid=message.sid,
+                        flags=kinds.END | kinds.FAILED,
+                    )
+                )
+
+    def _read_control(self) -> None:
+        try:
+            data, descriptors, _flags, _address = socket.recv_fds(self._control, 1, 1)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data, descriptors = b"", []
+        if not data:
+            os._exit(HOST_GONE)  # without a host nobody would reap, limit or read this worker
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+            self._change_stream(socket.socket(fileno=descriptor))
+
+    def _change_stream(self, stream: socket.socket) -> None:
+        if self._stream is not None:
+            self._read_to_end(self._stream)
+            self._drop_stream()
+        self._frames = FrameReader()
+        self._stream = stream
+        self._poll.add(stream.fileno())
+
+    def _read_to_end(self, stream: socket.socket) -> None:
+        """A START may still lie in the old stream, from an engine that is dead by now."""
+        until = time.monotonic() + _OLD_STREAM_S
+        with contextlib.suppress(OSError, FrameError):
+            while (left := until - time.monotonic()) > 0:
+                stream.settimeout(left)
+                data = stream.recv(_CHUNK)
+                if not data:
+                    return
+                self._take(data)
+
+    def _drop_stream(self) -> None:
+        with self._sending:
+            stream, self._stream = self._stream, None
+            self._greeted = False
+            if stream is not None:
+                self._poll.remove(stream.fileno())
+                stream.close()
+
+    # ── frames ───────────────────────────────────────────────────────────────────────────────────
+
+    def _on_start(self, message: Frame) -> None:
+        head = decode_head(message.head)
+        if "acks" in head:
+            self._acknowledge(head["acks"])
+        start = Start(head, message.parts)
+        with self._sending:
+            if start.key in self._held:
+                return  # sent twice around a lost link
+            self._held[start.key] = None
+        if self.draining:
+            self._release(start, "the worker is leaving")
+        else:
+            self.waiting.append(start)
+
+    def _on_cancel(self, message: Frame) -> None:
+        head = decode_head(message.head)
+        key: Key = (head["job"], head.get("epoch", 0))
+        for start in list(self.waiting):
+            if start.key == key:
+                # The main thread may take it at this very moment; then it runs, and is cancelled as such.
+                with contextlib.suppress(ValueError):
+                    self.waiting.remove(start)
+                    self._release(start, head.get("cause", ""))
+                    return
+        self._runner.cancel_running(key, head.get("cause", ""))
+
+    def _on_ack(self, message: Frame) -> None:
+        self._acknowledge(decode_head(message.head)["acks"])
+
+    def _on_definition(self, message: Frame) -> None:
+        TABLE.add(decode_head(message.head)["digest"], message.parts[0])
+
+    def _on_drain(self, _message: Frame) -> None:
+        self.draining = True
+        while self.waiting:
+            with contextlib.suppress(IndexError):
+                self._release(self.waiting.popleft(), "the worker is leaving")
+
+    def _on_exit(self, _message: Frame) -> None:
+        self.leaving = True
+
+    def _on_ping(self, message: Frame) -> None:
+        self._send(frame.encode(kinds.PONG, b"{}", sid=message.sid))
+
+    def _on_welcome(self, message: Frame) -> None:
+        head = decode_head(message.head)
+        self.blob_dir = head.get("blob_dir", "")
+        self.sync_blobs = head.get("durability") == "power"
+        with self._sending:
+            self._send(frame.encode(kinds.READY, self._ready_head()))
+            self._greeted = True
+            self._fresh = False
+            for result in self._held.values():
+                if result is not None:
+                    self._send(result)
+
+    def _on_refuse(self, _message: Frame) -> None:
+        self._drop_stream()  # the host hears of it too, and either ends this worker or brings another stream
+
+    def _ready_head(self) -> bytes:
+        head = {
+            "worker": self._worker,
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "held": list(self._held),
+            "fresh": self._fresh,
+            "ms": round((time.monotonic() - self._born) * 1000, 3),
+        }
+        return json.dumps(head).encode()
+
+    # ── sending ──────────────────────────────────────────────────────────────────────────────────
+
+    def finish(self, key: Key, result: bytes) -> None:
+        """Keeps a DONE until it is acknowledged, and sends it if there is a stream."""
+        if self._disowned:
+            os._exit(0)  # user code forked, and its child came back from the call as well
+        with self._sending:
+            self._held[key] = result
+            if self._greeted:
+                self._send(result)
+
+    def idle(self) -> bool:
+        """Whether nothing is held: no job, and no result that might have to be sent again."""
+        return not self._held
+
+    def _release(self, start: Start, cause: str) -> None:
+        error = {"type": "Released", "message": cause, "kind": "released", "module": "runpod_flash"}
+        head = {"job": start.job, "epoch": start.epoch, "ok": False, "error": error}
+        self.finish(start.key, frame.encode(kinds.DONE, json.dumps(head).encode()))
+
+    def _acknowledge(self, acks: list[list[Any]]) -> None:
+        with self._sending:
+            for job, epoch, _verdict in acks:
+                self._held.pop((job, epoch), None)
+
+    def _send(self, data: bytes) -> None:
+        with self._sending:
+            if self._stream is None:
+                return
+            try:
+                self._stream.sendall(data)
+            except OSError:
+                self._greeted = False  # its end will be read, too
+
+    def _disown(self) -> None:
+        self._disowned = True
+        for one in (self._stream, self._control):
+            if one is not None:
+                one.close()
+
+
+_HANDLERS: Final = {
+    kinds.START: Link._on_start,
+    kinds.CANCEL: Link._on_cancel,
+    kinds.ACK: Link._on_ack,
+    kinds.DEF: Link._on_definition,
+    kinds.DRAIN: Link._on_drain,
+    kinds.EXIT: Link._on_exit,
+    kinds.PING: Link._on_ping,
+    kinds.WELCOME: Link._on_welcome,
+    kinds.REFUSE: Link._on_refuse,
+}
+
+_scan: Final = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
+_quote: Final = json.encoder.encode_basestring_ascii
+
+
+def decode_head(head: bytes) -> dict[str, Any]:
+    """The head of a frame; the scanner behind `json.loads`, without its detours."""
+    found: dict[str, Any] = _scan(head.decode(), 0)[0]
+    return found
+
+
+class _Poll:
+    """Which descriptors can be read: epoll, which two threads may ask while a third thing changes the set."""
+
+    def __init__(self) -> None:
+        self._fds: set[int] = set()
+        self._epoll = select.epoll() if hasattr(select, "epoll") else None
+
+    def add(self, fd: int) -> None:
+        self._fds.add(fd)
+        if self._epoll is not None:
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def remove(self, fd: int) -> None:
+        self._fds.discard(fd)
+        if self._epoll is not None:
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
+
+    def wait(self) -> list[int]:
+        return self._ask(-1)
+
+    def ready(self) -> list[int]:
+        return self._ask(0)
+
+    def _ask(self, seconds: float) -> list[int]:
+        if self._epoll is not None:
+            return [fd for fd, _event in self._epoll.poll(seconds)]
+        # Elsewhere a set cannot change while somebody waits for it, so nobody waits long.
+        poll = select.poll()
+        for fd in list(self._fds):
+            poll.register(fd, select.POLLIN)
+        return [fd for fd, _event in poll.poll(250 if seconds else 0)]

@@ -1,0 +1,194 @@
+"""What user code prints: Python's streams and logging, line by line, with the job that each line belongs to.
+
+`sys.stdout` and `sys.stderr` write records to the log pipe. Output that goes around them (C code,
+subprocesses) arrives bare on descriptors 1 and 2, where the host reads it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import logging
+import os
+import sys
+import termios
+import threading
+from typing import Any, Final
+
+from runpod_flash.wire.status_page import StatusPage
+
+_LONGEST_LINE: Final = 64 * 1024
+_NO_BYTES: Final = bytes(4)
+
+
+class LogPipe:
+    """The pipe to the host. `begin` and `end` enclose a call, and say which job the lines belong to."""
+
+    def __init__(self, fd: int, page: StatusPage) -> None:
+        self.forked = False
+        """Whether this is a child that user code forked: it shares the pipe, so it writes bare instead."""
+        self.lock = threading.RLock()  # re-entrant: a signal handler may print
+        self.streams: list[_Stream] = []
+        self._fd = fd
+        self._page = page
+        self._raw_before = 0
+        self._printed = False
+        self._job, self._attempt = '""', 0
+
+    def begin(self, job: str, attempt: int) -> None:
+        """From now on lines belong to the job whose id is `job`, as JSON."""
+        self._job, self._attempt = job, attempt
+        self._printed = False
+        self._raw_before = self._page.raw_bytes
+
+    def end(self) -> bool:
+        """Completes the last lines of a call; whether it printed anything."""
+        for stream in self.streams:
+            stream.finish()
+        printed = self._printed or self._bare_output()
+        if printed:
+            self._write(b'{"end":%b,"attempt":%d}\n' % (self._job.encode(), self._attempt))
+        self._job, self._attempt = '""', 0
+        return printed
+
+    def emit(self, fd: int, lines: bytes) -> None:
+        """Writes whole lines as one record."""
+        self._printed = True
+        head = b'{"job":%b,"attempt":%d,"fd":%d,"n":%d}\n' % (self._job.encode(), self._attempt, fd, len(lines))
+        self._write(head + lines)
+
+    def _bare_output(self) -> bool:
+        if self._page.raw_bytes != self._raw_before:
+            return True
+        try:
+            return any(fcntl.ioctl(fd, termios.FIONREAD, _NO_BYTES) != _NO_BYTES for fd in (1, 2))
+        except OSError:  # user code closed or replaced the descriptor
+            return False
+
+    def _write(self, record: bytes) -> None:
+        try:
+            with self.lock:
+                _write_all(self._fd, record)
+        except OSError:  # the host is gone, and this worker soon will be
+            return
+
+
+class _Stream(io.BufferedIOBase):
+    """What lies under `sys.stdout` or `sys.stderr`: gathers bytes to lines."""
+
+    def __init__(self, fd: int, pipe: LogPipe) -> None:
+        super().__init__()
+        self.name = "<stdout>" if fd == 1 else "<stderr>"
+        self.mode = "wb"
+        self.text: io.TextIOWrapper | None = None
+        self._fd = fd
+        self._pipe = pipe
+        self._pending = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        """The bare descriptor: what a subprocess gets, and what faulthandler writes to."""
+        return self._fd
+
+    def write(self, data: Any) -> int:
+        added = bytes(data)
+        if self._pipe.forked:
+            _write_all(self._fd, added)
+            return len(added)
+        with self._pipe.lock:
+            whole = added.rfind(b"\n") + 1
+            if whole:
+                self._pipe.emit(self._fd, self._pending + added[:whole])
+                self._pending = added[whole:]
+            else:
+                self._pending += added
+                if len(self._pending) > _LONGEST_LINE:
+                    self._complete()
+        return len(added)
+
+    def finish(self) -> None:
+        """Completes a last line that has no end."""
+        if self.text is not None and not self.text.closed:
+            self.text.flush()
+        if self._pending:
+            self._complete()
+
+    def _complete(self) -> None:
+        with self._pipe.lock:
+            lines, self._pending = self._pending + b"\n", b""
+            self._pipe.emit(self._fd, lines)
+
+
+def take_over(fd: int, page: StatusPage) -> LogPipe:
+    """Puts our streams in place of Python's, and logging on top of them."""
+    pipe = LogPipe(fd, page)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = _Stream(number, pipe)
+        text = io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+        stream.text = text
+        pipe.streams.append(stream)
+        setattr(sys, name, text)
+        setattr(sys, f"__{name}__", text)
+    os.register_at_fork(after_in_child=lambda: setattr(pipe, "forked", True))
+    _log_from(os.environ.get("LOG_LEVEL", ""))
+    return pipe
+
+
+def flush() -> None:
+    """Writes out what is left, before the worker leaves."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):  # closed, or replaced by user code
+            continue
+
+
+# ── logging ──────────────────────────────────────────────────────────────────────────────────────
+
+_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class _Line(logging.Formatter):
+    """Level, logger and message, then the fields given as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        extra = "".join(f" {key}={_short(value)}" for key, value in vars(record).items() if key not in _OF_EVERY_RECORD)
+        first, *rest = super().format(record).split("\n")
+        return "\n".join([first + extra, *rest])
+
+
+class _ToStandardError(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stderr.write(self.format(record) + "\n")
+        except Exception:  # noqa: BLE001 — logging never raises into the program that logs
+            self.handleError(record)
+
+
+def _log_from(level: str) -> None:
+    """Logging from `level` on (INFO if it is none), until user code configures logging itself.
+
+    The handler is the one of last resort, not one of the root logger: `logging.basicConfig(…)` in user code
+    does nothing where the root logger already has a handler.
+    """
+    number = logging.getLevelName(level.upper()) if not level.isdigit() else int(level)
+    handler = _ToStandardError()
+    handler.setFormatter(_Line("%(levelname)s %(name)s: %(message)s"))
+    logging.lastResort = handler
+    logging.getLogger().setLevel(number if isinstance(number, int) else logging.INFO)
+
+
+def _short(value: Any) -> str:
+    try:
+        return json.dumps(value, default=repr, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return repr(value)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
