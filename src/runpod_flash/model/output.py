@@ -17,13 +17,13 @@ from __future__ import annotations
 import copy
 import operator
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar, cast
 
 from runpod_flash.errors import JobCancelled, JobTimeout, RemoteError, WorkerLost
-from runpod_flash.model import frameworks
+from runpod_flash.model import frameworks, operators
 from runpod_flash.model.job import ErrorKind, JobStatus
 
 R = TypeVar("R", covariant=True)
@@ -288,26 +288,7 @@ class _Plain(JobOutput[Any]):
         return array.copy() if copy else array
 
 
-def _forward(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that applies `function` to the output."""
-
-    def method(self: _Plain, *args: Any) -> Any:
-        return function(_value(self._record), *(_plain_value(arg) for arg in args))
-
-    return method
-
-
-def _forward_reflected(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    """A method that applies `function` with the output on the right."""
-
-    def method(self: _Plain, other: Any) -> Any:
-        return function(other, _value(self._record))
-
-    return method
-
-
-def _plain_value(value: Any) -> Any:
-    return _value(value._record) if isinstance(value, _Plain) else value
+operators.delegate(_Plain, _output_of)
 
 
 class _Failed(_Plain):
@@ -318,60 +299,6 @@ class _Failed(_Plain):
     def keys(self) -> Any:
         """What `**job` asks for."""
         return _value(self._record)
-
-
-_UNARY: Final = ("neg", "pos", "abs", "invert", "index")
-_BINARY: Final = (
-    *(
-        "add",
-        "sub",
-        "mul",
-        "matmul",
-        "truediv",
-        "floordiv",
-        "mod",
-        "pow",
-        "lshift",
-        "rshift",
-        "and_",
-        "or_",
-        "xor",
-    ),
-)
-_OTHERS: Final[Mapping[str, Callable[..., Any]]] = MappingProxyType(
-    {
-        "__getitem__": operator.getitem,
-        "__setitem__": operator.setitem,
-        "__delitem__": operator.delitem,
-        "__contains__": operator.contains,
-        "__len__": len,
-        "__bool__": bool,
-        "__int__": int,
-        "__float__": float,
-        "__complex__": complex,
-        "__round__": round,
-        "__reversed__": reversed,
-        "__divmod__": divmod,
-        "__lt__": operator.lt,
-        "__le__": operator.le,
-        "__gt__": operator.gt,
-        "__ge__": operator.ge,
-    }
-)
-
-
-def _equip_plain() -> None:
-    """Give `_Plain` its operators; Python looks them up on the class, so no __getattr__ could."""
-    methods = dict(_OTHERS) | {f"__{name}__": getattr(operator, name) for name in _UNARY}
-    methods |= {f"__{name.rstrip('_')}__": getattr(operator, name) for name in _BINARY}
-    for name, function in methods.items():
-        setattr(_Plain, name, _forward(function))
-    reflected = {name.rstrip("_"): getattr(operator, name) for name in _BINARY} | {"divmod": divmod}
-    for name, function in reflected.items():
-        setattr(_Plain, f"__r{name}__", _forward_reflected(function))
-
-
-_equip_plain()
 
 
 # ── the forms that are instances of their output's type ───────────────────────────────────────────
