@@ -1,0 +1,211 @@
+"""The command line over a real engine, a real host and real workers: one story, told by what a person types."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+SCRIPT = """
+import asyncio, sys
+from runpod_flash import CpuLiveServerless, remote
+
+cpu = CpuLiveServerless(name="cpu", workersMax=2)
+
+@remote(cpu)
+async def greet(name):
+    print("hello", name)
+    return f"hello {name}"
+
+@remote(cpu, max_retries=0)
+async def fails(path):
+    import os
+    if not os.path.exists(path):
+        raise ValueError("not there yet")
+    return "there now"
+
+@remote(cpu)
+async def counts(last):
+    import asyncio
+    for n in range(int(last)):
+        print("count", n)
+        await asyncio.sleep(0.1)
+
+async def main(verb, name, argument):
+    function = {"greet": greet, "fails": fails, "counts": counts}[name]
+    job = await (function(argument) if verb == "call" else function.spawn(argument))
+    print(job.id)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+class Machine:
+    """A machine with one data folder, one script, and `flash`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.script = folder / "script.py"
+        self.script.write_text(SCRIPT)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FLASH_")}
+        self.environ = {**inherited, "FLASH_HOME": str(self.home), "NO_COLOR": "1"}
+
+    def run(self, *args: str) -> str:
+        """Runs the script (call or spawn, which function, with what); the id of its job."""
+        command = [sys.executable, str(self.script), *args]
+        ended = subprocess.run(
+            command, env=self.environ, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.split()[-1]
+
+    def start_flash(self, *args: str) -> subprocess.Popen[str]:
+        """`flash` beside the test."""
+        return subprocess.Popen(
+            [sys.executable, "-c", "from runpod_flash.cli.main import main; main()", *args],
+            env=self.environ,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def flash(self, *args: str, code: int = 0) -> str:
+        """What `flash` says on stdout; it has to end with `code`."""
+        with self.start_flash(*args) as running:
+            out, err = running.communicate(timeout=60)
+        assert running.returncode == code, f"flash {' '.join(args)}\n{out}\n{err}"
+        return out
+
+    def facts(self, *args: str, code: int = 0) -> Any:
+        """The same in JSON."""
+        return json.loads(self.flash(*args, "--json", code=code))
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path)
+    yield made
+    made.flash("engine", "stop", "--grace", "0")
+    assert [process for process in psutil.process_iter(["cmdline"]) if _mentions(process, made.home)] == []
+
+
+def _mentions(process: psutil.Process, folder: Path) -> bool:
+    return any(str(folder) in word for word in process.info["cmdline"] or ())
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """The first true answer."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.05)
+    return found
+
+
+def test_a_job_can_be_found_looked_at_and_read(machine: Machine) -> None:
+    job = machine.run("call", "greet", "world")
+
+    assert [row["job"] for row in machine.facts("jobs", "--status", "COMPLETED", "--function", "greet")] == [job]
+    assert machine.flash("jobs").splitlines()[1].split()[:4] == [job, "COMPLETED", "script.py:greet", "cpu"]
+    assert machine.flash("logs", job[-8:]) == "hello world\n"
+    page = machine.facts("job", job[-8:])
+    assert (page["status"], page["attempts"], page["error_info"]) == ("COMPLETED", 1, None)
+    assert page["timing"]["run"] > 0
+    assert [one["end"] for one in page["attempts_list"]] == ["completed"]
+    story = machine.flash("job", job)
+    assert "where the time went" in story
+    assert machine.flash("job", "ffff0000", code=3) == ""
+
+
+def test_a_failure_is_told_with_its_traceback_and_can_be_tried_again(machine: Machine) -> None:
+    missing = machine.folder / "missing"
+    job = machine.run("call", "fails", str(missing))
+
+    assert machine.facts("jobs", "--status", "FAILED")[0]["error"] == "ValueError: not there yet"
+    story = machine.flash("job", job)
+    assert "ValueError: not there yet" in story
+    assert "script.py" in story
+    assert "raise ValueError" in story
+
+    missing.touch()
+    assert machine.flash("retry", job[-6:]) == f"{job}\n"
+    wait_for(lambda: machine.facts("job", job)["status"] == "COMPLETED")
+    assert machine.flash("retry", job, code=1) == ""
+
+
+def test_output_is_followed_over_the_death_of_the_engine(machine: Machine) -> None:
+    job = machine.run("spawn", "counts", "30")
+    with machine.start_flash("logs", job, "-f") as following:
+        assert following.stdout is not None
+        seen = [following.stdout.readline() for _ in range(3)]
+        psutil.Process(machine.facts("engine", "status")["pid"]).kill()
+        seen += following.stdout.readlines()
+    assert following.returncode == 0
+    assert seen == [f"count {n}\n" for n in range(30)]
+    assert machine.facts("job", job)["attempts"] == 1
+
+
+def test_a_running_job_can_be_seen_and_cancelled(machine: Machine) -> None:
+    job = machine.run("spawn", "counts", "1000")
+    wait_for(lambda: machine.facts("job", job)["status"] == "IN_PROGRESS")
+
+    (endpoint,) = machine.facts("ps")
+    assert (endpoint["name"], endpoint["running"]) == ("cpu", 1)
+    assert job in [worker["job"] for worker in endpoint["workers"]]
+    assert job in machine.flash("ps")
+
+    assert machine.flash("cancel", job[-8:]) == f"{job}\n"
+    wait_for(lambda: machine.facts("job", job)["status"] == "CANCELLED")
+    assert machine.flash("cancel", job, code=1) == ""
+
+
+def test_the_engine_can_be_started_looked_at_and_stopped(machine: Machine) -> None:
+    assert machine.facts("engine", "status", code=4)["running"] is False
+    started = machine.facts("engine", "start")
+    assert started["started"] is True
+    assert machine.facts("engine", "start")["started"] is False
+    status = machine.facts("engine", "status")
+    assert (status["pid"], status["data_dir"]) == (started["pid"], str(machine.home))
+    assert Path(status["socket"]).is_socket()
+    assert machine.facts("engine", "restart")["pid"] != started["pid"]
+    machine.flash("engine", "stop")
+    assert machine.facts("engine", "status", code=4)["pid"] is None
+    assert machine.flash("engine", "stop") == ""
+
+
+def test_what_waits_or_runs_goes_on_after_a_stop(machine: Machine) -> None:
+    job = machine.run("spawn", "counts", "20")
+    wait_for(lambda: machine.facts("job", job)["status"] == "IN_PROGRESS")
+    machine.flash("engine", "stop", "--grace", "0")
+    page = wait_for(lambda: (page := machine.facts("job", job))["status"] == "COMPLETED" and page)
+    assert page["losses"] == 0
+
+
+def test_environments_are_listed_and_removed(machine: Machine) -> None:
+    machine.run("call", "greet", "world")
+    (environment,) = machine.facts("deps", "ls")
+    assert (environment["requirements"], environment["state"]) == ([], "ready")
+    machine.flash("deps", "prune")
+    assert len(machine.facts("deps", "ls")) == 1
+    machine.flash("engine", "restart")
+    assert machine.facts("deps", "prune", "--all")["removed"] == [environment["id"]]
+    assert machine.facts("deps", "ls") == []
+    assert machine.run("call", "greet", "again")
+
+
+def test_history_can_be_read_when_nothing_runs(machine: Machine) -> None:
+    job = machine.run("call", "greet", "world")
+    machine.flash("engine", "stop")
+    assert [row["job"] for row in machine.facts("jobs")] == [job]
+    assert machine.flash("logs", job) == "hello world\n"
