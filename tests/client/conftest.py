@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runpod_flash.client import background
 
+from runpod_flash.client import background, launch
 from tests.client.engine_double import EngineDouble
 
 
@@ -21,6 +21,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "home"
     monkeypatch.setenv("FLASH_HOME", str(folder))
     monkeypatch.setenv("FLASH_APP", "tests")
+    # Where a test has no engine, none shall be started behind its back.
+    monkeypatch.setattr(launch, "DAEMON", ("-c", "import time; time.sleep(3)"))
     folder.mkdir()
     yield folder
     background.stop()

@@ -7,8 +7,9 @@
     job           a job by its id; how an outcome becomes a JobOutput
     scope         what a function reaches: its version, its shipping, what cannot travel
     environment   where it shall run: pool, runtime, variables, names
-    transport     the link to the engine, one an event loop; session is its bookkeeping without I/O
-    launch        the engine, started if it is not there
+    transport     the links to the engine, one an event loop
+    link          such a link: frames out and in, up and down; session is its bookkeeping without I/O
+    dial, launch  a socket to the engine, which is started if it is not there; child: engines that end with us
     output        what jobs print, on the caller's stderr
     background    the thread behind `.sync`
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from runpod_flash.client import environment, job, output, scope, transport
 from runpod_flash.client.function import RemoteConfig
+from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
 from runpod_flash.errors import EncodingError, UsageError
 from runpod_flash.model.job import JobPolicy, new_job_id
@@ -37,7 +38,7 @@ class Call:
 
     __slots__ = ("id", "link", "stream")
 
-    def __init__(self, id: str, link: transport.Link, stream: Stream) -> None:
+    def __init__(self, id: str, link: Link, stream: Stream) -> None:
         self.id = id
         self.link = link
         self.stream = stream
@@ -107,7 +108,7 @@ class Caller:
 
     # ── being known to the engine ─────────────────────────────────────────────────────────────────
 
-    async def _binding(self, link: transport.Link) -> Binding:
+    async def _binding(self, link: Link) -> Binding:
         prepared = self._prepared
         if prepared is None or self._outdated(prepared, link):
             prepared = self._prepared = self._prepare(link)
@@ -125,7 +126,7 @@ class Caller:
             await link.drained()
         return binding
 
-    def _outdated(self, prepared: Prepared, link: transport.Link) -> bool:
+    def _outdated(self, prepared: Prepared, link: Link) -> bool:
         if prepared.scope.changed() or prepared.app != link.app:
             return True
         return self._asks and self._variables() != prepared.variables
@@ -133,7 +134,7 @@ class Caller:
     def _variables(self) -> dict[str, str]:
         return environment.resolve_variables(self._wanted, self._where)
 
-    def _prepare(self, link: transport.Link) -> Prepared:
+    def _prepare(self, link: Link) -> Prepared:
         """Everything that can be refused here is refused here, before anything is sent."""
         config, function = self._config, self._function
         variables = self._variables()

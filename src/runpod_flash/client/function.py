@@ -11,7 +11,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, I
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast
 
-from runpod_flash.client import local
 from runpod_flash.errors import ConfigError, UsageError, call_site, did_you_mean
 from runpod_flash.model.job import JobPolicy, check_policy
 from runpod_flash.model.resolve import merge_env, seconds_to_ms
@@ -87,6 +86,8 @@ class RemoteFunction(Generic[P, R, T]):
 
     def local(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """Runs the function in this process, whatever its resource says. Await it."""
+        from runpod_flash.client import local  # noqa: PLC0415 - loads asyncio
+
         config = self.__remote_config__
         call = local.call(self.__wrapped__, config.resource, config.variables(), config.policy, args, kwargs)
         return cast("Coroutine[Any, Any, T]", _named(call, self))

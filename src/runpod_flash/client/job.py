@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from runpod_flash.client import background, transport
-from runpod_flash.client.session import Stream
+from runpod_flash.client.link import Link
+from runpod_flash.client.session import AlreadyEnded, Stream
 from runpod_flash.errors import JobTimeout, UsageError, call_site
 from runpod_flash.model.job import ErrorKind, JobStatus
 from runpod_flash.model.output import JobOutput
@@ -86,7 +88,8 @@ class JobHandle(Generic[R]):
 
     async def cancel(self) -> None:
         """Ends the job, wherever it stands. One that has ended already stays as it is."""
-        await transport.current().request(Cancel(job=self.id, cause="handle.cancel()"))
+        with suppress(AlreadyEnded):
+            await transport.current().request(Cancel(job=self.id, cause="handle.cancel()"))
 
     async def retry(self) -> JobHandle[R]:
         """Runs a job that failed or timed out once more, under its id."""
@@ -171,7 +174,7 @@ def _is_id(id: object) -> bool:
 # ── outcomes ──────────────────────────────────────────────────────────────────────────────────────
 
 
-async def to_output(link: transport.Link, frame: Frame) -> JobOutput[Any]:
+async def to_output(link: Link, frame: Frame) -> JobOutput[Any]:
     """The JobOutput of a job from its OUTCOME, decoded here: into the classes of this program."""
     head: Outcome = messages.decode(frame)
     parts: list[Buffer] | tuple[bytes, ...] = frame.parts
@@ -185,7 +188,7 @@ async def to_output(link: transport.Link, frame: Frame) -> JobOutput[Any]:
     return _failed(head, exceptions)
 
 
-async def _fetch(link: transport.Link, digests: list[str]) -> None:
+async def _fetch(link: Link, digests: list[str]) -> None:
     """Classes that another program defined: this one takes up a job that it did not submit."""
     for digest in digests:
         reply = await link.ask(GetDef(digest=digest))

@@ -54,7 +54,7 @@ _NOT_THERE = {
 }
 _OF_THE_CALLER = {"FLASH_HOME", "FLASH_ENGINE", "FLASH_APP", "FLASH_ENV", "FLASH_LOCAL_RAISES"}
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR")
-# In a shell's words: `(setsid; python -m runpod_flash.daemon &)`. A fork in a tiny program, since ours may have threads.
+# In a shell's words `(setsid; python -m runpod_flash.daemon &)`. A fork of a tiny program, since ours may have threads.
 _DETACH = "import os, sys\nif os.fork(): os._exit(0)\nos.execv(sys.argv[1], sys.argv[1:])"
 
 
@@ -207,9 +207,11 @@ def _start_locked(where: Place, end: float) -> socket.socket:
             _spawn(where, theirs)
         finally:
             os.close(theirs)
-        said = _read_line(ready, end)
+        said = _read_line(ready, where.home, end)
     finally:
         os.close(ready)
+    if isinstance(said, socket.socket):
+        return said
     problem = _problem(said, where)
     # The host brings an engine up again too: an engine that found another one at work has done its duty.
     found = _wait_for_engine(where, 1.0, threading.Event())
@@ -249,13 +251,20 @@ def _spawn(where: Place, ready: int) -> None:
         os.close(log)
 
 
-def _read_line(fd: int, end: float) -> bytes | None:
-    """What the engine says about its start: a line, b"" if it ended without one, None if it says nothing."""
+def _read_line(fd: int, home: Path, end: float) -> bytes | socket.socket | None:
+    """What the engine says about its start: a line, b"" if it ended without one, None if it says nothing.
+
+    Or a socket to another engine, which somebody (its host) brought up meanwhile.
+    """
     said = b""
     while b"\n" not in said:
-        readable, _, _ = select.select([fd], [], [], max(0.0, end - time.monotonic()))
+        readable, _, _ = select.select([fd], [], [], 0.25)
         if not readable:
-            return None
+            if time.monotonic() > end:
+                return None
+            if found := try_connect(home):
+                return found
+            continue
         chunk = os.read(fd, 65536)
         if not chunk:
             break

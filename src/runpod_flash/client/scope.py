@@ -195,10 +195,9 @@ class _Walk:
         mark = self._number("class", cls)
         self._write(mark, _class_source(cls), *map(self.value, cls.__bases__))
         for name, member in sorted(vars(cls).items()):
-            if isinstance(member, (staticmethod, classmethod)):
-                member = member.__func__
-            if isinstance(member, types.FunctionType):
-                self._write(mark, name, self._any_function(member))
+            inner = member.__func__ if isinstance(member, (staticmethod, classmethod)) else member
+            if isinstance(inner, types.FunctionType):
+                self._write(mark, name, self._any_function(inner))
             elif isinstance(member, property):
                 self._write(mark, name, *(self.value(part) for part in (member.fget, member.fset, member.fdel)))
             elif not name.startswith("__") and type(member) in _PLAIN:

@@ -19,8 +19,12 @@ Watcher = Callable[["Stream", Any], None]
 """Is told of every frame between a request and its reply: STATE, LOG, ENV_STATE."""
 
 _INTERMEDIATE: Final = {kinds.STATE, kinds.LOG, kinds.ENV_STATE}
-_MEANT: Final = {"no_job": JobNotFound.code, "bad_request": UsageError.code, "already_ended": FlashError.code}
+_MEANT: Final = {"no_job": JobNotFound.code, "bad_request": UsageError.code}
 """The engine's words for a refusal, where they are not those of the error tree."""
+
+
+class AlreadyEnded(FlashError):
+    """A job that was to be cancelled had ended."""
 
 
 class Binding:
@@ -152,6 +156,8 @@ def encode(stream: Stream) -> bytes:
 
 def error_of(head: messages.Error | messages.Refuse) -> FlashError:
     """The exception for an ERROR or a REFUSE."""
+    if head.code == "already_ended":
+        return AlreadyEnded(head.what)
     return error_from_code(
         _MEANT.get(head.code, head.code),
         head.what,
