@@ -23,6 +23,8 @@ class Followers:
         self._by_job: dict[str, list[Waiter]] = {}
         # Outcomes whose last lines are still on their way: (job, attempt) → who gets what.
         self._held: dict[tuple[str, int], list[tuple[Link, int, bytes]]] = {}
+        # Attempts whose last lines came before their outcome: the host and the worker have links of their own.
+        self._printed: set[tuple[str, int]] = set()
 
     def add(self, job: str, link: Link, sid: int, *, logs: bool) -> None:
         """`link` follows `job` on stream `sid`."""
@@ -47,6 +49,7 @@ class Followers:
         """Forgets everybody; their links are being closed."""
         self._by_job.clear()
         self._held.clear()
+        self._printed.clear()
 
     def of(self, job: str) -> list[Waiter]:
         """Those who follow `job`."""
@@ -61,6 +64,8 @@ class Followers:
         shows the output gets the outcome after that, or after two seconds.
         """
         waiters = self._by_job.pop(head.job, None)
+        lines_follow = lines_follow and (head.job, attempt) not in self._printed
+        self._printed.discard((head.job, attempt))
         if waiters is None:
             return
         body = head.body()
@@ -74,6 +79,8 @@ class Followers:
 
     def all_lines_are_out(self, job: str, attempt: int) -> None:
         """The host has forwarded everything that the attempt printed."""
+        if (job, attempt) not in self._held and job in self._by_job:
+            self._printed.add((job, attempt))
         for link, _sid, data in self._held.pop((job, attempt), ()):
             self._state.turn.promise(link, data)
 
