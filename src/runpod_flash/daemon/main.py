@@ -1,0 +1,459 @@
+"""The engine's process, from its start to its end; everything is put together here and nowhere else.
+
+settle      session, folders, limits
+lock        one engine for a data folder; whoever comes second says where the first is, and ends
+open        log, store
+listen      the socket, then engine.json, then the ready line
+run         until told to stop, idle for long enough, replaced by another version, or orphaned (as a child)
+leave       jobs, socket, links, host, store: in this order, and the reasons are there
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+from runpod_flash._version import __version__
+from runpod_flash.daemon import lock
+from runpod_flash.daemon.connections import Link, Reception
+from runpod_flash.engine.engine import Engine
+from runpod_flash.engine.fleet import HostProcess, Provider
+from runpod_flash.engine.store.base import Store
+from runpod_flash.engine.store.sqlite import open_store
+from runpod_flash.errors import ConfigError, EngineUnavailable, FlashError
+from runpod_flash.providers import base
+from runpod_flash.providers.local import LocalProvider
+from runpod_flash.settings import Settings, load
+from runpod_flash.wire import rundir
+
+_new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+with contextlib.suppress(ImportError):  # not on this platform: slower, otherwise the same
+    import uvloop
+
+    _new_loop = uvloop.new_event_loop
+
+logger = logging.getLogger(__name__)
+
+ADDRESS: Final = "engine.json"
+STORE: Final = "store.sqlite"
+LOG: Final = "engine.log"
+LOG_LIMIT: Final = 4 * 1024 * 1024
+
+BACKLOG: Final = 1024
+GRACE_S: Final = 5.0
+"""Time for running jobs when the engine is told to stop and nobody says how long."""
+CHILD_GRACE_S: Final = 1.0
+LEAST_IDLE_S: Final = 1.0
+"""Below this an engine could be gone before the program that started it has connected."""
+FLUSH_S: Final = 2.0
+HOST_S: Final = 8.0
+_REAP_S: Final = 0.25
+
+_PACKAGE_MARK: Final = Path(__file__).absolute().parents[1] / "_version.py"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs an engine; its exit code."""
+    options = _parse(arguments)
+    ready = _Ready(options.ready_fd)
+    try:
+        return _run(options, ready)
+    except FlashError as error:
+        logger.error("%s", error)
+        ready.failed(error)
+    except Exception as error:
+        logger.exception("the engine failed")
+        ready.failed(EngineUnavailable("the engine failed", why=f"{type(error).__name__}: {error}"))
+    return 1
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m runpod_flash.daemon", description="Keeps jobs and starts workers.")
+    parser.add_argument("--home", required=True, help="the data folder")
+    parser.add_argument("--ready-fd", type=int, help="where to say that the engine is ready, or why not")
+    parser.add_argument("--child", action="store_true", help="end with the program that started this one")
+    parser.add_argument("--parent-fd", type=int, help="a pipe that ends with that program")
+    return parser.parse_args(arguments)
+
+
+class _Ready:
+    """Tells whoever started us how it went, once."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+        if fd is not None:
+            os.set_inheritable(fd, False)
+
+    def ok(self) -> None:
+        self._say({"ok": True})
+
+    def failed(self, error: FlashError) -> None:
+        words = {"code": error.code, "what": error.what, "why": error.why or "", "fix": error.fix or ""}
+        self._say({"error": words})
+
+    def _say(self, words: dict[str, Any]) -> None:
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            with contextlib.suppress(OSError):  # it may have given up waiting
+                os.write(fd, json.dumps(words).encode() + b"\n")
+            os.close(fd)
+
+
+def _run(options: argparse.Namespace, ready: _Ready) -> int:
+    home = Path(options.home).absolute()
+    _settle()
+    # The data folder stands in for a project: which folder an engine was started from must not change it.
+    settings = replace(load(project=home), home=home)
+    folder = _folders(home)
+    locks = lock.acquire([folder, home], folder / rundir.SOCKET)
+    if locks is None:
+        ready.ok()
+        return 0
+    try:
+        _log_to(home / LOG, debug=settings.debug)
+        retention = int(settings.retention_awaited * 1000), int(settings.retention_spawned * 1000)
+        store = open_store(home / STORE, durability=settings.durability, retention_ms=retention)
+        with contextlib.closing(store):
+            return _in_loop(Daemon(settings, folder, store, options), ready)
+    finally:
+        for fd in locks:
+            os.close(fd)
+
+
+# ── settle ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _settle() -> None:
+    """Lets go of whoever started us: terminal, current folder, and the limits of its shell."""
+    os.umask(0o077)
+    os.chdir("/")
+    with contextlib.suppress(PermissionError):  # it leads a session already
+        os.setsid()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    if nothing:
+        os.close(nothing)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS says "infinity" and does not mean it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _folders(home: Path) -> Path:
+    """Makes the data folder and the run folder; the latter."""
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the data folder {home} cannot be made",
+            why=error.strerror,
+            fix="set FLASH_HOME to a folder that can be written",
+        ) from None
+    try:
+        return rundir.prepare(home)
+    except rundir.RundirError as error:
+        raise EngineUnavailable(
+            "the folder for the engine's socket cannot be used",
+            why=str(error),
+            fix="remove it (sudo may be needed), or set XDG_RUNTIME_DIR to a folder of your own with mode 700",
+        ) from None
+
+
+def _log_to(path: Path, *, debug: bool) -> None:
+    """Standard output and error go to the log from here on, also those of C code."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > LOG_LIMIT:
+            path.replace(path.with_suffix(".log.1"))
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    for fd in (1, 2):
+        os.dup2(log, fd)
+    os.close(log)
+    level = logging.DEBUG if debug else logging.INFO
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _in_loop(daemon: Daemon, ready: _Ready) -> int:
+    loop = _new_loop()
+    try:
+        return loop.run_until_complete(daemon.run(ready))
+    finally:
+        loop.close()
+
+
+# ── run ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class _Farewell:
+    """How to leave."""
+
+    reason: str  # stop | idle | handover | signal
+    stop_host: bool
+    grace_s: float
+    code: int = 0
+
+
+class Daemon:
+    """One run of the engine, with its lock held."""
+
+    def __init__(self, settings: Settings, folder: Path, store: Store, options: argparse.Namespace) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._store = store
+        self._child: bool = options.child
+        self._parent_fd: int | None = options.parent_fd
+        self._address = folder / rundir.SOCKET
+        self._package = _identity(_PACKAGE_MARK)
+        self._hosts = _Hosts()
+        self._farewell: _Farewell | None = None
+        self._told = asyncio.Event()
+
+    async def run(self, ready: _Ready) -> int:
+        """Everything from the socket to the end."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log_exception)
+        self._engine = engine = Engine(
+            store=self._store,
+            settings=self._settings,
+            provider=cast(Provider, LocalProvider(restart_engine=not self._child)),
+            rundir=self._folder,
+            watch=self._hosts.watch,
+        )
+        engine.on_stop_request = self._asked
+        self._reception = Reception(engine, outdated=self._outdated, hand_over=self._hand_over)
+        # Whoever looks for an engine now waits in the socket's queue, and a host that waits for one does not
+        # start another; they are taken in when the engine knows what the store says.
+        listener = _listen(self._address)
+        try:
+            engine.start()
+            self._watch_for_the_end(loop)
+            server = await loop.create_unix_server(lambda: Link(self._reception), sock=listener, backlog=BACKLOG)
+            self._announce()
+            ready.ok()
+            # What exists now lives as long as the process: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            await self._told.wait()
+            return await self._leave(server)
+        finally:
+            listener.close()
+            self._disappear()
+
+    def _announce(self) -> None:
+        """engine.json: for clients with another XDG_RUNTIME_DIR, and for people."""
+        facts = {
+            "socket": str(self._address),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "version": __version__,
+            "started_at": int(time.time()),
+        }
+        path = self._settings.home / ADDRESS
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        temporary.replace(path)
+        logger.info("version %s listens at %s (process %d)", __version__, self._address, os.getpid())
+
+    def _disappear(self) -> None:
+        """Ours to remove: we still hold the lock."""
+        self._address.unlink(missing_ok=True)
+        (self._settings.home / ADDRESS).unlink(missing_ok=True)
+
+    # ── what ends it ──────────────────────────────────────────────────────────────────────────────
+
+    def _watch_for_the_end(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.add_signal_handler(signal.SIGTERM, self._signalled)
+        # A terminal sends these to every process of the group; as a child we end with our program, not with its
+        # jobs. (Handlers, not SIG_IGN: programs that we start would inherit that.)
+        loop.add_signal_handler(signal.SIGINT, _nothing if self._child else self._signalled)
+        loop.add_signal_handler(signal.SIGHUP, _nothing)
+        if self._parent_fd is not None:
+            os.set_inheritable(self._parent_fd, False)
+            loop.add_reader(self._parent_fd, self._orphaned)
+        else:
+            self._look_if_idle()
+
+    def _tell(self, farewell: _Farewell) -> None:
+        self._farewell = farewell
+        self._told.set()
+
+    def _asked(self, verb: str, how: dict[str, Any]) -> None:
+        """By the engine: a client wants it, or the store cannot be read any more."""
+        if verb == "handover":
+            self._hand_over()
+        elif verb == "failed":
+            self._tell(_Farewell("stop", stop_host=False, grace_s=0, code=1))
+        else:
+            grace = float("inf") if how.get("drain") else float(how.get("grace_s", GRACE_S))
+            self._tell(_Farewell("stop", stop_host=True, grace_s=grace))
+
+    def _hand_over(self) -> None:
+        """The host and its workers stay, for the next engine."""
+        self._tell(_Farewell("handover", stop_host=False, grace_s=0))
+
+    def _signalled(self) -> None:
+        """The second time there is no more patience."""
+        again = self._farewell is not None and self._farewell.reason == "signal"
+        self._tell(_Farewell("signal", stop_host=True, grace_s=0 if again else GRACE_S))
+
+    def _orphaned(self) -> None:
+        assert self._parent_fd is not None
+        asyncio.get_running_loop().remove_reader(self._parent_fd)
+        self._tell(_Farewell("stop", stop_host=True, grace_s=CHILD_GRACE_S))
+
+    def _outdated(self) -> bool:
+        return _identity(_PACKAGE_MARK) != self._package
+
+    def _look_if_idle(self) -> None:
+        """Asks again when it could be long enough at the earliest, so an engine at rest hardly wakes."""
+        patience = max(self._settings.idle_stop, LEAST_IDLE_S)
+        since = self._engine.idle_since()
+        left = patience if since is None else since + patience - time.monotonic()
+        if left > 0:
+            asyncio.get_running_loop().call_later(left + 0.01, self._look_if_idle)
+        elif self._farewell is None:
+            self._tell(_Farewell("idle", stop_host=True, grace_s=0))
+
+    # ── leave ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def _leave(self, server: asyncio.AbstractServer) -> int:
+        # Jobs first: the engine takes nothing new from its queue, lets what runs end within the grace, commits,
+        # and says GOODBYE. Clients can still come meanwhile; a long drain is no reason to lose their calls.
+        farewell = await self._stop_engine()
+        # Then the socket, before any link closes: who is sent away now finds nobody, and starts the next engine,
+        # which waits for our lock.
+        server.close()
+        self._disappear()
+        # Then the links, so that GOODBYE arrives.
+        await self._reception.close(FLUSH_S)
+        # Then the host: the next engine's host must not meet the last one's workers.
+        if farewell.stop_host:
+            await self._hosts.end(HOST_S)
+        self._hosts.forget()
+        logger.info("left (%s)", farewell.reason)
+        # The store closes when `_run` unwinds, and the lock goes last: nobody opens what we still hold.
+        return farewell.code
+
+    async def _stop_engine(self) -> _Farewell:
+        """Stops the engine; whoever asks meanwhile, asks anew: a signal cuts a long drain short."""
+        while True:
+            self._told.clear()
+            farewell = self._farewell
+            assert farewell is not None
+            logger.info("leaving: %s", farewell)
+            stopping = asyncio.ensure_future(
+                self._engine.stop(reason=farewell.reason, stop_host=farewell.stop_host, grace_s=farewell.grace_s)
+            )
+            told = asyncio.ensure_future(self._told.wait())
+            await asyncio.wait({stopping, told}, return_when=asyncio.FIRST_COMPLETED)
+            told.cancel()
+            stopping.cancel()
+            await asyncio.wait({stopping, told})
+            if stopping.cancelled():
+                continue
+            if error := stopping.exception():
+                logger.error("the engine did not stop in good order", exc_info=error)
+            return farewell
+
+
+def _listen(address: Path) -> socket.socket:
+    """Listens at `address`. A socket that a dead engine left there gives way in one step: nobody finds nothing."""
+    temporary = address.with_name(f"{address.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(temporary))
+        temporary.chmod(0o600)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+        temporary.replace(address)
+    except BaseException:
+        listener.close()
+        temporary.unlink(missing_ok=True)
+        raise
+    return listener
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is replaced; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _nothing() -> None:
+    """For signals that are not for us."""
+
+
+def _log_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    logger.error("%s", context.get("message", "a callback failed"), exc_info=context.get("exception"))
+
+
+# ── hosts ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Hosts:
+    """The hosts that were started here: their end is noticed and told, and leaves no zombie."""
+
+    def __init__(self) -> None:
+        self._watched: dict[base.HostProcess, Callable[[], None]] = {}
+        self._none = asyncio.Event()
+
+    def watch(self, started: HostProcess, ended: Callable[[], None]) -> None:
+        """Calls `ended` when the process is gone."""
+        process = cast(base.HostProcess, started)
+        self._watched[process] = ended
+        self._none.clear()
+        loop = asyncio.get_running_loop()
+        if process.fileno() >= 0:
+            loop.add_reader(process.fileno(), self._look, process)
+        else:
+            loop.call_later(_REAP_S, self._look_again, process)
+
+    async def end(self, patience_s: float) -> None:
+        """Waits until all are gone. GOODBYE has told them, but one that had not connected yet never heard it."""
+        for process in self._watched:
+            process.terminate()
+        if self._watched:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._none.wait(), patience_s)
+        for process in self._watched:
+            logger.warning("the host (process %d) is still ending its workers", process.pid)
+
+    def forget(self) -> None:
+        """Those that live on are another engine's."""
+        for process in list(self._watched):
+            self._unwatch(process)
+
+    def _look(self, process: base.HostProcess) -> None:
+        if process in self._watched and process.reap() is not None:
+            self._unwatch(process)()
+
+    def _look_again(self, process: base.HostProcess) -> None:
+        self._look(process)
+        if process in self._watched:
+            asyncio.get_running_loop().call_later(_REAP_S, self._look_again, process)
+
+    def _unwatch(self, process: base.HostProcess) -> Callable[[], None]:
+        if process.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(process.fileno())
+        process.close()
+        ended = self._watched.pop(process)
+        if not self._watched:
+            self._none.set()
+        return ended
