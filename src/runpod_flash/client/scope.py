@@ -248,7 +248,7 @@ class _Walk:
 
     def _number(self, kind: str, thing: Any) -> str:
         self.alive.append(thing)
-        mark = self._numbers[id(thing)] = f"{kind}#{len(self._numbers)} {getattr(thing, '__qualname__', '')}"
+        mark = self._numbers[id(thing)] = f"{kind}#{len(self._numbers)}"
         return mark
 
     def _write(self, *words: str) -> None:
