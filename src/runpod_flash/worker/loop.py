@@ -243,7 +243,7 @@ class Worker:
         return _Result(parts, moved, failure.defs, 0, len(parts), False, "", failure.error)
 
     def _packed(self, parts: Sequence[Buffer]) -> tuple[Sequence[Buffer], list[tuple[int, str, int]]]:
-        if codec.size(parts) <= kinds.INLINE_LIMIT:
+        if len(parts) == 1 and len(parts[0]) <= kinds.INLINE_LIMIT:
             return parts, []
         return blobs.spill(Path(self._link.blob_dir), parts, sync=self._link.sync_blobs)
 

@@ -20,6 +20,7 @@ from runpod_flash.wire.status_page import StatusPage
 
 _LONGEST_LINE: Final = 64 * 1024
 _NO_BYTES: Final = bytes(4)
+_ioctl, _FIONREAD = fcntl.ioctl, termios.FIONREAD
 
 
 class LogPipe:
@@ -62,7 +63,7 @@ class LogPipe:
         if self._page.raw_bytes != self._raw_before:
             return True
         try:
-            return any(fcntl.ioctl(fd, termios.FIONREAD, _NO_BYTES) != _NO_BYTES for fd in (1, 2))
+            return _ioctl(1, _FIONREAD, _NO_BYTES) != _NO_BYTES or _ioctl(2, _FIONREAD, _NO_BYTES) != _NO_BYTES
         except OSError:  # user code closed or replaced the descriptor
             return False
 
