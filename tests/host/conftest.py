@@ -20,9 +20,16 @@ import pytest
 import runpod_flash._version
 from runpod_flash import settings
 from runpod_flash.model.endpoint import PoolSpec, RuntimeSpec
+from runpod_flash.payload import codec
+from runpod_flash.payload.definitions import TABLE
+from runpod_flash.payload.functions import pack_function
 from runpod_flash.providers.local import LocalHost, LocalProvider
 from runpod_flash.wire.frame import FrameReader
+from runpod_flash.wire.logfile import read_span
 from runpod_flash.wire.messages import (
+    Ack,
+    Def,
+    Done,
     EnsureEnv,
     EnvState,
     Exited,
@@ -32,7 +39,9 @@ from runpod_flash.wire.messages import (
     Launch,
     Launched,
     Ok,
+    Ready,
     Span,
+    Start,
     Welcome,
     decode,
 )
@@ -104,7 +113,8 @@ class Engine:
     def pump(self, timeout: float) -> None:
         peers = [peer for peer in [self.host, *self.workers.values(), *self.unknown] if peer and not peer.ended]
         streams = {peer.stream.fileno(): peer for peer in peers}
-        for fd in select.select([self.door.fileno(), *streams], [], [], timeout)[0]:
+        door = [self.door] if self.door.fileno() >= 0 else []
+        for fd in select.select([*[one.fileno() for one in door], *streams], [], [], timeout)[0]:
             if fd == self.door.fileno():
                 self.unknown.append(Peer(self.door.accept()[0]))
                 continue
@@ -202,6 +212,44 @@ class Machine:
 
     def log(self) -> str:
         return (self.home / "logs" / "host.log").read_text()
+
+    # ── calls ────────────────────────────────────────────────────────────────────────────────────
+
+    def worker(self, environment: str, **more: Any) -> str:
+        """The id of a new worker that is ready."""
+        launched = self.launch(environment, **more)
+        assert not launched.error, launched.error
+        self.engine.until(lambda: self.heard(launched.worker, Ready))
+        return launched.worker
+
+    def heard(self, worker: str, kind: type[H]) -> list[H]:
+        peer = self.engine.workers.get(worker)
+        return [message for message, _, _ in peer.inbox if isinstance(message, kind)] if peer else []
+
+    def submit(
+        self, worker: str, function: Callable[..., Any], *args: Any, timeout_ms: int = 0, job: str = "job1"
+    ) -> None:
+        """START of a call; `Done` comes to `heard`."""
+        packed = pack_function(function)
+        peer = self.engine.workers[worker]
+        for digest in packed.defs:
+            peer.stream.sendall(Def(digest=digest).encode([TABLE.body(digest)]))
+        start = Start(job=job, attempt=1, epoch=1, name="f", version="1", digest=packed.digest, timeout_ms=timeout_ms)
+        peer.stream.sendall(start.encode(codec.encode((args, {})).parts))
+
+    def call(self, worker: str, function: Callable[..., Any], *args: Any, job: str = "job1") -> Done:
+        before = len(self.heard(worker, Done))
+        self.submit(worker, function, *args, job=job)
+        self.engine.until(lambda: len(self.heard(worker, Done)) > before)
+        done = self.heard(worker, Done)[-1]
+        peer = self.engine.workers[worker]
+        peer.send(Ack(acks=[(job, 1, "recorded")]))
+        return done
+
+    def lines(self, span: Span) -> list[str]:
+        """What the log files hold of an attempt."""
+        found = read_span(self.home, span.segment, span.start, span.length, span.job, span.attempt)
+        return [line for _, _, line in found]
 
     # ── requests ─────────────────────────────────────────────────────────────────────────────────
 

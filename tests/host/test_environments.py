@@ -214,7 +214,7 @@ def test_bytecode_and_size_come_later_by_themselves(machine: Machine, tmp_path: 
     machine.start()
     state = machine.build("flashtestseven", UV_FIND_LINKS=str(tmp_path), UV_OFFLINE="1")
     assert not list(Path(state.path).rglob("flashtestseven*.pyc"))
-    machine.engine.until(lambda: (Path(state.path) / "flash-env.size").exists())
+    machine.engine.until((Path(state.path) / "flash-env.size").exists)
     assert list(Path(state.path).rglob("flashtestseven*.pyc"))
 
 

@@ -256,5 +256,5 @@ class WorkerLog:
 
 
 def call_of(status: Status) -> Call:
-    """The attempt that a status page names."""
-    return (status.job, status.attempt) if status.job else NO_CALL
+    """The attempt that was running when a status page was read."""
+    return (status.job, status.attempt) if status.running else NO_CALL

@@ -92,11 +92,11 @@ class Worker:
         return True
 
     def doing(self) -> Status:
-        """What the worker says that it does; IDLE between calls."""
+        """What the worker says that it does."""
         return self.page.read()
 
     def finish(self) -> tuple[Current | None, list[Span], list[str]]:
-        """After its end: what it was doing, the spans that were open, the last lines that it printed."""
+        """After its end: what it began last, the spans that were open, the last lines that it printed."""
         status = self.page.read()
         spans = self.log.finish(call_of(status))
         return current_of(status), spans, self.log.last_lines
@@ -136,7 +136,7 @@ class Worker:
 
 
 def current_of(status: Status) -> Current | None:
-    """The job that a page names, as a message has it."""
+    """The job that a page names, running or just over, as a message has it."""
     return Current(job=status.job, epoch=status.epoch, attempt=status.attempt) if status.job else None
 
 

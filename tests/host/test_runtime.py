@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runpod_flash.host.runtime import RuntimeMissing, Runtimes
+from tests.host.conftest import RUNTIME
+
+
+def test_the_copies_can_be_imported_by_an_interpreter_that_has_nothing(tmp_path: Path) -> None:
+    folder = Runtimes(tmp_path).ensure(RUNTIME)
+    code = (
+        f"import sys; sys.path.insert(0, {str(folder)!r}); import _flash_cloudpickle, msgspec, runpod_flash.wire;"
+        "print(_flash_cloudpickle.__name__, msgspec.json.encode([1]).decode())"
+    )
+    command = [getattr(sys, "_base_executable", sys.executable), "-I", "-S", "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "_flash_cloudpickle [1]\n"
+    assert not list(folder.rglob("*.pyi"))
+
+
+def test_a_runtime_outlives_the_environment_that_it_came_from(tmp_path: Path) -> None:
+    runtimes = Runtimes(tmp_path)
+    folder = runtimes.ensure(RUNTIME)
+    gone = dataclasses.replace(RUNTIME, package="/gone", cloudpickle="/gone", msgspec="/gone")
+    assert runtimes.ensure(gone) == folder
+
+
+def test_a_source_that_is_gone_is_an_error_and_leaves_no_half_of_it(tmp_path: Path) -> None:
+    runtimes = Runtimes(tmp_path)
+    gone = dataclasses.replace(RUNTIME, key="other", msgspec="/gone")
+    with pytest.raises(RuntimeMissing, match="/gone"):
+        runtimes.ensure(gone)
+    assert not runtimes.path("other").exists()
+    assert runtimes.newest() == ""
+    assert len(runtimes.sweep()) == 1
+
+
+def test_a_key_cannot_lead_elsewhere(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="name of a folder"):
+        Runtimes(tmp_path).path("../x")
