@@ -23,6 +23,9 @@ Buffer = bytes | bytearray | memoryview
 _HEADER = struct.Struct("<IBBHIQ")
 _LENGTH = struct.Struct("<I")
 _PREFIX = _HEADER.size - _LENGTH.size
+_WITH_ONE = struct.Struct("<IBBHIQI")
+_ONE = _WITH_ONE.size - _LENGTH.size
+_PACKED_ONE = struct.Struct("<HI")
 
 
 class FrameError(ValueError):
@@ -43,10 +46,19 @@ def encode(kind: int, head: bytes, parts: Sequence[Buffer] = (), *, sid: int = 0
     """The bytes of one frame."""
     if not parts:
         return _HEADER.pack(_PREFIX + len(head), kind, flags, 0, len(head), sid) + head
-    lengths = [memoryview(part).nbytes if not isinstance(part, bytes) else len(part) for part in parts]
+    if len(parts) == 1:  # by far the most frequent
+        part = parts[0]
+        size, length = len(head), _size(part)
+        return b"".join((_WITH_ONE.pack(_ONE + size + length, kind, flags, 1, size, sid, length), head, part))
+    lengths = [_size(part) for part in parts]
     total = _PREFIX + 4 * len(parts) + len(head) + sum(lengths)
     table = struct.pack(f"<{len(parts)}I", *lengths)
     return b"".join([_HEADER.pack(total, kind, flags, len(parts), len(head), sid), table, head, *parts])
+
+
+def _size(part: Buffer) -> int:
+    """Bytes of a part; `len` of a memoryview counts items, which may be larger."""
+    return part.nbytes if type(part) is memoryview else len(part)
 
 
 class FrameReader:
@@ -62,6 +74,7 @@ class FrameReader:
         """Every frame that `data` completes, in order; raises FrameError on a malformed one."""
         buffer = self._pending + data if self._pending else bytes(data)
         frames: list[Frame] = []
+        parts: tuple[bytes, ...]
         start, end = 0, len(buffer)
         while end - start >= _HEADER.size:
             length, kind, flags, count, head_len, sid = _HEADER.unpack_from(buffer, start)
@@ -70,21 +83,19 @@ class FrameReader:
             stop = start + 4 + length
             if stop > end:
                 break
-            at = start + _HEADER.size
-            if count:
-                lengths = struct.unpack_from(f"<{count}I", buffer, at)
-                at += 4 * count
-                head = buffer[at : at + head_len]
-                at += head_len
-                if at + sum(lengths) != stop:
-                    raise FrameError(f"the parts of a frame of type {kind} do not fill it")
-                parts = tuple(_cut(buffer, at, lengths))
+            at = start + _HEADER.size + 4 * count
+            body = at + head_len
+            if count == 1:
+                (size,) = _LENGTH.unpack_from(buffer, at - 4)
+                parts, at_end = (buffer[body : body + size],), body + size
+            elif count:
+                lengths = struct.unpack_from(f"<{count}I", buffer, at - 4 * count)
+                parts, at_end = tuple(_cut(buffer, body, lengths)), body + sum(lengths)
             else:
-                head = buffer[at : at + head_len]
-                if at + head_len != stop:
-                    raise FrameError(f"a frame of type {kind} has {stop - at - head_len} bytes too many")
-                parts = ()
-            frames.append(Frame(kind, flags, sid, head, parts))
+                parts, at_end = (), body
+            if at_end != stop:
+                raise FrameError(f"a frame of type {kind} is not filled by its parts")
+            frames.append(Frame(kind, flags, sid, buffer[at:body], parts))
             start = stop
         self._pending = buffer[start:] if start else buffer
         return frames
@@ -103,11 +114,15 @@ def _cut(buffer: bytes, at: int, lengths: Iterable[int]) -> Iterable[bytes]:
 
 def pack_parts(parts: Sequence[Buffer]) -> bytes:
     """Several parts as one value, for a column of the store; `unpack_parts` undoes it."""
-    lengths = [memoryview(part).nbytes for part in parts]
+    if len(parts) == 1:
+        return b"".join((_PACKED_ONE.pack(1, _size(parts[0])), parts[0]))
+    lengths = [_size(part) for part in parts]
     return b"".join([struct.pack(f"<H{len(parts)}I", len(parts), *lengths), *parts])
 
 
 def unpack_parts(packed: bytes) -> tuple[bytes, ...]:
     """The parts that `pack_parts` joined."""
     (count,) = struct.unpack_from("<H", packed)
+    if count == 1:
+        return (packed[_PACKED_ONE.size :],)
     return tuple(_cut(packed, 2 + 4 * count, struct.unpack_from(f"<{count}I", packed, 2)))
