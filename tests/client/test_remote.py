@@ -55,7 +55,7 @@ def test_calling_gives_something_to_await_also_for_a_plain_function() -> None:
 
 def test_a_forgotten_await_is_reported_with_the_functions_own_name() -> None:
     with pytest.warns(RuntimeWarning, match="coroutine 'documented' was never awaited"):
-        _ = documented(1)
+        documented(1)  # type: ignore[unused-coroutine]
 
 
 def test_an_unknown_argument_is_named_with_what_was_probably_meant() -> None:
