@@ -48,7 +48,7 @@ def main() -> int:
         rows = _measure_all(run, chosen)
     except KeyboardInterrupt:
         return 130
-    table.show(rows, Console())
+    table.show(rows, Console(width=None if sys.stdout.isatty() else 140))
     if options.json:
         table.write_json(rows, options.json)
     return 1 if any(row.good is False for row in rows) else 0
@@ -58,15 +58,11 @@ def _options() -> argparse.Namespace:
     names = [*OURS, *PEERS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast and light this is.")
     option = parser.add_argument
-    option(
-        "--only", action="append", metavar="NAME", choices=names, help=f"one or more of {', '.join(names)}"
-    )
+    option("--only", action="append", metavar="NAME", choices=names, help=f"one or more of {', '.join(names)}")
     option("--quick", action="store_true", help="a tenth of the calls: to see that it works")
     option("--no-peers", action="store_true", help="without Ray and Celery, which are installed first")
     option("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    option(
-        "--pin", action=argparse.BooleanOptionalAction, default=True, help="sequential figures on one core"
-    )
+    option("--pin", action=argparse.BooleanOptionalAction, default=True, help="sequential figures on one core")
     return parser.parse_args()
 
 
@@ -92,9 +88,7 @@ def _yardstick_rows(run: Run) -> Rows:
     copy = yardstick.memcpy_ms()
     yield Row("Yardstick", "memcpy of 100 MB", copy.typical, "ms", trip, note=f"best {copy.best:.2g}")
     sync = yardstick.sync_us(nursery.CACHE)
-    yield Row(
-        "Yardstick", "4 KiB appended and synced", sync.typical, "µs", trip, note=f"best {sync.best:.0f}"
-    )
+    yield Row("Yardstick", "4 KiB appended and synced", sync.typical, "µs", trip, note=f"best {sync.best:.0f}")
 
 
 if __name__ == "__main__":

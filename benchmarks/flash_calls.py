@@ -48,9 +48,7 @@ def in_flight_rows(run: Run) -> Rows:
     """A thousand in flight on two workers, on all cores."""
     for durability in ("process", "power"):
         trip = run.round_trip_us()
-        found = nursery.run(
-            __name__, "in_flight", run.calls(60_000), variables={"FLASH_DURABILITY": durability}
-        )
+        found = nursery.run(__name__, "in_flight", run.calls(60_000), variables={"FLASH_DURABILITY": durability})
         goal = Goal(15_000, at_least=True) if durability == "process" else None
         thirds = f"thirds {found['slowest']:,.0f} to {found['fastest']:,.0f}"
         name = f"1000 in flight, 2 workers, durability {durability}"

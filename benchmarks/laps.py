@@ -32,9 +32,7 @@ def sequential(call: Callable[[int], Any], *, warm: int, rounds: int, calls: int
     return _middle([[_timed(call, i) for i in range(calls)] for _ in range(rounds)])
 
 
-async def sequential_async(
-    call: Callable[[int], Awaitable[Any]], *, warm: int, rounds: int, calls: int
-) -> Sequential:
+async def sequential_async(call: Callable[[int], Awaitable[Any]], *, warm: int, rounds: int, calls: int) -> Sequential:
     """Of an awaited call."""
     for i in range(warm):
         await call(i)

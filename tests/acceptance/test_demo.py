@@ -31,7 +31,7 @@ def test_the_demo_does_what_it_says_and_leaves_nothing_running(tmp_path: Path) -
     assert said.returncode == 0, said.stdout
     assert "unseen digits read right" in said.stdout
     assert "ZeroDivisionError" in said.stdout
-    assert "took over" in said.stdout
+    assert "took over and told us" in said.stdout
     assert said.stdout.count("COMPLETED") >= 14
     assert [process for process in psutil.process_iter(["cmdline"]) if _mentions(process, home)] == []
 
