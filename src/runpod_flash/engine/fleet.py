@@ -414,7 +414,7 @@ class Fleet:
         job = worker.inflight[0]
         job.fn.run_us = max(job.fn.run_us, 200_000.0)
         for waiting in list(worker.inflight)[1:]:
-            head = messages.Cancel(job=waiting.job, epoch=waiting.epoch, cause="release")
+            head = messages.Cancel(job=waiting.job, epoch=waiting.epoch, cause="release", only_waiting=True)
             self._state.turn.send(worker.link, head.encode())
 
     # ── the host ──────────────────────────────────────────────────────────────────────────────────

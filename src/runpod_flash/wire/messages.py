@@ -232,8 +232,10 @@ class Cancel(Head):
     KIND = kinds.CANCEL
     job: str
     cause: str = ""
-    epoch: int = 0  # engine → worker
-    grace_ms: int = 0  # engine → worker
+    # Engine → worker.
+    epoch: int = 0
+    grace_ms: int = 0
+    only_waiting: bool = False  # give it back if it has not begun; leave it alone if it has
 
 
 class Retry(Head):

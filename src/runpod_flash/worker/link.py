@@ -209,7 +209,8 @@ class Link:
                     self.waiting.remove(start)
                     self._release(start, head.get("cause", ""))
                     return
-        self._runner.cancel_running(key, head.get("cause", ""))
+        if not head.get("only_waiting"):
+            self._runner.cancel_running(key, head.get("cause", ""))
 
     def _on_ack(self, message: Frame) -> None:
         self._acknowledge(decode_head(message.head)["acks"])
