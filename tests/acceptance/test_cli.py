@@ -184,6 +184,14 @@ def test_the_engine_can_be_started_looked_at_and_stopped(machine: Machine) -> No
     assert machine.flash("engine", "stop") == ""
 
 
+def test_a_restart_does_not_disturb_what_runs(machine: Machine) -> None:
+    job = machine.run("spawn", "counts", "20")
+    running = wait_for(lambda: (page := machine.facts("job", job))["status"] == "IN_PROGRESS" and page)
+    machine.flash("engine", "restart")
+    page = wait_for(lambda: (page := machine.facts("job", job))["status"] == "COMPLETED" and page)
+    assert (page["attempts"], page["worker"]) == (1, running["worker"])
+
+
 def test_what_waits_or_runs_goes_on_after_a_stop(machine: Machine) -> None:
     job = machine.run("spawn", "counts", "20")
     wait_for(lambda: machine.facts("job", job)["status"] == "IN_PROGRESS")
@@ -198,7 +206,7 @@ def test_environments_are_listed_and_removed(machine: Machine) -> None:
     assert (environment["requirements"], environment["state"]) == ([], "ready")
     machine.flash("deps", "prune")
     assert len(machine.facts("deps", "ls")) == 1
-    machine.flash("engine", "restart")
+    machine.flash("engine", "stop")  # with its workers, which keep an environment in use
     assert machine.facts("deps", "prune", "--all")["removed"] == [environment["id"]]
     assert machine.facts("deps", "ls") == []
     assert machine.run("call", "greet", "again")

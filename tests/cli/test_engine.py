@@ -63,10 +63,10 @@ def test_stop_returns_when_the_process_is_gone(flash: Flash, engine: StandIn, ho
 
         engine.answers[messages.Hello] = lambda _: [welcome(home, pid=process.pid)]
         engine.answers[messages.Admin] = stop
-        code, out, _ = flash("engine", "stop", "--drain", "--grace", "60")
+        code, out, _ = flash("engine", "stop", "--drain")
     assert (code, out) == (0, f"engine {process.pid} stopped\n")
     (request,) = engine.requests(messages.Admin)
-    assert (request.verb, request.args) == ("stop", {"drain": True, "grace_s": 60.0})
+    assert (request.verb, request.args) == ("stop", {"drain": True, "grace_s": 5.0})
 
 
 def test_start_with_an_engine_only_says_so(flash: Flash, engine: StandIn) -> None:
@@ -79,3 +79,15 @@ def test_start_with_an_engine_only_says_so(flash: Flash, engine: StandIn) -> Non
     facts = json.loads(flash("engine", "start", "--json").out)
     assert facts["started"] is False
     assert facts.keys() >= PROMISED
+
+
+def test_a_limit_to_a_drain_without_limit_is_a_wrong_usage(flash: Flash) -> None:
+    code, out, err = flash("engine", "stop", "--drain", "--grace", "60")
+    assert (code, out) == (2, "")
+    assert "--drain waits without a limit" in err
+
+
+def test_an_engine_that_would_end_with_the_command_is_not_started(flash: Flash) -> None:
+    code, out, err = flash("engine", "start", FLASH_ENGINE="child")
+    assert (code, out) == (2, "")
+    assert "unset FLASH_ENGINE" in err

@@ -75,6 +75,13 @@ def test_lines_that_came_while_nobody_listened_are_shown_at_the_end(flash: Flash
     assert flash("logs", "0001", "-f").out == "0\n1\n"
 
 
+def test_lines_that_nobody_passed_on_are_shown_before_those_that_follow_them(flash: Flash, engine: StandIn) -> None:
+    listings = [[line(str(n)) for n in range(4)]] * 2 + [[line("0")]]
+    engine.answers["logs"] = lambda _: [messages.Rows(rows=listings.pop())]
+    engine.answers[messages.Attach] = lambda _: [log(3, "3"), log(4, "4"), OUTCOME]
+    assert flash("logs", "0001", "-f").out == "0\n1\n2\n3\n4\n"
+
+
 def test_a_waiting_job_says_why_nothing_comes(flash: Flash, engine: StandIn) -> None:
     engine.answers["logs"] = rows()
     waits = messages.State(job=JOB, status="IN_QUEUE", why="its environment is being built")

@@ -32,64 +32,60 @@ def engine() -> None:
 @json_option
 def start(as_json: bool) -> None:
     """Start the engine, unless it runs."""
-    from runpod_flash.cli.connection import connect, connect_running
+    from runpod_flash.cli.connection import connect_running
 
     running = connect_running()
-    with running or connect() as link:
-        facts = {**_facts(link), "started": running is None}
-    if as_json:
-        views.show_json(facts)
-        return
-    if running is not None:
-        views.note("it was running")
-    click.echo(f"engine {facts['pid']} runs (version {facts['version']}, data in {facts['data_dir']})")
+    _report_start(running or _start(), as_json, started=running is None)
 
 
 @engine.command(
     epilog=examples(
         "flash engine stop",
-        "flash engine stop --drain           first let the jobs finish that run",
-        "flash engine stop --grace 60        give them a minute",
+        "flash engine stop --grace 60        give the jobs that run a minute",
+        "flash engine stop --drain           give them as long as they need",
     )
 )
-@click.option("--drain", is_flag=True, help="Start nothing new and wait for the jobs that run.")
+@click.option("--drain", is_flag=True, help="Wait for the jobs that run, however long they take.")
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Time for the jobs that run to finish.  [default: 5]",
+    help=f"Time for the jobs that run to finish.  [default: {DEFAULT_GRACE:g}]",
 )
 @json_option
 def stop(drain: bool, grace: float | None, as_json: bool) -> None:
-    """Stop the engine and its workers. Nothing is lost: what waits or runs goes on with the next start."""
+    """Stop the engine and its workers.
+
+    Nothing is lost: what waits, and what did not finish in time, goes on with the next start.
+    """
     from runpod_flash.cli.connection import connect_running
 
+    if drain and grace is not None:
+        raise click.UsageError("--drain waits without a limit, so --grace has no meaning beside it.")
     link = connect_running()
     if link is None:
         _report_stop(None, as_json)
         return
+    grace_s = DEFAULT_GRACE if grace is None else grace
     with link:
-        pid = link.welcome.pid
-        _stop(link, drain, grace)
-    _report_stop(pid, as_json)
+        _leave(link, "stop", None if drain else grace_s + ENDING_SECONDS, drain=drain, grace_s=grace_s)
+    _report_stop(link.welcome.pid, as_json)
 
 
 @engine.command(epilog=examples("flash engine restart"))
 @json_option
 def restart(as_json: bool) -> None:
-    """Stop the engine if it runs, and start it."""
-    from runpod_flash.cli.connection import connect, connect_running
+    """Replace the engine by a new one, or start it.
+
+    Workers and the jobs that they run are not disturbed. To start those anew as well, stop and start.
+    """
+    from runpod_flash.cli.connection import connect_running
 
     link = connect_running()
     if link is not None:
         with link:
-            _stop(link, drain=False, grace=None)
-    with connect() as fresh:
-        facts = {**_facts(fresh), "started": True}
-    if as_json:
-        views.show_json(facts)
-    else:
-        click.echo(f"engine {facts['pid']} runs (version {facts['version']}, data in {facts['data_dir']})")
+            _leave(link, "handover", ENDING_SECONDS)
+    _report_start(_start(), as_json, started=True)
 
 
 @engine.command(epilog=examples("flash engine status", "flash engine status --json | jq -r .socket"))
@@ -166,18 +162,31 @@ def _machine(machine: dict[str, Any]) -> str:
     return ", ".join(told)
 
 
-def _stop(link: Connection, drain: bool, grace: float | None) -> None:
+def _start() -> Connection:
+    from runpod_flash.cli.connection import connect
+    from runpod_flash.errors import UsageError
+    from runpod_flash.settings import load
+
+    if load().engine == "child":
+        raise UsageError(
+            "an engine of its own would end with this command",
+            why="FLASH_ENGINE=child makes it a child of the program that starts it",
+            fix="unset FLASH_ENGINE, or let your program start it",
+        )
+    return connect()
+
+
+def _leave(link: Connection, verb: str, patience: float | None, **how: float) -> None:
+    """Tells the engine to leave, and returns when its process is gone."""
     from runpod_flash.errors import EngineError
     from runpod_flash.wire import messages
 
-    grace_s = DEFAULT_GRACE if grace is None else grace
-    patience = None if drain and grace is None else grace_s + ENDING_SECONDS
-    link.ask(messages.Admin(verb="stop", args={"drain": drain, "grace_s": grace_s}), patience)
+    link.ask(messages.Admin(verb=verb, args=how))
     link.wait_until_closed(patience)
     if not _gone(link.welcome.pid):
         raise EngineError(
             f"engine {link.welcome.pid} did not end",
-            why=f"it said that it stops, but its process is still there after {ENDING_SECONDS:.0f} s",
+            why=f"it hung up, but its process is still there after {ENDING_SECONDS:.0f} s",
             fix=f"look at engine.log in {link.welcome.data_dir}; kill -9 {link.welcome.pid} loses nothing",
         )
 
@@ -195,6 +204,17 @@ def _gone(pid: int) -> bool:
             return True
         time.sleep(0.01)
     return False
+
+
+def _report_start(link: Connection, as_json: bool, *, started: bool) -> None:
+    with link:
+        facts = {**_facts(link), "started": started}
+    if as_json:
+        views.show_json(facts)
+        return
+    if not started:
+        views.note("it was running")
+    click.echo(f"engine {facts['pid']} runs (version {facts['version']}, data in {facts['data_dir']})")
 
 
 def _report_stop(pid: int | None, as_json: bool) -> None:

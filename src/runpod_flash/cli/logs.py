@@ -100,6 +100,8 @@ def _follow_on(engine: Connection, job: str, printer: _Printer, seen: _Seen) -> 
     _show_past(engine, job, printer, seen)
     for said in stream:
         if isinstance(said, messages.Log):
+            if seen.is_behind(said):  # lines came while there was no engine to pass them on
+                _show_past(engine, job, printer, seen)
             for line in seen.new(said):
                 printer.show(line)
         elif isinstance(said, messages.State) and said.why:
@@ -127,6 +129,10 @@ class _Seen:
             n = attempts[row["attempt"]] = attempts.get(row["attempt"], -1) + 1
             if self._is_new(row["attempt"], n):
                 yield row
+
+    def is_behind(self, log: Log) -> bool:
+        """Whether there are lines before these that were not shown."""
+        return log.n > self._next.get(log.attempt, 0)
 
     def new(self, log: Log) -> Iterator[dict[str, Any]]:
         """What is new in lines that just came."""
