@@ -51,6 +51,8 @@ def _search(value: Any, define: bool, names: Sequence[str] | None) -> tuple[str,
     path = ""
     seen = {id(current)}
     for _ in range(_DEEPEST):
+        if _kind(current)[2]:
+            break
         for step, piece in _pieces(current):
             if id(piece) not in seen and _fails(piece, define):
                 seen.add(id(piece))

@@ -17,6 +17,8 @@ from runpod_flash.wire.frame import Buffer
 
 _OURS: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _ABOVE_USER: Final = (f"{os.sep}asyncio{os.sep}", f"{os.sep}selectors.py")
+_LONGEST_MESSAGE: Final = 64 * 1024
+_LONGEST_TRACEBACK: Final = 256 * 1024
 _PRIVATE: Final = ("_flash_cloudpickle.py", "<frozen importlib")
 
 
@@ -59,9 +61,9 @@ def record(error: BaseException, kind: str = "user", *, define: bool = False) ->
     facts = {
         "type": type(error).__qualname__,
         "module": type(error).__module__,
-        "message": _text(error),
+        "message": _cut(_text(error), _LONGEST_MESSAGE),
         "kind": kind,
-        "traceback": _traceback(error),
+        "traceback": _cut(_traceback(error), _LONGEST_TRACEBACK),
     }
     try:
         encoded = codec.encode(error, define=define)
@@ -123,6 +125,14 @@ def _travels(value: Any, define: bool) -> bool:
     except Exception:  # noqa: BLE001 — whatever user code raises while it is pickled, that is the answer
         return False
     return True
+
+
+def _cut(text: str, longest: int) -> str:
+    """The text without its middle, if it is too long to travel in the head of a frame."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]}\n… {len(text) - longest} characters left out …\n{text[-half:]}"
 
 
 def _text(error: BaseException) -> str:

@@ -138,6 +138,8 @@ class Pickler(_cloudpickle.Pickler):  # type: ignore[misc]  # the base is loaded
         reduced = _cloudpickle._class_reduce(cls)
         if reduced is NotImplemented:
             _by_name[id(cls)] = weakref.ref(cls)
+        elif len(reduced) > 2:
+            _complete(cls, reduced)
         return reduced
 
     def _reference(self, cls: type, digest: str) -> Reduced:
@@ -155,9 +157,18 @@ refresh()
 
 
 def _in_full(cls: type) -> Reduced:
-    make, arguments, *rest = _cloudpickle._dynamic_class_reduce(cls)
+    make, arguments, *rest = _complete(cls, _cloudpickle._dynamic_class_reduce(cls))
     # The last but one is cloudpickle's random id, which a definition does not need: its digest names it.
     return (make, (*arguments[:-2], None, arguments[-1]), *rest)
+
+
+def _complete(cls: type, reduced: Reduced) -> Reduced:
+    """What cloudpickle leaves out: what a class is nested in, and its slots (its instances would get a `__dict__`)."""
+    make, arguments, (attributes, _slots), *_rest = reduced
+    attributes["__qualname__"] = cls.__qualname__
+    if make is _cloudpickle._make_skeleton_class and "__slots__" in vars(cls):
+        arguments[3]["__slots__"] = vars(cls)["__slots__"]
+    return reduced
 
 
 def _collect_source(sources: Sources, function: types.FunctionType) -> None:
