@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.daemon.engines import Machine
+
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
@@ -14,3 +16,11 @@ def short_path() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="fd", dir="/tmp"))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def machine(short_path: Path) -> Iterator[Machine]:
+    """A place for engines; whatever a test leaves there is ended."""
+    machine = Machine(short_path)
+    yield machine
+    machine.end()

@@ -428,6 +428,7 @@ class _Hosts:
     async def end(self, patience_s: float) -> None:
         """Waits until all are gone. GOODBYE has told them, but one that had not connected yet never heard it."""
         for process in self._watched:
+            self._watched[process] = _nothing  # the engine has stopped already, and expects nothing any more
             process.terminate()
         if self._watched:
             with contextlib.suppress(asyncio.TimeoutError):
