@@ -5,6 +5,7 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -184,6 +185,15 @@ class Machine:
 
     def start(self) -> LocalHost:
         self.host = self.provider.start(self.engine.path, self.home, self.rundir, "secret")
+        self.engine.expect(Hello)
+        return self.host
+
+    def start_altered(self, change: str) -> LocalHost:
+        """A host in which `change` was executed before it began."""
+        code = f"import sys\n{change}\nfrom runpod_flash.host.main import main\nsys.exit(main())"
+        arguments = ["--socket", self.engine.path, "--home", self.home, "--rundir", self.rundir, "--key", "k"]
+        command = [sys.executable, "-c", code, *map(str, arguments)]
+        self.host = LocalHost(subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True))
         self.engine.expect(Hello)
         return self.host
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import contextlib
-import itertools
 import itertools
 import os
 import signal
@@ -17,7 +15,7 @@ from runpod_flash.host.restart import EngineStarter, engine_command
 from runpod_flash.wire import kinds
 from runpod_flash.wire.frame import encode
 from runpod_flash.wire.messages import Error, Exited, Goodbye, Hello, Ping, Pong, Refuse, Stop
-from tests.host.conftest import Machine, processes_in
+from tests.host.conftest import Machine
 from tests.host.test_workers import add, sleep
 
 
@@ -178,24 +176,31 @@ def test_the_command_line_of_an_engine() -> None:
     assert engine_command("/h")[1:] == ["-m", "runpod_flash.daemon", "--home", "/h"]
 
 
-def test_a_host_starts_an_engine_where_none_listens(machine: Machine) -> None:
-    machine.provider._options.clear()
-    host = machine.start()
+def test_a_host_starts_an_engine_where_none_listens(machine: Machine, tmp_path: Path) -> None:
+    sign = tmp_path / "started"
+    machine.start_altered(
+        "from runpod_flash.host import restart\n"
+        f"restart.engine_command = lambda home: ['sh', '-c', 'echo $0 >> {sign}', home]"
+    )
     machine.engine.go()
     limit = time.monotonic() + 20
-    while "started the engine again" not in machine.log():
+    while not sign.exists() or not sign.read_text():
         assert time.monotonic() < limit
         time.sleep(0.02)
-    started = [pid for pid in processes_in(host.pid) if b"runpod_flash.daemon" in command_line(pid)]
-    host.terminate()
-    machine.wait_for_end()
-    for pid in started:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    assert sign.read_text().splitlines()[0] == str(machine.home)
+    machine.engine.listen()
+    machine.engine.expect(Hello)
 
 
-def command_line(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+def test_a_host_of_an_engine_that_left_on_purpose_starts_no_other(machine: Machine, tmp_path: Path) -> None:
+    sign = tmp_path / "started"
+    machine.start_altered(
+        f"from runpod_flash.host import restart\nrestart.engine_command = lambda home: ['touch', '{sign}']"
+    )
+    machine.engine.send(Goodbye(reason="idle"))
+    machine.engine.pump(0.1)
+    machine.engine.go()
+    time.sleep(1)
+    assert not sign.exists()
+    machine.engine.listen()
+    machine.engine.expect(Hello)

@@ -257,6 +257,45 @@ def test_a_worker_above_its_memory_limit_costs_itself_only(machine: Machine, env
     assert machine.call(other, add, 1, 1).ok
 
 
+def test_a_machine_without_memory_loses_the_biggest_worker_not_the_engine(machine: Machine) -> None:
+    def hoard() -> None:
+        import time
+
+        kept = b"x" * 100_000_000
+        print("has", len(kept))
+        time.sleep(1000)
+
+    machine.start_altered(
+        "from runpod_flash.host import guard, machine\n"
+        "from pathlib import Path\n"
+        f"guard.Guard.__init__.__defaults__ = (lambda: 0.01 if Path('{machine.rundir}/tight').exists() else 1.0,)"
+    )
+    environment = machine.build().path
+    small, big = machine.worker(environment), machine.worker(environment)
+    machine.submit(big, hoard)
+    machine.engine.expect(Log)
+    (machine.rundir / "tight").touch()
+    gone = machine.engine.expect(Exited)
+    (machine.rundir / "tight").unlink()
+    assert (gone.worker, gone.why, gone.oom) == (big, "memory", True)
+    assert machine.call(small, add, 1, 1).ok
+
+
+def test_cards_that_a_worker_did_not_get_are_hidden_from_it(machine: Machine) -> None:
+    def look() -> None:
+        import os
+
+        print(os.environ["CUDA_VISIBLE_DEVICES"])
+
+    cards = "[(0, 'A', 1000), (1, 'B', 1000)]"
+    machine.start_altered(f"from runpod_flash.host import machine\nmachine.find_gpus = lambda: ({cards}, '')")
+    environment = machine.build().path
+    for gpus, seen in (([1, 0], "1,0"), ([], "")):
+        worker = machine.worker(environment, gpus=gpus)
+        machine.call(worker, look, job=f"on-{worker}")
+        assert machine.lines(machine.engine.expect(Span)) == [seen]
+
+
 def test_a_dead_zygote_costs_its_workers_nothing_and_the_next_launch_little(machine: Machine, environment: str) -> None:
     host = machine.host
     assert host is not None

@@ -151,6 +151,7 @@ class Builder:
         requirements = list(normalise_requirements(order.requirements))
         if why := refusal(requirements):
             raise BuildError(why)
+        yield from self._check_system(order.system, folder)
         interpreter = yield from self._interpreter(build, folder)
         request = self._environments.request(order.env)
         if request is None:
@@ -171,6 +172,22 @@ class Builder:
             )
             self._environments.publish(folder / "env", facts)
         self._environments.remember(order.env, request)
+
+    def _check_system(self, packages: list[str], folder: Path) -> Steps:
+        """Debian packages must be there already; they are not installed yet."""
+        if not packages:
+            return
+        names = " ".join(packages)
+        query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\\n", *packages]
+        result = yield Command(query, {"PATH": os.defpath, "LC_ALL": "C"}, folder)
+        assert result is not None
+        if result.code == 127:
+            raise BuildError(f"system packages ({names}) can only be checked where there is dpkg, not here")
+        there = {line.split()[0] for line in result.out.splitlines() if line.endswith(" installed")}
+        missing = [name for name in packages if name.partition(":")[0] not in there]
+        if missing:
+            wanted = " ".join(missing)
+            raise BuildError(f"system packages are missing: {wanted}\ninstall them: apt-get install {wanted}")
 
     def _interpreter(self, build: _Build, folder: Path) -> Generator[Command, Result | None, str]:
         """The caller's interpreter, or another of the same version if that is gone."""
