@@ -114,12 +114,11 @@ endpoint     trainer (app digits, environment dev)
 status       FAILED after 2 s (2 attempts, 1 failure, 1 lost worker)
 created      2023-11-14T22:13:20.000Z
 worker       w-1
-policy       timeout 1h, 1 retry at most
+policy       timeout 1h, 1 retry
 version      3fa9c1d2
 environment  8d0a11
 pool         77aa
 arguments    1.23 kB
-result       0 B
 
 where the time went: 2 s
   queued         400 µs  ▏
@@ -129,17 +128,21 @@ where the time went: 2 s
   run            1.99 s  ████████████████████████████████
 
 attempts
-TRY  END     WORKER  STARTED                TOOK  EXIT                 ERROR
-  1  lost    w-1     2023-11-14 22:13:20  500 ms  signal=9, oom=False  worker killed
-  2  failed  w-2     2023-11-14 22:13:21     1 s  -                    ValueError: bad
+TRY  END     WORKER  STARTED                     TOOK  EXIT                 ERROR
+  1  lost    w-1     2023-11-14T22:13:20.500Z  500 ms  signal=9, oom=False  worker killed
+  2  failed  w-2     2023-11-14T22:13:21.500Z     1 s  -                    ValueError: bad
 
 events
   +1 s       lost  worker=w-1
 
 error
-ValueError: bad
-
 {TRACEBACK}"""
+
+
+def test_an_error_that_no_code_raised_says_of_what_kind_it_is(flash: Flash, engine: StandIn) -> None:
+    lost = {"type": "WorkerLost", "message": "killed by SIGKILL", "kind": "lost"}
+    engine.answers["job"] = rows(job_page(status="FAILED", error_info=lost))
+    assert flash("job", "0001").out.endswith("\nerror\nWorkerLost: killed by SIGKILL\n(kind: lost)\n")
 
 
 def test_a_job_that_waits_says_for_what(flash: Flash, engine: StandIn) -> None:

@@ -21,6 +21,11 @@ def _up(row: Row) -> str:
     return views.duration(max(0, round(time.time() - launched / 1000))) if launched else ""
 
 
+def _environment(pool: Row) -> str:
+    state = pool.get("state") or ""
+    return f"{_short(pool.get('environment') or '')} {'' if state == 'unknown' else state}".strip()
+
+
 def _short(key: str) -> str:
     return key[: views.SHORT_ID] if views.on_terminal() else key
 
@@ -90,7 +95,7 @@ def _pools(endpoint: Row) -> Iterator[dict[str, Any]]:
         what = {
             "endpoint": endpoint["name"],
             "pool": pool["key"],
-            "environment": f"{_short(pool.get('environment') or '')} {pool.get('state') or ''}".strip(),
+            "environment": _environment(pool),
         }
         own = [worker for worker in workers if worker["pool"] in (pool["id"], pool["key"])]
         yield from ({**worker, **what} for worker in own) if own else (what,)

@@ -23,7 +23,7 @@ ATTEMPTS = (
     Column("TRY", lambda row: str(row["n"]), right=True),
     Column("END", lambda row: row["end"]),
     Column("WORKER", lambda row: row.get("worker") or ""),
-    Column("STARTED", lambda row: views.moment(row.get("started_at_ms"))),
+    Column("STARTED", lambda row: views.exactly(row.get("started_at_ms"))),
     Column("TOOK", views.took, right=True),
     Column("EXIT", lambda row: _words(row.get("exit"))),
     Column("ERROR", lambda row: row.get("error") or "", flexible=True),
@@ -44,7 +44,7 @@ def show(job: Row) -> None:
             "environment": job.get("environment") or "",
             "pool": job.get("pool") or "",
             "arguments": views.size(job.get("args_size")),
-            "result": views.size(job.get("out_size")),
+            "result": views.size(job.get("out_size")) if job["status"] == "COMPLETED" else "",
         }
     )
     _waterfall(job.get("timing") or {})
@@ -77,7 +77,7 @@ def _endpoint(job: Row) -> str:
 
 def _created(job: Row) -> str:
     at = job["created_at_ms"]
-    return f"{views.moment(at)} ({views.ago(at)})" if views.on_terminal() else views.when(at)
+    return f"{views.exactly(at)} ({views.ago(at)})" if views.on_terminal() else views.exactly(at)
 
 
 def _policy(policy: Mapping[str, Any]) -> str:
@@ -86,7 +86,7 @@ def _policy(policy: Mapping[str, Any]) -> str:
         told.append(f"timeout {views.duration(policy['timeout_ms'] / 1000)}")
     if policy.get("max_retries") is not None:
         retries = policy["max_retries"]
-        told.append(f"{retries} {'retry' if retries == 1 else 'retries'} at most")
+        told.append(f"{retries or 'no'} {'retry' if retries == 1 else 'retries'}")
     if policy.get("ttl_ms"):
         told.append(f"waits {views.duration(policy['ttl_ms'] / 1000)} at most")
     if policy.get("priority"):
@@ -125,12 +125,14 @@ def _error(job: Row) -> None:
     if not info:
         return
     views.heading("error")
-    kind = info.get("kind") or "user"
+    trace = (info.get("traceback") or "").rstrip()
     text = f"{info['type']}: {info['message']}" if info.get("message") else info["type"]
-    click.echo(text if kind == "user" else f"{text}\n(kind: {kind})")
-    if info.get("traceback"):
-        click.echo()
-        click.echo(info["traceback"].rstrip())
+    if info.get("kind", "user") != "user":
+        click.echo(f"{text}\n(kind: {info['kind']})")
+    elif not trace.endswith(text):
+        click.echo(text)
+    if trace:
+        click.echo(trace)
 
 
 def _words(data: Any) -> str:

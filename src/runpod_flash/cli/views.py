@@ -158,19 +158,22 @@ def size(number: float | None) -> str:
     return f"{number:.3g} TB"
 
 
-def moment(at_ms: int | None) -> str:
+def moment(at_ms: int) -> str:
     """A time of day in this machine's zone, with its date: `2026-03-01 14:05:09`."""
-    if at_ms is None:
-        return ""
     return datetime.fromtimestamp(at_ms / 1000, tz=timezone.utc).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def when(at_ms: int | None) -> str:
-    """A time in a table: how long ago for people, ISO 8601 in UTC for programs."""
+    """A time in a list: how long ago for people, ISO 8601 in UTC for programs."""
+    return ago(at_ms) if at_ms is not None and on_terminal() else exactly(at_ms)
+
+
+def exactly(at_ms: int | None) -> str:
+    """A time in a story: this machine's for people, ISO 8601 in UTC for programs."""
     if at_ms is None:
         return ""
     if on_terminal():
-        return ago(at_ms)
+        return moment(at_ms)
     stamp = datetime.fromtimestamp(at_ms / 1000, tz=timezone.utc)
     return stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
