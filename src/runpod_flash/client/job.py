@@ -6,6 +6,7 @@ A handle needs nothing but the id, so another program, or this one tomorrow, can
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
@@ -20,7 +21,7 @@ from runpod_flash.payload import codec, failures
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire import blobs, messages
 from runpod_flash.wire.frame import Buffer, Frame
-from runpod_flash.wire.messages import Attach, Cancel, GetDef, Log, Outcome, Query, Retry, State
+from runpod_flash.wire.messages import Attach, Cancel, GetDef, Log, Outcome, Query, Retry, Rows, State
 
 R = TypeVar("R")
 
@@ -61,7 +62,8 @@ class JobHandle(Generic[R]):
     async def wait(self) -> JobOutput[R]:
         """Waits until the job has ended, whatever its end. Giving up waiting does not touch the job."""
         link = transport.current()
-        return await to_output(link, await link.ask(Attach(job=self.id)))
+        # Who follows the output is told of the end after the last line: so `logs()` is complete from here on.
+        return await to_output(link, await link.ask(Attach(job=self.id, logs=True)))
 
     async def result(self, timeout: float | None = None) -> R:
         """The plain value; a job that did not complete raises. JobTimeout if it has not ended within `timeout` s."""
@@ -97,39 +99,48 @@ class JobHandle(Generic[R]):
         return self
 
     async def logs(self, follow: bool = False) -> AsyncIterator[str]:
-        """The lines that the job printed; with `follow` also those to come, until it ends."""
-        lines = self._follow() if follow else self._printed()
-        async for line in lines:
-            yield line
+        """The lines that the job printed so far; with `follow` also those to come, until it ends."""
+        if follow:
+            async for line in self._follow():
+                yield line
+            return
+        async for row in self._printed():
+            yield row["line"]
 
-    async def _printed(self) -> AsyncIterator[str]:
+    async def _printed(self) -> AsyncIterator[dict[str, Any]]:
         link = transport.current()
         cursor = ""
         while True:
-            rows = await link.request(Query(what="logs", filter={"job": self.id}, limit=1000, cursor=cursor))
+            rows: Rows = await link.request(Query(what="logs", filter={"job": self.id}, limit=1000, cursor=cursor))
             for row in rows.rows:
-                yield row["line"]
+                yield row
             cursor = rows.next
             if not cursor:
                 return
 
     async def _follow(self) -> AsyncIterator[str]:
-        arrived: asyncio.Queue[list[str] | None] = asyncio.Queue()
+        """Listens first and asks for the past then, so that nothing falls between; what came twice is left out."""
+        arrived: asyncio.Queue[Log | None] = asyncio.Queue()
 
         def watch(_: Stream, head: Any) -> None:
             if isinstance(head, Log):
-                arrived.put_nowait(head.lines)
+                arrived.put_nowait(head)
 
         link = transport.current()
-        reply = asyncio.ensure_future(link.ask(Attach(job=self.id, logs=True), watcher=watch))
-        reply.add_done_callback(lambda _: arrived.put_nowait(None))
+        ended = asyncio.ensure_future(link.ask(Attach(job=self.id, logs=True), watcher=watch))
+        ended.add_done_callback(lambda _: arrived.put_nowait(None))
+        shown: Counter[int] = Counter()  # lines of each attempt
         try:
-            while (lines := await arrived.get()) is not None:
-                for line in lines:
+            async for row in self._printed():
+                shown[row["attempt"]] += 1
+                yield row["line"]
+            while (log := await arrived.get()) is not None:
+                for line in log.lines[max(0, shown[log.attempt] - log.n) :]:
                     yield line
-            reply.result()
+            ended.result()
         finally:
-            reply.cancel()
+            ended.cancel()
+            await asyncio.wait({ended})
 
 
 EndpointJob = JobHandle

@@ -9,10 +9,15 @@ import asyncio
 import atexit
 import functools
 import os
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from runpod_flash.client import child
 from runpod_flash.client.link import Link
+from runpod_flash.errors import UsageError, call_site
+
+IN_WORKER: Final = "FLASH_WORKER_ID"
+"""Set by the host in the environment of every worker."""
 
 _links: WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = WeakKeyDictionary()
 _disowned: list[Link] = []  # kept, so that nothing of them is finalised in the child
@@ -23,10 +28,22 @@ def current() -> Link:
     loop = asyncio.get_running_loop()
     link = _links.get(loop)
     if link is None:
+        _check_not_in_a_worker()
         for old in [one for one in _links if one.is_closed()]:
             del _links[old]
         link = _links[loop] = Link(loop, functools.partial(_forget, loop))
     return link
+
+
+def _check_not_in_a_worker() -> None:
+    """An engine started from inside a worker would be a second one, with a queue that nobody looks at."""
+    if worker := os.environ.get(IN_WORKER):
+        raise UsageError(
+            f"a remote function was called from inside worker {worker}",
+            where=call_site(),
+            why="this version takes calls from programs; calls from remote functions are for a later one",
+            fix="return what the next call needs and make it from your program, or call it with .local(…)",
+        )
 
 
 def _forget(loop: asyncio.AbstractEventLoop) -> None:
