@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -71,7 +72,8 @@ class Peer:
         self.ended = False
 
     def send(self, head: Head, sid: int = 0) -> None:
-        self.stream.sendall(head.encode(sid=sid))
+        with contextlib.suppress(ConnectionError):  # it has just left; `read` will see that
+            self.stream.sendall(head.encode(sid=sid))
 
     def read(self) -> list[tuple[Any, int, int]]:
         try:

@@ -125,13 +125,20 @@ def test_what_a_host_does_not_know_is_answered_and_the_link_stays(machine: Machi
     machine.engine.expect(Pong, sid=machine.engine.send(Ping()))
 
 
-def test_two_hosts_do_not_share_descriptors_or_variables_with_whoever_started_them(
+def test_a_host_has_nothing_of_whoever_started_the_engine_but_what_the_next_engine_needs(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_THE_SHELL", "1")
+    monkeypatch.setenv("FLASH_DURABILITY", "power")
+    descriptor = os.open("/dev/null", os.O_RDONLY)
+    os.set_inheritable(descriptor, True)
     host = machine.start()
+    os.close(descriptor)
     names = {line.partition("=")[0] for line in Path(f"/proc/{host.pid}/environ").read_text().split("\0") if line}
-    assert names <= {"PATH", "HOME", "LANG"}
+    assert "SECRET_OF_THE_SHELL" not in names
+    assert "FLASH_DURABILITY" in names
+    targets = [os.readlink(path) for path in Path(f"/proc/{host.pid}/fd").iterdir()]
+    assert targets.count("/dev/null") == 1
     assert os.getsid(host.pid) == host.pid
 
 

@@ -14,7 +14,7 @@ from runpod_flash.host.logs import WorkerLog, call_of
 from runpod_flash.host.loop import Loop, Timer
 from runpod_flash.host.processes import look_up
 from runpod_flash.wire.messages import Current, Launch, Log, Span
-from runpod_flash.wire.status_page import IDLE, Status, StatusPage, read_page
+from runpod_flash.wire.status_page import IDLE, SIZE, Status, StatusPage, read_page
 
 PAGE = "page"
 PID = "pid"
@@ -36,7 +36,9 @@ class Worker:
         self.grace: Timer | None = None  # runs between SIGTERM and SIGKILL
         self._loop = loop
         (scratch / "tmp").mkdir(mode=0o700, parents=True)
-        self.page = StatusPage(scratch / PAGE, create=True)
+        # Written, not only made: on a full disk a page without a block of its own would be a SIGBUS later.
+        (scratch / PAGE).write_bytes(bytes(SIZE))
+        self.page = StatusPage(scratch / PAGE)
         self.control, self._their_control = socket.socketpair()
         self.control.setblocking(False)
         out, log_pipe = os.pipe(), os.pipe()
@@ -72,7 +74,8 @@ class Worker:
         self.pid = pid
         self._close_their_ends()
         row = look_up(pid)
-        (self.scratch / PID).write_text(f"{pid} {row.started if row else 0}")
+        with suppress(OSError):  # a full disk; a later host will then go by the variables alone
+            (self.scratch / PID).write_text(f"{pid} {row.started if row else 0}")
         with suppress(OSError):  # rather a worker than the engine, when memory runs out
             Path(f"/proc/{pid}/oom_score_adj").write_bytes(_OOM_SCORE)
         out, err, log_pipe = self._pipes

@@ -125,7 +125,12 @@ class Workers:
         scratch = self._folder / order.worker
         if scratch.exists():
             raise FileExistsError(f"there was a worker {order.worker} before")
-        worker = self._workers[order.worker] = Worker(order, scratch, self._home, self._loop, self._log)
+        try:
+            worker = Worker(order, scratch, self._home, self._loop, self._log)
+        except OSError:
+            self._discard(scratch)
+            raise
+        self._workers[worker.id] = worker
         return worker
 
     def _variables(self, worker: Worker) -> dict[str, str]:

@@ -9,7 +9,12 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-_INHERITED = ("PATH", "HOME", "LANG")
+_INHERITED = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "USER", "LOGNAME", "TMPDIR"),
+    # With these, an engine that the host starts again finds the same code, settings and socket.
+    *("XDG_RUNTIME_DIR", "PYTHONPATH", "PYTHONSAFEPATH"),
+)
+_OURS = "FLASH_"
 
 
 class LocalHost:
@@ -65,7 +70,7 @@ class LocalProvider:
         try:
             process = subprocess.Popen(
                 command,
-                env={name: os.environ[name] for name in _INHERITED if name in os.environ},
+                env=_environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -75,3 +80,7 @@ class LocalProvider:
         finally:
             os.close(output)
         return LocalHost(process)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name in _INHERITED or name.startswith(_OURS)}
