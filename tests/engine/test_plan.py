@@ -52,7 +52,9 @@ def carried_out(before: Snapshot, actions: Sequence[Action]) -> Snapshot:
     pools, crew = dict(before.pools), {worker.id: worker for worker in before.workers}
     for number, action in enumerate(actions):
         if isinstance(action, Launch):
-            fresh = f"new{len(crew)}.{number}"
+            fresh = f"new{number}"
+            while fresh in crew:
+                fresh += "+"
             crew[fresh] = WorkerView(fresh, action.pool, "starting", gpus=action.gpus)
         elif isinstance(action, (StopWorker, DrainWorker)):
             ended = crew[action.worker] = replace(crew[action.worker], state="stopping", idle_ms=0)
@@ -114,12 +116,18 @@ def test_eight_jobs_of_a_second_have_three_workers_within_a_tenth_of_a_second() 
 
 
 def test_a_burst_of_tiny_calls_is_left_to_the_worker_that_is_there() -> None:
-    tiny = PoolView(1, 1, queued=500, running=1, oldest_wait_ms=300, queued_runs_soon=True)
+    tiny = PoolView(1, 1, queued=500, running=1, oldest_wait_ms=199, queued_runs_soon=True)
     assert acts(plan(snapshot([tiny], workers(1, 1)))) == []
-    assert launched(plan(snapshot([replace(tiny, oldest_wait_ms=4000)], workers(1, 1)))) == {1: 2}
 
 
-def test_scaler_value_is_the_delay_it_says_or_a_fortieth_of_it() -> None:
+def test_calls_that_were_short_and_are_not_any_more_get_their_workers() -> None:
+    """What was measured says that the queue is empty soon; the oldest of it says otherwise."""
+    changed = PoolView(1, 1, queued=7, running=1, oldest_wait_ms=150, queued_runs_soon=True)
+    assert look_again_ms(snapshot([changed], workers(1, 1))) == 50
+    assert launched(plan(snapshot([replace(changed, oldest_wait_ms=200)], workers(1, 1)))) == {1: 2}
+
+
+def test_scaler_value_is_a_delay_in_fortieths() -> None:
     patient = EndpointView(1, scaler_value=60)
     pool = PoolView(1, 1, queued=2, running=1, oldest_wait_ms=1499)
     crew = workers(1, 1)
@@ -498,9 +506,7 @@ def test_who_is_told_to_wait_cannot_be_given_an_idle_worker_s_place(before: Snap
         pool = before.pools[number]
         if pool.env != "ready" or pool.launch_blocked_ms:
             continue
-        useless = {
-            one.id for one in after.workers if one.state == "idle" and not before.pools[one.pool].queued
-        }
+        useless = {one.id for one in after.workers if one.state == "idle" and not before.pools[one.pool].queued}
         rest = tuple(one for one in after.workers if one.id not in useless)
         assert launched(plan(replace(after, workers=rest)))[number] == 0
 
@@ -520,8 +526,6 @@ def test_everything_settles_when_workers_do_as_they_are_told(before: Snapshot) -
         state = without_stopping(carried_out(state, actions))
         state = replace(
             state,
-            workers=tuple(
-                replace(one, state="busy") if one.state == "starting" else one for one in state.workers
-            ),
+            workers=tuple(replace(one, state="busy") if one.state == "starting" else one for one in state.workers),
         )
     raise AssertionError(f"still busy after 60 rounds: {acts(plan(state))}")

@@ -20,6 +20,8 @@ DELAY_DIVISOR: Final = 40
 """A worker starts here in tens of milliseconds, in a cloud in seconds: that much sooner comes the next."""
 RUNS_SOON_MS: Final = 100
 """A queue that its workers will have emptied within this time needs no further worker."""
+REFUTED_MS: Final = 2 * RUNS_SOON_MS
+"""A job that has waited this long shows that the measurement no longer holds."""
 TURN_MS: Final = 2_000
 """How long a busy worker keeps its place before a pool that waits as long may ask for it."""
 
@@ -173,8 +175,8 @@ def _wanted(pool: _Pool) -> int:
 
 def _patience_ms(pool: PoolView, endpoint: EndpointView) -> int:
     """How long a queue may wait before more workers than the first one come."""
-    delay = 1000 * endpoint.scaler_value
-    return delay if pool.queued_runs_soon else delay // DELAY_DIVISOR
+    delay = 1000 * endpoint.scaler_value // DELAY_DIVISOR
+    return max(delay, REFUTED_MS) if pool.queued_runs_soon else delay
 
 
 def _divide_up(count: int, by: int) -> int:
