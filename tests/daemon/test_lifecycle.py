@@ -193,6 +193,22 @@ def test_a_host_that_dies_is_reaped(machine: Machine) -> None:
     assert engine.process.poll() is None
 
 
+def test_a_killed_engine_comes_back_as_it_was(machine: Machine) -> None:
+    """Its host starts the next one: at the same socket, with the same settings, and stays."""
+    first = machine.start(FLASH_DURABILITY="power")
+    host = machine.peer().host()
+    address = machine.facts["socket"]
+    first.process.kill()
+    first.wait()
+    until(lambda: machine.facts["pid"] != first.process.pid)
+    assert machine.facts["socket"] == address
+    peer = machine.peer()
+    assert peer.welcome.durability == "power"
+    assert peer.host() == host
+    assert isinstance(peer.ask(messages.Admin(verb="stop")), messages.Ok)
+    until(lambda: machine.processes() == [])
+
+
 # ── making room ───────────────────────────────────────────────────────────────────────────────────
 
 
