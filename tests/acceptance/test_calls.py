@@ -215,8 +215,8 @@ def test_arguments_and_results_of_many_megabytes_arrive_whole() -> None:
 
     data = os.urandom(5_000_000)
     assert asyncio.run(turn(data)).output == data[::-1]
-    with pytest.raises(EncodingError, match="argument 'data'"):
-        asyncio.run(turn(open(os.devnull)))  # type: ignore[arg-type]  # noqa: SIM115
+    with open(os.devnull) as file, pytest.raises(EncodingError, match="argument 'data'"):
+        asyncio.run(turn(file))  # type: ignore[arg-type]
     assert np.frombuffer(asyncio.run(turn(data)).output or b"", np.uint8).size == 5_000_000
 
 

@@ -140,7 +140,7 @@ class JobHandle(Generic[R]):
             ended.result()
         finally:
             ended.cancel()
-            await asyncio.wait({ended})
+            await asyncio.gather(ended, return_exceptions=True)
 
 
 EndpointJob = JobHandle
