@@ -58,7 +58,8 @@ def home() -> Iterator[Path]:
 
 def stop_engine() -> None:
     sock = launch.try_connect(load().home)
-    assert sock is not None
+    if sock is None:
+        return
     with sock:
         sock.settimeout(30)
         hello = messages.Hello(proto_min=1, proto_max=1, role="client", version="0", pid=os.getpid())
