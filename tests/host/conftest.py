@@ -21,6 +21,7 @@ import pytest
 
 import runpod_flash._version
 from runpod_flash import settings
+from runpod_flash.host import HOST_KEY
 from runpod_flash.model.endpoint import PoolSpec, RuntimeSpec
 from runpod_flash.payload import codec
 from runpod_flash.payload.definitions import TABLE
@@ -193,9 +194,11 @@ class Machine:
     def start_altered(self, change: str) -> LocalHost:
         """A host in which `change` was executed before it began."""
         code = f"import sys\n{change}\nfrom runpod_flash.host.main import main\nsys.exit(main())"
-        arguments = ["--socket", self.engine.path, "--home", self.home, "--rundir", self.rundir, "--key", "k"]
+        arguments = ["--socket", self.engine.path, "--home", self.home, "--rundir", self.rundir]
         command = [sys.executable, "-c", code, *map(str, arguments)]
-        self.host = LocalHost(subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True))
+        variables = {**os.environ, HOST_KEY: "k"}
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env=variables)
+        self.host = LocalHost(process)
         self.engine.expect(Hello)
         return self.host
 

@@ -117,7 +117,10 @@ class Peer:
         until = time.monotonic() + PATIENCE_S
         while self.status is None:
             assert time.monotonic() < until, "the worker does not end"
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                pid, status = 0, 0  # not ours yet: the process in between is about to end
             if pid:
                 self.status = os.waitstatus_to_exitcode(status)
             else:

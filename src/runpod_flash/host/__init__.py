@@ -19,3 +19,10 @@ One program, one thread, one `selectors` loop, no asyncio; it outlives the engin
     runtime       our own code for interpreters that have none of it
     machine       what there is: processors, memory, graphics cards
 """
+
+from __future__ import annotations
+
+from typing import Final
+
+HOST_KEY: Final = "FLASH_HOST_KEY"
+"""Where a new host finds its secret: unlike a command line, an environment is its user's alone to read."""

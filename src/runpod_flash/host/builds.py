@@ -59,7 +59,7 @@ class Builder:
         children: Children,
         *,
         send: Callable[[EnvState, int, bool], None],
-        ready: Callable[[Path, Mapping[str, str]], None],
+        ready: Callable[[Path, EnsureEnv], None],
         note: Callable[[str], None],
     ) -> None:
         self._environments = environments
@@ -79,7 +79,7 @@ class Builder:
             return
         if (state := self._known(order.env)) is not None:
             self._send(state, stream, True)
-            self._ready(Path(state.path), order.variables)
+            self._ready(Path(state.path), order)
             return
         build = self._builds[order.env] = _Build(order, listeners=[stream])
         runner = Runner(self._loop, self._children, self._guarded(build))
@@ -129,7 +129,7 @@ class Builder:
             if state is None:
                 raise BuildError("it was removed while it was being built; the next call tries again")
             self._end(build, state)
-            self._ready(Path(state.path), order.variables)
+            self._ready(Path(state.path), order)
             if folder:
                 self._loop.after(_COMPILE_AFTER_S, lambda: self._compile(Path(state.path)))
         except BuildError as error:

@@ -14,14 +14,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from runpod_flash._version import __version__
-from runpod_flash.host import log_files
+from runpod_flash.host import HOST_KEY, log_files
 from runpod_flash.host.builds import Builder
 from runpod_flash.host.environments import Environments
 from runpod_flash.host.guard import Guard
@@ -70,7 +70,7 @@ class Host:
 
     def __init__(self, options: argparse.Namespace, log: log_files.HostLog) -> None:
         self._home = Path(options.home)
-        self._key: str = options.key
+        self._key: str = os.environ.pop(HOST_KEY, "")
         self._hold: float = options.lease
         self._restarts: bool = not options.no_restart
         self._incarnation = os.urandom(8).hex()
@@ -225,8 +225,9 @@ class Host:
         self._workers.launch(message, sid)
         self._guard.wake()
 
-    def _warm(self, environment: Path, variables: Mapping[str, str]) -> None:
-        self._workers.warm(environment, variables)
+    def _warm(self, environment: Path, order: EnsureEnv) -> None:
+        if order.runtime is not None:
+            self._workers.warm(environment, order.runtime, order.variables)
 
     def _tell_environment(self, state: EnvState, sid: int, last: bool) -> None:
         self._link.send(state, sid, kinds.END if last else 0)
@@ -291,7 +292,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--socket", required=True, help="the engine's socket")
     parser.add_argument("--home", required=True, help="folder of environments and logs")
     parser.add_argument("--rundir", required=True, help="folder of what lives as long as its process")
-    parser.add_argument("--key", required=True, help="the secret that the engine gave to this host")
     parser.add_argument("--lease", type=float, default=HOLD_S, help="seconds to hold on without an engine")
     parser.add_argument("--no-restart", action="store_true", help="never start the engine again")
     options = parser.parse_args(arguments)

@@ -37,13 +37,7 @@ class Runtimes:
         target = self.path(spec.key)
         if not target.is_dir():
             self._copy(spec, target)
-        os.utime(target)  # the newest one is what the next zygote will want
         return target
-
-    def newest(self) -> str:
-        """The key of the runtime that was asked for last, or ""."""
-        keys = [path for path in self._entries() if not path.name.startswith("tmp.")]
-        return max(keys, key=lambda path: path.stat().st_mtime).name if keys else ""
 
     def sweep(self) -> list[Path]:
         """What a dead predecessor left half done, for deletion."""

@@ -16,6 +16,7 @@ from runpod_flash.host.processes import Children, Exit, kill_tree, send_to_group
 from runpod_flash.host.runtime import RuntimeMissing, Runtimes
 from runpod_flash.host.worker import MARK, PAGE, PID, Worker, leftover
 from runpod_flash.host.zygotes import Answer, Zygotes, zygote_key
+from runpod_flash.model.endpoint import RuntimeSpec
 from runpod_flash.wire.messages import Exited, Launch, Launched, Log, Machine, Span, Stop
 
 _TRIES = 2
@@ -79,10 +80,10 @@ class Workers:
             return
         self._try(order, stream, _TRIES)
 
-    def warm(self, environment: Path, variables: Mapping[str, str]) -> None:
-        """Has a zygote ready for an environment, with the runtime that was wanted last."""
-        if runtime := self.runtimes.newest():
-            self.zygotes.warm(zygote_key(str(environment), self.runtimes.path(runtime), variables))
+    def warm(self, environment: Path, runtime: RuntimeSpec, variables: Mapping[str, str]) -> None:
+        """Has a zygote ready for an environment that somebody will launch workers in."""
+        with suppress(RuntimeMissing, OSError):  # a launch will say so
+            self.zygotes.warm(zygote_key(str(environment), self.runtimes.ensure(runtime), variables))
 
     def _try(self, order: Launch, stream: int, tries: int) -> None:
         try:

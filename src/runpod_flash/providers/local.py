@@ -9,6 +9,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from runpod_flash.host import HOST_KEY
+
 _INHERITED = (
     *("PATH", "HOME", "LANG", "LC_ALL", "USER", "LOGNAME", "TMPDIR"),
     # With these, an engine that the host starts again finds the same code, settings and socket.
@@ -66,11 +68,11 @@ class LocalProvider:
         logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         output = os.open(logs / "host.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         command = [sys.executable, "-m", "runpod_flash.host", "--socket", str(socket), "--home", str(home)]
-        command += ["--rundir", str(rundir), "--key", key, *self._options]
+        command += ["--rundir", str(rundir), *self._options]
         try:
             process = subprocess.Popen(
                 command,
-                env=_environment(),
+                env={**_environment(), HOST_KEY: key},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=output,

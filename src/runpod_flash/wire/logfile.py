@@ -10,6 +10,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,8 +62,9 @@ def read_span(home: Path, segment: str, start: int, length: int, job: str, attem
     """
     try:
         with open(_inside(home, segment), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
             file.seek(start)
-            data = file.read(length)
+            data = file.read(max(0, min(length, size - start)))
     except FileNotFoundError:
         return []
     return [

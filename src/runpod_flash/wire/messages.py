@@ -350,6 +350,7 @@ class EnsureEnv(Head):
     system: list[str] = []
     index: dict[str, str] = {}
     variables: dict[str, str] = {}  # the caller's PATH, proxies and certificates, for the installer
+    runtime: RuntimeSpec | None = None  # for a zygote that is ready when the environment is
 
 
 class CancelEnv(Head):

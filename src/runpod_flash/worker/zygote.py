@@ -70,6 +70,7 @@ def main() -> NoReturn:
     while (order := receive(link)) is not None:
         message, descriptors = order
         send(link, _launch(worker, link, message, descriptors))
+        _reap()
     os._exit(0)
 
 
@@ -132,7 +133,6 @@ def _fork_twice(worker: Any, link: socket.socket, message: dict[str, Any], descr
         os.close(answer_end)
         answer_end = -1
         told = os.read(answer, _LENGTH.size)
-        os.waitpid(between, 0)
     finally:
         os.close(answer)
         if answer_end >= 0:
@@ -140,6 +140,13 @@ def _fork_twice(worker: Any, link: socket.socket, message: dict[str, Any], descr
     if len(told) != _LENGTH.size:
         raise OSError("the second fork failed")
     return int(_LENGTH.unpack(told)[0])
+
+
+def _reap() -> None:
+    """Reaps the processes in between, after the answer: their exit takes longer than the fork did."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, 0)[0]:
+            pass
 
 
 def _between(
