@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from runpod_flash.host.lines import Lines
 from runpod_flash.host.loop import Loop, Timer
-from runpod_flash.host.processes import Children, Exit, kill_tree, signal_name, spawn
+from runpod_flash.host.processes import Children, Exit, kill_session, kill_tree, signal_name, spawn
 
 _READ = 64 * 1024
 _REST_READS = 64
@@ -147,6 +147,7 @@ class Runner:
         self._close(running)
         self._running = None
         if end.signal is not None:
+            kill_session(end.pid)  # a compiler whose installer was killed would go on for nobody
             err += f"error: {Path(running.command.argv[0]).name} was killed by {signal_name(end.signal)}\n"
         self._next(Result(-(end.signal or 0) if end.code is None else end.code, out, err))
 

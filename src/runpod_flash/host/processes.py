@@ -260,6 +260,13 @@ def kill_tree(root: int) -> None:
         send(pid, signal.SIGKILL)
 
 
+def kill_session(leader: int) -> None:
+    """Kills what a child that led a session, and has been reaped, left of it. (Its id is taken until all are gone.)"""
+    for row in snapshot().values():
+        if row.session == leader:
+            send(row.pid, signal.SIGKILL)
+
+
 def send(pid: int, number: int) -> None:
     """A signal, to whom it may still concern."""
     with suppress(ProcessLookupError, PermissionError):
