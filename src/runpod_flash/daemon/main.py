@@ -25,17 +25,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from runpod_flash._version import __version__
 from runpod_flash.daemon import lock
 from runpod_flash.daemon.connections import Link, Reception
 from runpod_flash.engine.engine import Engine
-from runpod_flash.engine.fleet import HostProcess, Provider
 from runpod_flash.engine.store.base import Store
 from runpod_flash.engine.store.sqlite import open_store
 from runpod_flash.errors import ConfigError, EngineUnavailable, FlashError
-from runpod_flash.providers import base
+from runpod_flash.providers.base import HostProcess
 from runpod_flash.providers.local import LocalProvider
 from runpod_flash.settings import Settings, load
 from runpod_flash.wire import rundir
@@ -228,7 +227,7 @@ class Daemon:
         self._engine = engine = Engine(
             store=self._store,
             settings=self._settings,
-            provider=cast(Provider, LocalProvider(restart_engine=not self._child)),
+            provider=LocalProvider(restart_engine=not self._child),
             rundir=self._folder,
             watch=self._hosts.watch,
         )
@@ -411,12 +410,11 @@ class _Hosts:
     """The hosts that were started here: their end is noticed and told, and leaves no zombie."""
 
     def __init__(self) -> None:
-        self._watched: dict[base.HostProcess, Callable[[], None]] = {}
+        self._watched: dict[HostProcess, Callable[[], None]] = {}
         self._none = asyncio.Event()
 
-    def watch(self, started: HostProcess, ended: Callable[[], None]) -> None:
+    def watch(self, process: HostProcess, ended: Callable[[], None]) -> None:
         """Calls `ended` when the process is gone."""
-        process = cast(base.HostProcess, started)
         self._watched[process] = ended
         self._none.clear()
         loop = asyncio.get_running_loop()
@@ -441,16 +439,16 @@ class _Hosts:
         for process in list(self._watched):
             self._unwatch(process)
 
-    def _look(self, process: base.HostProcess) -> None:
+    def _look(self, process: HostProcess) -> None:
         if process in self._watched and process.reap() is not None:
             self._unwatch(process)()
 
-    def _look_again(self, process: base.HostProcess) -> None:
+    def _look_again(self, process: HostProcess) -> None:
         self._look(process)
         if process in self._watched:
             asyncio.get_running_loop().call_later(_REAP_S, self._look_again, process)
 
-    def _unwatch(self, process: base.HostProcess) -> Callable[[], None]:
+    def _unwatch(self, process: HostProcess) -> Callable[[], None]:
         if process.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(process.fileno())
         process.close()

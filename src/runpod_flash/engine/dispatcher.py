@@ -9,7 +9,8 @@ import msgspec
 
 from runpod_flash.engine.records import Active, Function, Pool, Worker
 from runpod_flash.engine.state import ArgsHead, State
-from runpod_flash.engine.store.base import Claimed
+from runpod_flash.engine.store.base import Claimed, Returned
+from runpod_flash.errors import StoreError
 from runpod_flash.model.job import JobState
 from runpod_flash.wire import frame
 from runpod_flash.wire.messages import Ack, Def, Start, Stop
@@ -19,7 +20,9 @@ AHEAD_LIMIT: Final = 64
 _SHORT_US: Final = 1000.0
 _AHEAD_US: Final = 2000.0
 _ACK_AFTER_S: Final = 0.05
+_SHORT_IDLE_S: Final = 1.0
 _DEFINITIONS_KEPT: Final = 256
+_LARGEST_KEPT: Final = 1024 * 1024
 _args_head = msgspec.json.Decoder(ArgsHead)
 PLAIN: Final = ArgsHead()
 _READY: Final = JobState.READY
@@ -57,7 +60,7 @@ class Dispatcher:
         if limit > 1:
             for worker in fn.pool.workers.values():
                 waiting = len(worker.inflight)
-                if worker.state == "busy" and worker.link and waiting < limit and worker.inflight[0].fn is fn:
+                if worker.state == "busy" and worker.link and waiting < limit and _may_have_behind(worker.front, fn):
                     best, limit = worker, waiting
         return best
 
@@ -75,9 +78,7 @@ class Dispatcher:
         spec = job.fn.spec
         for digest in (*spec.defs, *args.defs) if args.defs else spec.defs:
             if digest not in worker.sent:
-                worker.sent.add(digest)
-                body = self._definition(digest)
-                self._state.turn.send(worker.link, Def(digest=digest).encode((body,)))
+                self._define(worker, digest)
         start = Start(
             job=job.job,
             attempt=job.attempt,
@@ -88,12 +89,19 @@ class Dispatcher:
             timeout_ms=job.timeout_ms,
             encoding=args.encoding,
             blobs=args.blobs,
-            acks=worker.acks,
+            acks=self._take_acks(worker),
         ).encode(parts)
-        worker.acks = []
         # At most one start ever: with durability `power` its claim is on disk before the worker has it.
         send = self._state.turn.promise if job.max_retries == 0 else self._state.turn.send
         send(worker.link, start)
+
+    def serve(self, pool: Pool) -> None:
+        """Gives the pool's idle workers what is ready, the newest first."""
+        while pool.queued and pool.idle and not self._state.draining:
+            before = pool.queued, len(pool.idle)
+            self.fill(pool.idle[-1])
+            if (pool.queued, len(pool.idle)) == before:
+                break
 
     def fill(self, worker: Worker) -> None:
         """Gives a worker the next jobs of its pool, if there are any and it may have them."""
@@ -107,12 +115,14 @@ class Dispatcher:
 
     def rest(self, worker: Worker) -> None:
         """A worker has nothing to do."""
-        if worker.inflight or worker.state not in {"busy", "starting", "idle"} or worker.link is None:
+        if worker.inflight or worker.state not in {"busy", "idle"} or worker.link is None:
             return
         if worker.state != "idle":
             worker.state = "idle"
             worker.idle_since = self._state.clock.monotonic()
             worker.pool.idle.append(worker)
+            if worker.pool.endpoint.spec.idle_timeout_s <= _SHORT_IDLE_S:
+                self._state.replan()
         if worker.acks and not self._ack_timer:
             self._ack_timer = True
             self._state.call_later(_ACK_AFTER_S, self._acknowledge)
@@ -123,13 +133,15 @@ class Dispatcher:
             worker.pool.idle.remove(worker)
         worker.state = "stopping"
         worker.stop_why = worker.stop_why or why
+        # To a host that is away it is said again when it comes back.
         if self._state.host:
             self._state.turn.send(self._state.host.link, Stop(worker=worker.id, grace_ms=grace_ms, why=why).encode())
 
     def begin_next(self, worker: Worker) -> None:
-        """The first of a worker's jobs runs now: its result before it came, so it has been started."""
-        if worker.inflight:
-            worker.inflight[0].begun_at = worker.last_done
+        """The first of a worker's jobs runs now, if it did not yet: the result of the one before it has come."""
+        front = worker.front
+        if front is not None and not front.begun_at:
+            front.begun_at = worker.last_done
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
 
@@ -145,19 +157,23 @@ class Dispatcher:
 
     def _claim(self, worker: Worker) -> bool:
         """One job for a worker that has none; False if the next one needs another worker than this."""
-        store = self._state.turn.write()
-        claimed = store.claim(worker.pool.id, worker.id, self._state.clock.wall_ms())
+        store, pool = self._state.turn.write(), worker.pool
+        claimed = store.claim(pool.id, worker.id, self._state.clock.wall_ms())
         if claimed is None:
-            worker.pool.queued = 0
-            return True
+            # Only a bug of ours can cause it; memory is read again from the store.
+            raise StoreError(f"the store has none of the {pool.queued} jobs that wait in pool {pool.id}")
         fn = self._state.functions[claimed.fn]
-        if not self.suits(worker, fn):
-            store.back(claimed, _READY, None, claimed.attempt - 1, claimed.failures, claimed.losses)
+        if self.suits(worker, fn):
+            self._take(worker, claimed)
+            return True
+        attempt, now = claimed.attempt - 1, self._state.clock.wall_ms()
+        store.back(Returned(claimed.id, claimed.epoch, _READY, now, attempt, claimed.failures, claimed.losses))
+        other = self.free(fn)
+        if other is None:
             self.stop(worker, "version")
             self._state.replan()
             return False
-        self._take(worker, claimed)
-        return True
+        return self._claim(other) and (not pool.queued or self._claim(worker))
 
     def _claim_ahead(self, worker: Worker) -> None:
         fn = worker.inflight[0].fn
@@ -169,20 +185,33 @@ class Dispatcher:
             self._take(worker, claimed)
 
     def _take(self, worker: Worker, claimed: Claimed) -> None:
-        pool = worker.pool
-        pool.queued -= 1
-        pool.endpoint.args_bytes -= len(claimed.args)
+        worker.pool.leave(len(claimed.args))
         job = active(claimed, self._state.functions[claimed.fn], self._state.clock.wall_ms())
         self.assign(worker, job, args_head(claimed), frame.unpack_parts(claimed.args))
 
-    def _definition(self, digest: str) -> bytes:
+    def _define(self, worker: Worker, digest: str) -> None:
+        body = self._definition(digest)
+        if body is not None:  # else the worker says that it cannot load the function
+            worker.sent.add(digest)
+            self._state.turn.send(worker.link, Def(digest=digest).encode((body,)))
+
+    def _definition(self, digest: str) -> bytes | None:
         body = self._definitions.get(digest)
         if body is None:
-            body = self._state.store.definition(digest) or b""
+            body = self._state.store.definition(digest)
             if len(self._definitions) >= _DEFINITIONS_KEPT:
                 self._definitions.clear()
-            self._definitions[digest] = body
+            if body is not None and len(body) <= _LARGEST_KEPT:
+                self._definitions[digest] = body
         return body
+
+    def _take_acks(self, worker: Worker) -> list[tuple[str, int, str]]:
+        """The acknowledgements that a START takes along: all, unless they have to wait for the disk."""
+        acks, worker.acks = worker.acks, []
+        if acks and self._state.turn.syncs:
+            self._state.turn.promise(worker.link, Ack(acks=acks).encode())
+            return []
+        return acks
 
     def _acknowledge(self) -> None:
         """Sends acknowledgements to workers that no START brings them to."""
@@ -206,7 +235,17 @@ def active(claimed: Claimed, fn: Function, assigned_ms: int) -> Active:
         max_retries=claimed.max_retries,
         created_ms=claimed.created_ms,
         assigned_ms=assigned_ms,
+        size=len(claimed.args),
     )
+
+
+def _may_have_behind(front: Active | None, fn: Function) -> bool:
+    """Whether a call of `fn` may wait behind that job.
+
+    Not behind one that is started once at most: with durability `power` its START waits for the disk, and this
+    one would overtake it.
+    """
+    return front is not None and front.fn is fn and front.max_retries > 0
 
 
 def args_head(claimed: Claimed) -> ArgsHead:

@@ -21,10 +21,8 @@ class Followers:
     def __init__(self, state: State) -> None:
         self._state = state
         self._by_job: dict[str, list[Waiter]] = {}
-        # Outcomes whose last lines are still on their way: (job, attempt) → who gets what.
-        self._held: dict[tuple[str, int], list[tuple[Link, int, bytes]]] = {}
-        # Attempts whose last lines came before their outcome: the host and the worker have links of their own.
-        self._printed: set[tuple[str, int]] = set()
+        # Outcomes whose last lines are still on their way: job → its attempt, and who gets what.
+        self._held: dict[str, tuple[int, list[tuple[Link, int, bytes]]]] = {}
 
     def add(self, job: str, link: Link, sid: int, *, logs: bool) -> None:
         """`link` follows `job` on stream `sid`."""
@@ -49,7 +47,6 @@ class Followers:
         """Forgets everybody; their links are being closed."""
         self._by_job.clear()
         self._held.clear()
-        self._printed.clear()
 
     def of(self, job: str) -> list[Waiter]:
         """Those who follow `job`."""
@@ -60,12 +57,10 @@ class Followers:
     ) -> None:
         """Tells everybody who waits how a job ended.
 
-        `lines_follow`: the attempt printed, and the host has not said yet that it forwarded every line; who
-        shows the output gets the outcome after that, or after two seconds.
+        `lines_follow`: the attempt printed, and the host has not said yet that it forwarded every line (host and
+        worker have links of their own); who shows the output gets the outcome after that, or after two seconds.
         """
         waiters = self._by_job.pop(head.job, None)
-        lines_follow = lines_follow and (head.job, attempt) not in self._printed
-        self._printed.discard((head.job, attempt))
         if waiters is None:
             return
         body = head.body()
@@ -73,26 +68,23 @@ class Followers:
             data = frame.encode(kinds.OUTCOME, body, parts, sid=waiter.sid, flags=kinds.END)
             waiter.link.state.follows.pop(waiter.sid, None)
             if waiter.logs and lines_follow:
-                self._hold((head.job, attempt), waiter, data)
+                self._hold(head.job, attempt, waiter, data)
             else:
                 self._state.turn.promise(waiter.link, data)
 
     def all_lines_are_out(self, job: str, attempt: int) -> None:
         """The host has forwarded everything that the attempt printed."""
-        if (job, attempt) not in self._held and job in self._by_job:
-            self._printed.add((job, attempt))
-        for link, _sid, data in self._held.pop((job, attempt), ()):
-            self._state.turn.promise(link, data)
+        if self._held.get(job, (0,))[0] == attempt:
+            for link, _sid, data in self._held.pop(job)[1]:
+                self._state.turn.promise(link, data)
 
     def log(self, job: str, head: bytes) -> None:
         """Passes lines on, as they came, to those who show them."""
         for waiter in self._by_job.get(job, ()):
             if waiter.logs:
                 self._state.turn.send(waiter.link, frame.encode(kinds.LOG, head, sid=waiter.sid))
-        for (held_job, _attempt), held in self._held.items():
-            if held_job == job:
-                for link, sid, _data in held:
-                    self._state.turn.send(link, frame.encode(kinds.LOG, head, sid=sid))
+        for link, sid, _data in self._held.get(job, (0, ()))[1]:
+            self._state.turn.send(link, frame.encode(kinds.LOG, head, sid=sid))
 
     def state(self, job: str, status: str, *, attempt: int = 0, worker: str = "", why: str = "") -> None:
         """Tells those who show output where a job stands."""
@@ -108,7 +100,8 @@ class Followers:
                 if waiter.logs:
                     self._state.turn.send(waiter.link, head.encode(sid=waiter.sid))
 
-    def _hold(self, key: tuple[str, int], waiter: Waiter, data: bytes) -> None:
-        if key not in self._held:
-            self._state.call_later(_SPAN_PATIENCE_S, self.all_lines_are_out, *key)
-        self._held.setdefault(key, []).append((waiter.link, waiter.sid, data))
+    def _hold(self, job: str, attempt: int, waiter: Waiter, data: bytes) -> None:
+        if job not in self._held:
+            self._held[job] = attempt, []
+            self._state.call_later(_SPAN_PATIENCE_S, self.all_lines_are_out, job, attempt)
+        self._held[job][1].append((waiter.link, waiter.sid, data))

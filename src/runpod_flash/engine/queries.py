@@ -74,8 +74,8 @@ class Queries:
             states = _states(str(status))
             where.append(f"j.state IN ({','.join(map(str, states))})")
         if name := wanted.get("fn"):
-            where.append("(f.name = ? OR f.name LIKE ?)")
-            arguments += [name, f"%:{name}"]
+            where.append("(f.name = ? OR substr(f.name, ?) = ?)")
+            arguments += [name, -len(str(name)) - 1, f":{name}"]
         for key in ("name", "app"):
             if value := wanted.get("endpoint" if key == "name" else key):
                 where.append(f"json_extract(e.spec, '$.{key}') = ?")
@@ -114,7 +114,8 @@ class Queries:
             job = self.resolve(part)
             (row,) = store.read(
                 """SELECT j.*, f.name AS fn_name, f.version, p.key AS pool_key, length(j.args) AS args_size,
-                    coalesce(length(j.out), 0) + coalesce((SELECT sum(size) FROM blobs WHERE job = j.id), 0) AS out_size,
+                    coalesce(length(j.out), 0) +
+                    coalesce((SELECT sum(size) FROM blobs WHERE job = j.id), 0) AS out_size,
                     e.spec AS endpoint FROM jobs j JOIN functions f ON f.id = j.fn
                     JOIN pools p ON p.id = j.pool_id JOIN endpoints e ON e.id = p.endpoint_id WHERE j.id = ?""",
                 (job,),
@@ -189,7 +190,7 @@ class Queries:
         def read() -> list[dict[str, Any]]:
             job = self.resolve(part)
             spans = self._state.store.read(
-                "SELECT * FROM log_spans WHERE job = ? ORDER BY attempt, segment, start", (job,)
+                "SELECT * FROM log_spans WHERE job = ? AND segment <> '' ORDER BY attempt, segment, start", (job,)
             )
             lines = [
                 _line(at, span["attempt"], fd, span["worker"], line)
@@ -264,7 +265,7 @@ class Queries:
         return {
             "worker": worker.id,
             "pool": worker.pool.id,
-            "state": "away" if worker.link is None and worker.ready_at == 0 and worker.pid == 0 else worker.state,
+            "state": "away" if worker.link is None and worker.state == "busy" else worker.state,
             "pid": worker.pid,
             "start": worker.how,
             "rss_kb": worker.rss_kb,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from runpod_flash.engine.turn import Link
 from runpod_flash.model.endpoint import EndpointSpec, PoolSpec
-from runpod_flash.wire.messages import FunctionSpec
+from runpod_flash.wire.messages import Exited, FunctionSpec, Machine
 
-WorkerState = Literal["starting", "idle", "busy", "stopping"]
+# draining: takes nothing new, and is stopped when its last job is done. stopping: its host was told to end it.
+WorkerState = Literal["starting", "idle", "busy", "draining", "stopping"]
 EnvironmentState = Literal["unknown", "building", "ready"]
 
 
@@ -37,6 +39,7 @@ class Environment:
     lock: str = ""
     asked_at: float = 0.0
     ready_at: float = 0.0
+    blocked_until: float = 0.0  # after a build that failed; whoever waits for a job does not wait for this
     pools: list[Pool] = field(default_factory=list)
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=50))
 
@@ -50,14 +53,26 @@ class Pool:
     key: str
     spec: PoolSpec
     environment: Environment
-    queued: int = 0
+    queued: int = 0  # its READY jobs in the store; changed by `enter` and `leave` alone
     idle: list[Worker] = field(default_factory=list)  # the newest idle one last
     workers: dict[str, Worker] = field(default_factory=dict)
     failed_starts: int = 0
     blocked_until: float = 0.0  # monotonic: back-off after a start that failed
+    manned_at: float = 0.0  # monotonic: when it was last seen with a worker that takes jobs
+    failing: bool = False  # its waiting jobs are being ended, because none of them can start
     why: str = ""  # what its jobs wait for
     gpu_count: int = 0
     run_us: float = -1.0  # running mean of the time of its calls, -1 unknown
+
+    def enter(self, size: int) -> None:
+        """A job with that many bytes of arguments has become ready."""
+        self.queued += 1
+        self.endpoint.args_bytes += size
+
+    def leave(self, size: int) -> None:
+        """A ready job has gone: to a worker, or to its end."""
+        self.queued -= 1
+        self.endpoint.args_bytes -= size
 
 
 @dataclass(slots=True, eq=False)
@@ -84,9 +99,11 @@ class Active:
     max_retries: int
     created_ms: int
     assigned_ms: int
+    size: int  # bytes of its arguments
     begun_at: float = 0.0  # monotonic; 0 while it waits behind another at its worker
     cancelling: str = ""  # the cause, once somebody asked
-    killing: str = ""  # why its worker was told to stop: timeout | cancel
+    overdue: bool = False  # its worker was told to stop because it took too long
+    lines_out: bool = False  # the host has forwarded everything that it printed
 
 
 @dataclass(slots=True, eq=False)
@@ -98,7 +115,8 @@ class Worker:
     host: str
     key_hash: str
     state: WorkerState = "starting"
-    link: Link | None = None
+    link: Link | None = None  # once it has said READY there, so nothing is sent that it would not tell of
+    joining: Link | None = None  # a new stream on which it has yet to say READY
     inflight: deque[Active] = field(default_factory=deque)  # in the order of their STARTs: the first one runs
     sent: set[str] = field(default_factory=set)  # digests it has
     loaded: dict[str, str] = field(default_factory=dict)  # function name → version
@@ -108,13 +126,19 @@ class Worker:
     ready_at: float = 0.0
     idle_since: float = 0.0
     last_done: float = 0.0
-    away_since: float = 0.0  # since when it has no link; 0 while it has one
     pid: int = 0
     how: str = ""
     rss_kb: int = 0
     cpu_ms: int = 0
     launched_ms: int = 0
     stop_why: str = ""
+    released_behind: Active | None = None  # the call so long that those behind it were asked back
+    last_words: tuple[Exited, Callable[[], None]] | None = None  # it has exited; its stream is yet to be read out
+
+    @property
+    def front(self) -> Active | None:
+        """The job that runs."""
+        return self.inflight[0] if self.inflight else None
 
 
 @dataclass(slots=True, eq=False)
@@ -134,5 +158,6 @@ class Host:
     key_hash: str
     pid: int
     link: Link | None = None
-    machine: Any = None
+    machine: Machine | None = None  # from its HELLO
+    came: bool = False  # it has been connected before, to this engine or to the last one
     seen_at: float = 0.0

@@ -60,6 +60,8 @@ class Registry:
             if endpoint is not None:
                 endpoint.holders.discard(link)
                 endpoint.unheld_since = self._state.clock.monotonic()
+                if endpoint.spec.workers_min:
+                    self._state.call_later(endpoint.spec.idle_timeout_s + 0.01, self._state.replan)
         client.endpoints.clear()
 
     def place(self, pool: Pool) -> None:
@@ -90,7 +92,7 @@ class Registry:
         if known is None:
             return self._add_endpoint(Endpoint(row, spec))
         changes = ", ".join(_changes(known.spec, spec))
-        if known.holders - {link}:
+        if {holder.pid for holder in known.holders} - {link.pid}:
             notices.append(
                 f"endpoint {spec.name!r}: another running program declares it otherwise ({changes}); this one wins"
             )

@@ -60,8 +60,11 @@ class State:
         self.clock = clock
         self.settings = settings
         self.call_later = call_later
+        # Set by those who do it.
         self.replan: Callable[[], None] = lambda: None
+        self.wake_at: Callable[[int], None] = lambda wall_ms: None  # a delayed job is due then, or one expires
         self.draining = False
+        self.resume_at = 0.0  # monotonic: after a failed commit the engine does nothing of its own accord until then
         self.clear()
 
     def clear(self) -> None:

@@ -32,8 +32,11 @@ class Link(Protocol):
     pid: int
     state: Any
 
-    def send(self, data: bytes) -> None: ...
-    def close(self) -> None: ...
+    def send(self, data: bytes) -> None:
+        """Sends; does nothing if the peer is gone."""
+
+    def close(self) -> None:
+        """Ends the connection once everything sent has gone out; nothing more is received."""
 
 
 class Turn:
@@ -62,8 +65,8 @@ class Turn:
         self._promises: list[tuple[Link, bytes]] = []
         self._asked: list[tuple[Link, int]] = []
         self._after: list[Callable[[], None]] = []
-        # Promises of earlier turns, until the sync that runs now has ended.
-        self._syncing = False
+        # Promises of earlier turns: those that the sync covers which runs now, and those of the next one.
+        self._syncing: list[tuple[Link, bytes]] = []
         self._unsynced: list[tuple[Link, bytes]] = []
 
     def write(self) -> Store:
@@ -89,14 +92,24 @@ class Turn:
     def asked(self, link: Link, sid: int) -> None:
         """Remembers a request, to be told if this turn cannot be committed."""
         self._asked.append((link, sid))
+        self._arm()
 
     def after(self, action: Callable[[], None]) -> None:
         """Runs `action` once this turn is committed."""
         self._after.append(action)
         self._arm()
 
+    @property
+    def syncs(self) -> bool:
+        """Whether promises wait for the disk."""
+        return self._power
+
     def fail(self, error: StoreError) -> None:
-        """Undoes the turn, tells who asked, and has memory read again."""
+        """Undoes the turn, tells who asked, and has memory read again.
+
+        Promises of earlier turns are forgotten too: what they would have told is read from the store when their
+        addressees come back.
+        """
         logger.error("the turn failed: %s", error)
         self._store.rollback()
         asked = self._asked
@@ -147,9 +160,14 @@ class Turn:
         self._thread.submit(run)
 
     def close(self) -> None:
-        """Commits what is left and ends the thread."""
+        """Commits what is left, keeps every promise, and ends the thread."""
         self.finish()
         self._thread.shutdown(wait=True)
+        left = self._syncing + self._unsynced
+        self._syncing, self._unsynced = [], []
+        if left:
+            self._store.sync()
+            _send_all(left)
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
 
@@ -161,22 +179,20 @@ class Turn:
     def _forget(self) -> None:
         self._writing = False
         self._frames, self._promises, self._asked, self._after = [], [], [], []
+        self._unsynced = []
 
     def _sync(self) -> None:
-        if self._syncing or not self._unsynced:
-            return
-        self._syncing = True
-        covered, self._unsynced = self._unsynced, []
+        if not self._syncing and self._unsynced:
+            self._syncing, self._unsynced = self._unsynced, []
+            self.in_thread(self._store.sync, self._synced)
 
-        def synced(_result: object, error: Exception | None) -> None:
-            self._syncing = False
-            if error is None:
-                _send_all(covered)
-                self._sync()
-            else:
-                self._on_failure(StoreError(f"the store cannot be synced: {error}"))
-
-        self.in_thread(self._store.sync, synced)
+    def _synced(self, _result: object, error: Exception | None) -> None:
+        covered, self._syncing = self._syncing, []
+        if error is None:
+            _send_all(covered)
+            self._sync()
+        else:
+            self.fail(StoreError(f"the store cannot be synced: {error}"))
 
     def _look_after_log(self) -> None:
         size = self._store.log_size()

@@ -23,9 +23,14 @@ class BlobError(OSError):
     """A blob cannot be written or is not there."""
 
 
+def is_id(blob: str) -> bool:
+    """Whether that can be the id of a blob, and so no path to somewhere else."""
+    return _ID.fullmatch(blob) is not None
+
+
 def path_of(folder: Path, blob: str) -> Path:
     """Where the blob lies; raises BlobError for anything that is not a blob id."""
-    if not _ID.fullmatch(blob):
+    if not is_id(blob):
         raise BlobError(f"{blob!r} is no blob id")
     return folder / blob[:2] / blob
 

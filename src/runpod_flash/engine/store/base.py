@@ -76,6 +76,18 @@ class Ended(NamedTuple):
     timing: bytes | None = None
 
 
+class Returned(NamedTuple):
+    """A job that goes back from its worker to the queue: ready at once or at a time; as guarded as `Ended`."""
+
+    id: str
+    epoch: int
+    state: JobState
+    ready_ms: int
+    attempt: int
+    failures: int
+    losses: int
+
+
 class Attempt(NamedTuple):
     """An attempt that did not complete its job. `end`: failed | timeout | lost | cancelled | stopped."""
 
@@ -98,6 +110,7 @@ class WorkerRow(NamedTuple):
     host: str
     key_hash: str
     gpus: tuple[int, ...]
+    launched_ms: int
     ready: bool
 
 
@@ -142,19 +155,18 @@ class Store(Protocol):
     def put(self, job: NewJob) -> bool:
         """False if a job of this id is on record already; nothing is changed then."""
 
+    # Claims number themselves: `live` lists the jobs of a worker in the order of these numbers.
     def claim(self, pool: int, worker: str, now_ms: int) -> Claimed | None: ...
     def claim_ahead(self, pool: int, fn: int, worker: str, now_ms: int, limit: int) -> list[Claimed]: ...
     def finish(self, ended: Ended) -> bool: ...
     def finish_waiting(self, job: str, state: JobState, now_ms: int, error: bytes) -> bool: ...
-    def back(
-        self, job: Claimed, state: JobState, ready_ms: int | None, attempt: int, failures: int, losses: int
-    ) -> bool: ...
+    def back(self, returned: Returned) -> bool: ...
     def add_attempt(self, attempt: Attempt) -> None: ...
     def losses_of(self, job: str) -> list[bytes]:
         """The errors of the attempts that were lost, oldest first."""
 
-    def due(self, now_ms: int) -> list[int]:
-        """Delayed jobs become ready; the pool of each."""
+    def due(self, now_ms: int) -> list[tuple[int, int]]:
+        """Delayed jobs become ready: the pool of each, and the bytes of its arguments."""
 
     def expired(self, now_ms: int) -> list[str]: ...
     def next_times(self) -> tuple[int | None, int | None]: ...
@@ -166,12 +178,11 @@ class Store(Protocol):
     def request_cancel(self, job: str, now_ms: int) -> None: ...
     def again(self, job: str) -> bool: ...
     def forget_outdated(self, now_ms: int) -> tuple[int, list[str]]:
-        """Removes up to 200 jobs that were kept long enough: how many, and the blobs that nobody names now."""
+        """Removes up to 200 jobs that were kept long enough: how many, and the blobs that nobody needs now."""
 
     def idempotent(self, endpoint: int, key: str) -> str | None: ...
     def remember_idempotent(self, endpoint: int, key: str, job: str) -> None: ...
     def add_blobs(self, job: str, blobs: Iterable[tuple[int, str, int]]) -> None: ...
-    def known_blobs(self, blobs: Sequence[str]) -> set[str]: ...
     def add_event(
         self, kind: str, now_ms: int, data: str, *, job: str | None = None, endpoint: int | None = None
     ) -> None: ...

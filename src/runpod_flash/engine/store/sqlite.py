@@ -17,13 +17,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from runpod_flash.engine.store.base import Attempt, Claimed, Ended, LiveJob, NewJob, WorkerRow
-from runpod_flash.errors import StoreError
+from runpod_flash.engine.store import opening
+from runpod_flash.engine.store.base import Attempt, Claimed, Ended, LiveJob, NewJob, Returned, WorkerRow
+from runpod_flash.engine.store.explain import explain
 from runpod_flash.model.job import JobState
 
-VERSION: Final = 1
-"""Number of the newest migration; `PRAGMA user_version` of a store that has it."""
 _CLAIMED: Final = len(Claimed._fields)
+_EVENTS_KEPT_MS: Final = 7 * 86_400_000
 
 
 def open_store(path: Path, *, durability: str, retention_ms: tuple[int, int] = (3_600_000, 86_400_000)) -> SqliteStore:
@@ -58,12 +58,12 @@ class SqliteStore:
         self.last_wall_ms = 0
         self._retention = retention_ms
         self._sql = load_queries()
-        self._db = _connect(path)
+        self._db = opening.connect(path)
         self._execute = self._db.execute
         self._reader: sqlite3.Connection | None = None
         self._reading = threading.Lock()
         self._log: int | None = None
-        self._last_error: sqlite3.Error | None = None
+        self._sent = 0
 
     # ── opening and closing ───────────────────────────────────────────────────────────────────────
 
@@ -71,38 +71,22 @@ class SqliteStore:
         """Checks, migrates and takes the next start number."""
         with contextlib.suppress(OSError):
             self.path.chmod(0o600)
-        (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found > VERSION:
-            raise StoreError(
-                f"the store {self.path} is of version {found}; this program knows up to {VERSION}",
-                why="a newer Flash has used it",
-                fix="upgrade this one (pip install -U flash-anywhere), or use another FLASH_HOME",
-            )
-        if found and self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise _corrupt(self.path, "quick_check found damage")
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("PRAGMA wal_autocheckpoint=0")
-        self._migrate(found)
+        opening.prepare(self._db, self.path)
         self._db.execute("BEGIN IMMEDIATE")
         self._identify()
         self._db.execute("COMMIT")
-        self._reader = _connect(self.path, threads=True)
+        self._reader = opening.connect(self.path, threads=True)
         self._reader.execute("PRAGMA query_only=ON")
         self._log = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
-
-    def _migrate(self, found: int) -> None:
-        if 0 < found < VERSION:
-            self._db.execute("VACUUM INTO ?", (f"{self.path}.before-{VERSION}",))
-        for number in range(found + 1, VERSION + 1):
-            script = resources.files(__package__).joinpath(f"sql/{number:04}.sql").read_text(encoding="utf-8")
-            self._db.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version={number};\nCOMMIT;")
+        if self.durability == "power":
+            opening.sync_folder(self.path.parent)
 
     def _identify(self) -> None:
         meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
         self.engine_id = meta.get("engine_id") or secrets.token_hex(8)
         self.secret = bytes.fromhex(meta.get("secret") or secrets.token_hex(32))
         self.start_no = int(meta.get("start_no", "0")) + 1
+        self._sent = self.start_no << 40
         values = {"engine_id": self.engine_id, "secret": self.secret.hex(), "start_no": str(self.start_no)}
         self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
         last = """SELECT max(coalesce(max(created_ms), 0), coalesce(max(ended_ms), 0))
@@ -122,10 +106,10 @@ class SqliteStore:
     # ── transactions ──────────────────────────────────────────────────────────────────────────────
 
     def begin(self) -> None:
-        self._try(lambda: self._execute("BEGIN IMMEDIATE"))
+        self._do("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        self._try(lambda: self._execute("COMMIT"))
+        self._do("COMMIT")
 
     def rollback(self) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -150,25 +134,22 @@ class SqliteStore:
 
     def shrink_log(self) -> None:
         with contextlib.suppress(sqlite3.Error):
-            self._execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
-
-    def _try(self, action: Any) -> Any:
-        try:
-            return action()
-        except sqlite3.Error as error:
-            raise explain(error, self.path) from error
+            self._execute("PRAGMA busy_timeout=0")  # a reader in its midst is no reason to stand still
+            self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._execute("PRAGMA busy_timeout=5000")
 
     def _run(self, name: str, arguments: Sequence[Any] = ()) -> sqlite3.Cursor:
-        try:
-            return self._execute(self._sql[name], arguments)
-        except sqlite3.Error as error:
-            raise explain(error, self.path) from error
+        return self._do(self._sql[name], arguments)
 
     def _do(self, statement: str, arguments: Sequence[Any] = ()) -> sqlite3.Cursor:
         try:
             return self._execute(statement, arguments)
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
+
+    def _next_sent(self) -> int:
+        self._sent += 1
+        return self._sent
 
     # ── declarations ──────────────────────────────────────────────────────────────────────────────
 
@@ -185,7 +166,8 @@ class SqliteStore:
     def save_function(self, pool: int, name: str, version: str, digest: str, spec: bytes, now_ms: int) -> int:
         statement = """INSERT INTO functions (pool_id, name, version, digest, spec, used_ms)
                        VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                       ON CONFLICT (pool_id, name, version, digest) DO UPDATE SET spec = ?5, used_ms = ?6 RETURNING id"""
+                       ON CONFLICT (pool_id, name, version, digest)
+                       DO UPDATE SET spec = ?5, used_ms = ?6 RETURNING id"""
         return int(self._do(statement, (pool, name, version, digest, spec.decode(), now_ms)).fetchall()[0][0])
 
     def declarations(self) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[tuple[Any, ...]]]:
@@ -231,6 +213,7 @@ class SqliteStore:
                     job.worker or None,
                     job.created_ms,
                     job.created_ms if claimed else None,
+                    self._next_sent() if claimed else None,
                     job.timeout_ms,
                     job.max_retries,
                     job.awaited,
@@ -247,11 +230,11 @@ class SqliteStore:
         return True
 
     def claim(self, pool: int, worker: str, now_ms: int) -> Claimed | None:
-        rows = self._run("claim", (int(JobState.RUNNING), worker, now_ms, pool, 1)).fetchall()
+        rows = self._run("claim", (worker, now_ms, self._next_sent(), pool)).fetchall()
         return Claimed._make(rows[0]) if rows else None
 
     def claim_ahead(self, pool: int, fn: int, worker: str, now_ms: int, limit: int) -> list[Claimed]:
-        rows = self._run("claim_ahead", (worker, now_ms, pool, limit, fn)).fetchall()
+        rows = self._run("claim_ahead", (worker, now_ms, self._next_sent(), pool, limit, fn)).fetchall()
         rows.sort(key=lambda row: (-row[1], row[0]))
         return [Claimed._make(row) for row in rows]
 
@@ -281,10 +264,8 @@ class SqliteStore:
     def finish_waiting(self, job: str, state: JobState, now_ms: int, error: bytes) -> bool:
         return self._run("finish_waiting", (job, int(state), now_ms, *self._retention, error)).rowcount == 1
 
-    def back(
-        self, job: Claimed, state: JobState, ready_ms: int | None, attempt: int, failures: int, losses: int
-    ) -> bool:
-        return self._run("back", (job.id, job.epoch, int(state), ready_ms, attempt, failures, losses)).rowcount == 1
+    def back(self, returned: Returned) -> bool:
+        return self._run("back", returned).rowcount == 1
 
     def add_attempt(self, attempt: Attempt) -> None:
         self._run("attempt", attempt)
@@ -293,8 +274,8 @@ class SqliteStore:
         rows = self._do("SELECT error FROM attempts WHERE job = ? AND end = 'lost' ORDER BY epoch", (job,))
         return [row[0] for row in rows.fetchall()]
 
-    def due(self, now_ms: int) -> list[int]:
-        return [row[0] for row in self._run("due", (now_ms,)).fetchall()]
+    def due(self, now_ms: int) -> list[tuple[int, int]]:
+        return [(pool, size or 0) for pool, size in self._run("due", (now_ms,)).fetchall()]
 
     def expired(self, now_ms: int) -> list[str]:
         return [row[0] for row in self._run("expired", (now_ms,)).fetchall()]
@@ -318,12 +299,7 @@ class SqliteStore:
         return row[0] if row else None
 
     def waiting_ids(self, pool: int, limit: int) -> list[str]:
-        return [
-            row[0]
-            for row in self._do(
-                "SELECT id FROM jobs WHERE pool_id = ? AND state = 0 ORDER BY seq LIMIT ?", (pool, limit)
-            )
-        ]
+        return [row[0] for row in self._run("waiting_ids", (pool, limit)).fetchall()]
 
     def job(self, job: str) -> dict[str, Any] | None:
         cursor = self._run("job", (job,))
@@ -337,12 +313,13 @@ class SqliteStore:
         return self._run("again", (job,)).rowcount == 1
 
     def forget_outdated(self, now_ms: int) -> tuple[int, list[str]]:
+        self._run("old_events", (now_ms - _EVENTS_KEPT_MS,))
         gone = [row[0] for row in self._run("outdated", (now_ms,)).fetchall()]
         if not gone:
             return 0, []
         names = (json.dumps(gone),)
         these = "IN (SELECT value FROM json_each(?))"
-        blobs = [row[0] for row in self._do(f"SELECT id FROM blobs WHERE job {these}", names).fetchall()]
+        named = [row[0] for row in self._do(f"SELECT DISTINCT id FROM blobs WHERE job {these}", names).fetchall()]
         for table, column in (
             ("jobs", "id"),
             ("attempts", "job"),
@@ -352,7 +329,11 @@ class SqliteStore:
             ("idempotency", "job"),
         ):
             self._do(f"DELETE FROM {table} WHERE {column} {these}", names)
-        return len(gone), blobs
+        return len(gone), self._unneeded(named)
+
+    def _unneeded(self, blobs: list[str]) -> list[str]:
+        rows = self._do("SELECT id FROM blobs WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(blobs),))
+        return sorted(set(blobs).difference(row[0] for row in rows))
 
     def idempotent(self, endpoint: int, key: str) -> str | None:
         row = self._do("SELECT job FROM idempotency WHERE endpoint_id = ? AND key = ?", (endpoint, key)).fetchone()
@@ -364,10 +345,6 @@ class SqliteStore:
     def add_blobs(self, job: str, blobs: Iterable[tuple[int, str, int]]) -> None:
         for _index, blob, size in blobs:
             self._do("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", (blob, job, size))
-
-    def known_blobs(self, blobs: Sequence[str]) -> set[str]:
-        rows = self._do("SELECT id FROM blobs WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(list(blobs)),))
-        return {row[0] for row in rows}
 
     def add_event(
         self, kind: str, now_ms: int, data: str, *, job: str | None = None, endpoint: int | None = None
@@ -410,10 +387,11 @@ class SqliteStore:
 
     def open_workers(self) -> list[WorkerRow]:
         rows = self._do(
-            "SELECT id, pool_id, host, key_hash, gpus, ready_ms FROM workers WHERE ended_ms IS NULL"
+            "SELECT id, pool_id, host, key_hash, gpus, launched_ms, ready_ms FROM workers WHERE ended_ms IS NULL"
         ).fetchall()
         return [
-            WorkerRow(row[0], row[1], row[2], row[3], tuple(json.loads(row[4])), row[5] is not None) for row in rows
+            WorkerRow(row[0], row[1], row[2], row[3], tuple(json.loads(row[4])), row[5], row[6] is not None)
+            for row in rows
         ]
 
     # ── reading, from another thread ──────────────────────────────────────────────────────────────
@@ -440,48 +418,3 @@ def _named(text: str) -> Iterator[tuple[str, str]]:
     for block in text.split("-- name: ")[1:]:
         name, _, body = block.partition("\n")
         yield name.strip(), "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip()
-
-
-def _connect(path: Path, *, threads: bool = False) -> sqlite3.Connection:
-    return sqlite3.connect(path, isolation_level=None, timeout=5, cached_statements=256, check_same_thread=not threads)
-
-
-def explain(error: sqlite3.Error, path: Path) -> StoreError:
-    """What SQLite said, in words that name the file and the mend."""
-    text = str(error)
-    if "disk is full" in text or "disk I/O" in text:
-        return StoreError(
-            f"the store {path} cannot be written: {text}",
-            why=f"{_free(path)} are free there",
-            fix="free some space; nothing acknowledged is lost, and calls go on by themselves",
-        )
-    if "readonly" in text or "unable to open" in text:
-        return StoreError(
-            f"the store {path} cannot be written: {text}",
-            why="the file, its folder or its disk is read-only",
-            fix=f"make {path.parent} writable, or set FLASH_HOME to another folder",
-        )
-    if "malformed" in text or "not a database" in text or "encrypted" in text:
-        return _corrupt(path, text)
-    if "locked" in text:
-        return StoreError(
-            f"the store {path} is locked",
-            why="another program has it open for writing",
-            fix="close that program (fuser shows it)",
-        )
-    return StoreError(f"the store {path} failed: {text}")
-
-
-def _corrupt(path: Path, why: str) -> StoreError:
-    return StoreError(
-        f"the store {path} is damaged",
-        why=why,
-        fix=f"keep a copy and start afresh: mv {path} {path}.damaged && rm -f {path}-wal {path}-shm",
-    )
-
-
-def _free(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        stat = os.statvfs(path.parent)
-        return f"{stat.f_bavail * stat.f_frsize // (1024 * 1024)} MiB"
-    return "an unknown number of bytes"

@@ -47,6 +47,7 @@ CREATE TABLE jobs (                     -- the last attempt lives in these colum
     worker TEXT,
     created_ms INTEGER NOT NULL,
     assigned_ms INTEGER,
+    sent INTEGER,                       -- raised at every claim: the order in which a worker was sent its jobs
     timeout_ms INTEGER NOT NULL,
     max_retries INTEGER NOT NULL,
     awaited INTEGER NOT NULL,           -- 1: kept as long as results of awaited calls, 0: of spawned jobs
@@ -69,7 +70,7 @@ CREATE TABLE jobs (                     -- the last attempt lives in these colum
 CREATE INDEX jobs_ready ON jobs (pool_id, priority DESC, seq) WHERE state = 0;
 CREATE INDEX jobs_delayed ON jobs (ready_ms) WHERE state = 1;
 CREATE INDEX jobs_live ON jobs (worker) WHERE state IN (2, 3);
-CREATE INDEX jobs_ttl ON jobs (expires_ms) WHERE state IN (0, 1) AND expires_ms IS NOT NULL;
+CREATE INDEX jobs_ttl ON jobs (expires_ms) WHERE state IN (0, 1) AND attempt = 0 AND expires_ms IS NOT NULL;
 CREATE INDEX jobs_keep ON jobs (keep_until_ms) WHERE keep_until_ms IS NOT NULL;
 
 CREATE TABLE attempts (                 -- every attempt that did not complete its job
@@ -104,7 +105,12 @@ CREATE TABLE idempotency (
 ) WITHOUT ROWID;
 CREATE INDEX idempotency_job ON idempotency (job);
 
-CREATE TABLE blobs (id TEXT PRIMARY KEY, job TEXT NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE blobs (                    -- who needs which file; equal arguments of several jobs share one
+    id TEXT NOT NULL,
+    job TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    PRIMARY KEY (id, job)
+) WITHOUT ROWID;
 CREATE INDEX blobs_job ON blobs (job);
 
 CREATE TABLE hosts (id TEXT PRIMARY KEY, key_hash TEXT NOT NULL, pid INTEGER NOT NULL, machine TEXT NOT NULL,

@@ -2,22 +2,22 @@
 
 -- name: put
 -- A new job: ready, delayed, or already claimed by a worker that is free.
-INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, created_ms, assigned_ms, timeout_ms,
-                  max_retries, awaited, args, args_head, ready_ms, expires_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, created_ms, assigned_ms, sent,
+                  timeout_ms, max_retries, awaited, args, args_head, ready_ms, expires_ms)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: claim
--- The next ready jobs of a pool go to a worker: highest priority first, then the oldest.
-UPDATE jobs SET state = ?1, epoch = epoch + 1, attempt = attempt + 1, worker = ?2, assigned_ms = ?3
-WHERE seq IN (SELECT seq FROM jobs WHERE pool_id = ?4 AND state = 0 ORDER BY priority DESC, seq LIMIT ?5)
+-- The next ready job of a pool goes to a worker: highest priority first, then the oldest.
+UPDATE jobs SET state = 3, epoch = epoch + 1, attempt = attempt + 1, worker = ?1, assigned_ms = ?2, sent = ?3
+WHERE seq = (SELECT seq FROM jobs WHERE pool_id = ?4 AND state = 0 ORDER BY priority DESC, seq LIMIT 1)
 RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head;
 
 -- name: claim_ahead
 -- Jobs of one function among the next few go ahead to a worker that is busy with that function.
-UPDATE jobs SET state = 2, epoch = epoch + 1, attempt = attempt + 1, worker = ?1, assigned_ms = ?2
-WHERE seq IN (SELECT seq FROM (SELECT seq, fn, max_retries FROM jobs WHERE pool_id = ?3 AND state = 0
-                               ORDER BY priority DESC, seq LIMIT ?4)
-              WHERE fn = ?5 AND max_retries > 0)
+UPDATE jobs SET state = 2, epoch = epoch + 1, attempt = attempt + 1, worker = ?1, assigned_ms = ?2, sent = ?3
+WHERE seq IN (SELECT seq FROM (SELECT seq, fn, max_retries FROM jobs WHERE pool_id = ?4 AND state = 0
+                               ORDER BY priority DESC, seq LIMIT ?5)
+              WHERE fn = ?6 AND max_retries > 0)
 RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head;
 
 -- name: finish
@@ -43,22 +43,23 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: due
 -- Delayed jobs whose time has come become ready.
-UPDATE jobs SET state = 0, ready_ms = NULL
-WHERE seq IN (SELECT seq FROM jobs WHERE state = 1 AND ready_ms <= ? ORDER BY ready_ms LIMIT 200) RETURNING pool_id;
+UPDATE jobs SET state = 0
+WHERE seq IN (SELECT seq FROM jobs WHERE state = 1 AND ready_ms <= ? ORDER BY ready_ms LIMIT 200)
+RETURNING pool_id, length(args);
 
 -- name: expired
--- Waiting jobs that waited longer than their ttl.
-SELECT id FROM jobs WHERE state IN (0, 1) AND expires_ms IS NOT NULL AND expires_ms <= ? LIMIT 200;
+-- Jobs that waited for their first attempt longer than their ttl.
+SELECT id FROM jobs WHERE state IN (0, 1) AND attempt = 0 AND expires_ms IS NOT NULL AND expires_ms <= ? LIMIT 200;
 
 -- name: next_times
 -- When the next delayed job is due, and when the next waiting job expires.
 SELECT (SELECT min(ready_ms) FROM jobs WHERE state = 1),
-       (SELECT min(expires_ms) FROM jobs WHERE state IN (0, 1) AND expires_ms IS NOT NULL);
+       (SELECT min(expires_ms) FROM jobs WHERE state IN (0, 1) AND attempt = 0 AND expires_ms IS NOT NULL);
 
 -- name: live
--- Jobs that are at workers, as each worker was sent them.
+-- Jobs that are at workers, in the order in which each worker was sent them.
 SELECT seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head,
-       worker, assigned_ms, cancel_ms FROM jobs WHERE state IN (2, 3) ORDER BY worker, assigned_ms, priority DESC, seq;
+       worker, assigned_ms, cancel_ms FROM jobs WHERE state IN (2, 3) ORDER BY worker, sent, priority DESC, seq;
 
 -- name: waiting
 -- Ready jobs of each pool, and the bytes of their arguments.
@@ -76,6 +77,10 @@ SELECT * FROM jobs WHERE id = ?;
 -- A live job shall end; its worker has yet to confirm.
 UPDATE jobs SET cancel_ms = ? WHERE id = ? AND state IN (2, 3);
 
+-- name: waiting_ids
+-- The next ready jobs of a pool.
+SELECT id FROM jobs WHERE pool_id = ? AND state = 0 ORDER BY priority DESC, seq LIMIT ?;
+
 -- name: again
 -- A job that ended without success runs once more.
 UPDATE jobs SET state = 0, ended_ms = NULL, started_ms = NULL, keep_until_ms = NULL, cancel_ms = NULL, out = NULL,
@@ -86,6 +91,10 @@ WHERE id = ? AND state IN (5, 7);
 -- name: outdated
 -- Ended jobs that were kept long enough.
 SELECT id FROM jobs WHERE keep_until_ms IS NOT NULL AND keep_until_ms <= ? LIMIT 200;
+
+-- name: old_events
+-- What happened long ago to no job in particular.
+DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE job IS NULL AND at_ms <= ? LIMIT 200);
 
 -- name: event
 -- Something happened that no column tells.

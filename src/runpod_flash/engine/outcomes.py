@@ -1,0 +1,168 @@
+"""What is told of an attempt and of a job's end: outcomes, where the time went, why a worker vanished."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from runpod_flash.engine.records import Active, Worker
+from runpod_flash.engine.state import OutHead
+from runpod_flash.engine.store.base import Ended
+from runpod_flash.model.job import ErrorKind, JobState
+from runpod_flash.wire import frame
+from runpod_flash.wire.messages import Done, ErrorInfo, Exited, Outcome
+
+_out_head = msgspec.json.Decoder(OutHead)
+_error = msgspec.json.Decoder(ErrorInfo)
+
+
+def outcome_of(row: dict[str, Any]) -> tuple[Outcome, Sequence[bytes]]:
+    """The outcome of a job that has ended, from its row."""
+    view = _out_head.decode(row["out_head"]) if row["out_head"] else OutHead()
+    parts = frame.unpack_parts(row["out"]) if row["out"] else ()
+    started = row["started_ms"]
+    head = Outcome(
+        job=row["id"],
+        status=JobState(row["state"]).status,
+        attempts=row["attempt"],
+        created_at_ms=row["created_ms"],
+        ended_at_ms=row["ended_ms"],
+        started_at_ms=started,
+        worker=row["worker"] or "",
+        delay_ms=max(0, (started or row["ended_ms"]) - row["created_ms"]),
+        run_us=view.run_us,
+        encoding=view.encoding,
+        values=view.values,
+        excs=view.excs,
+        blobs=view.blobs,
+        defs=view.defs,
+        timing=msgspec.json.decode(row["timing"]) if row["timing"] else {},
+        error=_error.decode(row["error"]) if row["error"] else None,
+        json_error=view.json_error,
+    )
+    return head, parts
+
+
+def outcome_now(
+    job: Active, worker: Worker, ended: Ended, view: OutHead, timing: dict[str, int], error: ErrorInfo | None
+) -> Outcome:
+    """The outcome of a job that ends at its worker; what `outcome_of` would read from the store."""
+    return Outcome(
+        job=job.job,
+        status=ended.state.status,
+        attempts=job.attempt,
+        created_at_ms=job.created_ms,
+        ended_at_ms=ended.ended_ms,
+        started_at_ms=ended.started_ms,
+        worker=worker.id,
+        delay_ms=max(0, (ended.started_ms or ended.ended_ms) - job.created_ms),
+        run_us=view.run_us,
+        encoding=view.encoding,
+        values=view.values,
+        excs=view.excs,
+        blobs=view.blobs,
+        defs=view.defs,
+        timing=timing,
+        error=error,
+        json_error=view.json_error,
+    )
+
+
+def view_of(head: Done | None) -> OutHead:
+    """What the parts of a DONE are; nothing, if no DONE came."""
+    if head is None:
+        return OutHead()
+    return OutHead(
+        values=head.values,
+        excs=head.excs,
+        encoding=head.encoding,
+        blobs=head.blobs,
+        defs=head.defs,
+        run_us=head.run_us,
+        json_error=head.json_error,
+    )
+
+
+def first_line(error: ErrorInfo) -> str:
+    """An error in one line, for the record of events."""
+    return f"{error.type}: {error.message}".splitlines()[0][:500]
+
+
+# ── time ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def timing_of(job: Active, worker: Worker, head: Done | None) -> dict[str, int]:
+    """Where a job's time went, in microseconds: queued, environment, worker_start, load, run.
+
+    While a job waited, building its environment and starting its worker are told apart from standing in line.
+    """
+    wait = max(0, job.assigned_ms - job.created_ms) * 1000
+    timing = {"queued": wait}
+    if wait:
+        environment = worker.pool.environment
+        start = min(wait, _overlap(job, worker, worker.launched_at, worker.ready_at))
+        built = min(wait - start, _overlap(job, worker, environment.asked_at, environment.ready_at))
+        timing = {"queued": wait - start - built, "environment": built, "worker_start": start}
+    if head is not None:
+        timing["load"], timing["run"] = head.load_us, head.run_us
+    return timing
+
+
+def _overlap(job: Active, worker: Worker, begin: float, end: float) -> int:
+    """Microseconds of [begin, end] (steady seconds) in which the job waited."""
+    if not begin or not end:
+        return 0
+    base = worker.launched_ms - worker.launched_at * 1000  # steady → wall, by the one moment known in both
+    first, last = max(base + begin * 1000, job.created_ms), min(base + end * 1000, job.assigned_ms)
+    return max(0, round((last - first) * 1000))
+
+
+# ── losses ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def overdue_error(job: Active) -> ErrorInfo:
+    """The attempt was ended because it took too long."""
+    message = f"the attempt took longer than its timeout of {job.timeout_ms / 1000:g} s"
+    return ErrorInfo(type="TimeoutError", message=message, kind=ErrorKind.TIMEOUT)
+
+
+def exit_error(head: Exited, memory_mb: int | None) -> ErrorInfo:
+    """What happened to a worker, as the error of the job that it ran."""
+    lines = [f"its worker {_exit_words(head, memory_mb)}"]
+    if head.last_lines:
+        lines += ["last lines of its output:", *(f"  {line}" for line in head.last_lines)]
+    return ErrorInfo(type="WorkerLost", module="runpod_flash.errors", message="\n".join(lines), kind=ErrorKind.LOST)
+
+
+def _exit_words(head: Exited, memory_mb: int | None) -> str:
+    if head.oom or head.why == "memory":
+        limit = f"its limit is {memory_mb} MB" if memory_mb else "the machine had none left"
+        return f"was killed because it ran out of memory ({limit}; it used {head.peak_rss_kb // 1024} MB)"
+    if head.why == "host":
+        return "died with its host"
+    if head.why == "deadline":
+        return "was ended because another call on it took too long"
+    if head.signal is not None:
+        return f"was killed by signal {head.signal} ({_signal_name(head.signal)})"
+    if head.code is not None:
+        return f"exited with code {head.code} in the middle of the call"
+    return "vanished"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+def tell_losses(earlier: Sequence[bytes], last: ErrorInfo, why: str) -> ErrorInfo:
+    """The error of a job that was lost for the last time: it names every loss, and shows the end of the last one."""
+    lost = [*(_error.decode(raw) for raw in earlier), last]
+    told = "\n".join(f"{n}. attempt: {one.message.partition(chr(10))[0]}" for n, one in enumerate(lost, 1))
+    _first, _, rest = last.message.partition("\n")
+    message = f"{why}\n{told}" + (f"\n{rest}" if rest else "")
+    return msgspec.structs.replace(last, message=message)

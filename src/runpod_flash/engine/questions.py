@@ -1,0 +1,165 @@
+"""What people ask and order: QUERY and ADMIN, answered from memory, from the reading thread, or by the host."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from runpod_flash._version import __version__
+from runpod_flash.engine.hosts import Hosts
+from runpod_flash.engine.queries import Queries
+from runpod_flash.engine.requests import refuse
+from runpod_flash.engine.state import State
+from runpod_flash.engine.turn import Link
+from runpod_flash.errors import FlashError
+from runpod_flash.wire import kinds
+from runpod_flash.wire.frame import Frame
+from runpod_flash.wire.messages import Admin, Head, ListEnvs, Ok, PruneEnvs, Query, Rows
+
+logger = logging.getLogger(__name__)
+
+_END: Final = kinds.END
+_HOST_TRIES: Final = 40
+_HOST_PAUSE_S: Final = 0.05
+
+OnStop = Callable[[str, dict[str, Any]], None]
+"""Somebody wants the engine to leave: the verb, stop or handover, and how."""
+
+
+class Questions:
+    """Answers QUERY and ADMIN."""
+
+    def __init__(
+        self,
+        state: State,
+        hosts: Hosts,
+        *,
+        rundir: Path,
+        clients: Callable[[], int],
+        on_stop: OnStop,
+    ) -> None:
+        self._state = state
+        self._turn = state.turn
+        self._hosts = hosts
+        self._queries = Queries(state)
+        self._rundir = rundir
+        self._clients = clients
+        self._on_stop = on_stop
+        self._started_at = state.clock.monotonic()
+        self.handlers: dict[int, Callable[[Link, Frame, Any], None]] = {
+            kinds.QUERY: self._query,
+            kinds.ADMIN: self._admin,
+        }
+
+    # ── questions ─────────────────────────────────────────────────────────────────────────────────
+
+    def _query(self, link: Link, message: Frame, head: Query) -> None:
+        sid = message.sid
+        if head.what == "endpoints":
+            self._answer(link, sid, self._queries.endpoints())
+        elif head.what == "workers":
+            self._answer(link, sid, self._queries.workers())
+        elif head.what == "deps":
+            self._ask_host(link, sid, ListEnvs(), lambda rows: self._answer(link, sid, Rows(rows=rows)))
+        elif head.what == "status":
+            self._read(link, sid, head, self._queries.counts, self._status)
+        else:
+            self._read(link, sid, head, self._queries.reader(head), lambda rows: self._queries.finish(head, rows))
+
+    def _read(self, link: Link, sid: int, head: Query, work: Callable[[], Any], finish: Callable[[Any], Rows]) -> None:
+        """Runs `work` in the reading thread and answers with what `finish` makes of it here."""
+
+        def then(result: Any, error: Exception | None) -> None:
+            if error is None:
+                self._answer(link, sid, finish(result))
+            elif isinstance(error, FlashError):
+                refuse(self._state, link, sid, error)
+            else:
+                logger.error("QUERY %s failed", head.what, exc_info=error)
+                refuse(self._state, link, sid, FlashError(f"the engine could not answer: {error}"))
+
+        self._turn.in_thread(work, then)
+
+    def _answer(self, link: Link, sid: int, rows: Rows) -> None:
+        self._turn.send(link, rows.encode(sid=sid, flags=_END))
+
+    def _status(self, counts: dict[str, int]) -> Rows:
+        host, store = self._state.host, self._state.store
+        row = {
+            "pid": os.getpid(),
+            "version": __version__,
+            "protocol": kinds.PROTO_MAX,
+            "socket": str(self._rundir / "s"),
+            "data_dir": str(self._state.settings.home),
+            "durability": store.durability,
+            "start_no": store.start_no,
+            "uptime_s": round(self._state.clock.monotonic() - self._started_at, 3),
+            "gateway_url": None,
+            "token_file": None,
+            "jobs": counts,
+            "workers": len(self._state.workers),
+            "clients": self._clients(),
+            "host": {"pid": host.pid, "connected": host.link is not None} if host else None,
+            "machine": msgspec.to_builtins(host.machine) if host and host.machine else {},
+        }
+        return Rows(rows=[row])
+
+    # ── the host knows ────────────────────────────────────────────────────────────────────────────
+
+    def _ask_host(
+        self,
+        link: Link,
+        sid: int,
+        request: Head,
+        then: Callable[[list[dict[str, Any]]], None],
+        tries: int = _HOST_TRIES,
+    ) -> None:
+        def answered(rows: list[dict[str, Any]] | None) -> None:
+            if rows is None:
+                refuse(self._state, link, sid, FlashError("the host went away before it answered", fix="ask again"))
+            else:
+                then(rows)
+
+        if self._hosts.ask(request, answered):
+            return
+        if tries:
+            self._state.call_later(_HOST_PAUSE_S, self._ask_host, link, sid, request, then, tries - 1)
+        else:
+            error = FlashError("the host does not answer", fix="see logs/host.log in the data folder")
+            refuse(self._state, link, sid, error)
+
+    # ── orders ────────────────────────────────────────────────────────────────────────────────────
+
+    def _admin(self, link: Link, message: Frame, head: Admin) -> None:
+        if head.verb in {"stop", "handover"}:
+            self._turn.send(link, Ok().encode(sid=message.sid, flags=_END))
+            self._turn.after(lambda: self._on_stop(head.verb, head.args))
+        elif head.verb == "prune_deps":
+            self._prune(link, message.sid, everything=bool(head.args.get("all")))
+        else:
+            raise _Unsupported(f"the engine has no verb {head.verb!r}")
+
+    def _prune(self, link: Link, sid: int, *, everything: bool) -> None:
+        used = {pool.environment.lock for pool in self._state.pools.values() if pool.workers or pool.queued}
+        if not everything:
+            used |= {environment.lock for environment in self._state.environments.values()}
+
+        def told(rows: list[dict[str, Any]]) -> None:
+            names = {str(row["id"]) for row in rows}
+            for environment in self._state.environments.values():
+                if environment.lock in names:
+                    environment.state = "unknown"
+            freed = sum(int(row.get("size", 0)) for row in rows)
+            data = {"removed": sorted(names), "bytes": freed}
+            self._turn.send(link, Ok(data=data).encode(sid=sid, flags=_END))
+
+        self._ask_host(link, sid, PruneEnvs(keep=sorted(used - {""})), told)
+
+
+class _Unsupported(FlashError):
+    code = "unsupported"

@@ -1,0 +1,180 @@
+"""What programs ask for: declare a function, call it, follow, cancel or repeat a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from runpod_flash.engine.attempts import Attempts
+from runpod_flash.engine.environments import Environments
+from runpod_flash.engine.hosts import Hosts
+from runpod_flash.engine.queue import Queue
+from runpod_flash.engine.records import Function
+from runpod_flash.engine.registry import Registry
+from runpod_flash.engine.state import Client, State
+from runpod_flash.engine.turn import Link
+from runpod_flash.errors import FlashError, JobNotFound
+from runpod_flash.model.job import JobState
+from runpod_flash.wire import kinds
+from runpod_flash.wire.frame import Frame
+from runpod_flash.wire.messages import (
+    Accepted,
+    Attach,
+    Cancel,
+    Declare,
+    Def,
+    Error,
+    GetDef,
+    Ok,
+    PutDef,
+    Retry,
+    Submit,
+)
+from runpod_flash.wire.messages import State as StateHead
+
+_END: Final = kinds.END
+_HOST_TRIES: Final = 40
+_HOST_PAUSE_S: Final = 0.025
+
+
+class Requests:
+    """Answers clients; a FlashError raised here is answered with ERROR by the façade."""
+
+    def __init__(
+        self,
+        state: State,
+        registry: Registry,
+        queue: Queue,
+        attempts: Attempts,
+        hosts: Hosts,
+        environments: Environments,
+    ) -> None:
+        self._state = state
+        self._turn = state.turn
+        self._registry = registry
+        self._queue = queue
+        self._attempts = attempts
+        self._hosts = hosts
+        self._environments = environments
+        self.handlers: dict[int, Callable[[Link, Frame, Any], None]] = {
+            kinds.SUBMIT: self._submit,
+            kinds.DECLARE: self._declare,
+            kinds.PUT_DEF: self._put_def,
+            kinds.GET_DEF: self._get_def,
+            kinds.ATTACH: self._attach,
+            kinds.CANCEL: self._cancel,
+            kinds.RETRY: self._retry,
+        }
+
+    def _submit(self, link: Link, message: Frame, head: Submit) -> None:
+        fn: Function | None = self._state.functions.get(head.fn)
+        if fn is None:
+            raise _UnknownFunction(f"function {head.fn} is not declared here")
+        self._queue.submit(link, message.sid, fn, head, message.parts)
+
+    # ── declarations ──────────────────────────────────────────────────────────────────────────────
+
+    def _declare(self, link: Link, message: Frame, head: Declare) -> None:
+        self._hosts.want()
+        self._answer_declare(link, message, head, _HOST_TRIES if head.pool.gpus else 0)
+
+    def _answer_declare(self, link: Link, message: Frame, head: Declare, tries: int) -> None:
+        """What to say about GPUs depends on the machine, which the host may have yet to describe."""
+        if not isinstance(link.state, Client):
+            return  # gone meanwhile
+        if tries and (self._state.host is None or self._state.host.machine is None):
+            self._state.call_later(_HOST_PAUSE_S, self._answer_declare, link, message, head, tries - 1)
+            return
+        self._turn.asked(link, message.sid)
+        try:
+            declared = self._registry.declare(link, head)
+        except FlashError as error:
+            refuse(self._state, link, message.sid, error)
+            return
+        self._turn.promise(link, declared.encode(sid=message.sid, flags=_END))
+        self._state.replan()
+
+    def _put_def(self, link: Link, message: Frame, head: PutDef) -> None:
+        body = message.parts[0] if message.parts else b""
+        self._turn.write().save_definition(head.digest, head.name, body, self._state.clock.wall_ms())
+        self._turn.promise(link, Ok().encode(sid=message.sid, flags=_END))
+
+    def _get_def(self, link: Link, message: Frame, head: GetDef) -> None:
+        body = self._state.store.definition(head.digest)
+        if body is None:
+            raise _NoDefinition(f"there is no definition {head.digest!r}")
+        self._turn.send(link, Def(digest=head.digest).encode((body,), sid=message.sid, flags=_END))
+
+    # ── jobs ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _attach(self, link: Link, message: Frame, head: Attach) -> None:
+        if head.wait:
+            if not self._queue.attach(link, message.sid, head.job, logs=head.logs):
+                raise _no_job(head.job)
+            return
+        row = self._row(head.job)
+        live = self._state.active.get(head.job)
+        state = JobState(row["state"])
+        if live is not None:
+            state = JobState.RUNNING if live.begun_at else JobState.ASSIGNED
+        answer = StateHead(job=head.job, status=state.status, attempt=row["attempt"], worker=row["worker"] or "")
+        self._turn.promise(link, answer.encode(sid=message.sid, flags=_END))
+
+    def _cancel(self, link: Link, message: Frame, head: Cancel) -> None:
+        row = self._row(head.job)
+        state = JobState(row["state"])
+        if state.is_terminal:
+            raise _AlreadyEnded(f"job {head.job} has ended already ({state.status})")
+        cause = head.cause or "asked for"
+        if live := self._state.active.get(head.job):
+            self._attempts.cancel(live, cause)
+        else:
+            self._queue.cancel(row, cause)
+            self._environments.cancel_unwanted()
+        self._turn.promise(link, Ok().encode(sid=message.sid, flags=_END))
+
+    def _retry(self, link: Link, message: Frame, head: Retry) -> None:
+        row = self._row(head.job)
+        if not self._queue.again(row):
+            raise _NotRetryable(
+                f"job {head.job} is {JobState(row['state']).status}",
+                why="only jobs that FAILED or TIMED_OUT can be tried again",
+            )
+        self._turn.promise(link, Accepted(job=head.job, existing=True).encode(sid=message.sid, flags=_END))
+
+    def _row(self, job: str) -> dict[str, Any]:
+        row = self._state.store.job(job)
+        if row is None:
+            raise _no_job(job)
+        return row
+
+
+def refuse(state: State, link: Link, sid: int, error: FlashError) -> None:
+    """Answers a request with ERROR."""
+    retry = getattr(error, "retry_after_ms", None)
+    head = Error(code=error.code, what=error.what, why=error.why or "", fix=error.fix or "", retry_after_ms=retry)
+    state.turn.send(link, head.encode(sid=sid, flags=_END | kinds.FAILED))
+
+
+class _UnknownFunction(FlashError):
+    code = "unknown_function"
+
+
+class _NoDefinition(FlashError):
+    code = "no_definition"
+
+
+class _AlreadyEnded(FlashError):
+    code = "already_ended"
+
+
+class _NotRetryable(FlashError):
+    code = "not_retryable"
+
+
+class _NoJob(JobNotFound):
+    code = "no_job"
+
+
+def _no_job(job: str) -> JobNotFound:
+    return _NoJob(f"there is no job {job!r}", fix="see which there are: flash jobs")

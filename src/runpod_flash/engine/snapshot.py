@@ -1,0 +1,85 @@
+"""How everything stands, in the words of the plan."""
+
+from __future__ import annotations
+
+import os
+
+from runpod_flash.engine import plan as planning
+from runpod_flash.engine.records import Endpoint, Pool, Worker
+from runpod_flash.engine.state import State
+
+
+def snapshot_of(state: State) -> planning.Snapshot:
+    """The engine's memory as the plan sees it."""
+    now, wall = state.clock.monotonic(), state.clock.wall_ms()
+    return planning.Snapshot(
+        endpoints={number: _endpoint_view(endpoint, now) for number, endpoint in state.endpoints.items()},
+        pools={pool.id: _pool_view(state, pool, now, wall) for pool in state.pools.values()},
+        workers=tuple(_worker_view(worker, now) for worker in state.workers.values()),
+        capacity=_capacity(state),
+        draining=state.draining,
+    )
+
+
+def _capacity(state: State) -> planning.Capacity:
+    machine = state.host.machine if state.host else None
+    cpus = machine.cpus if machine else os.cpu_count() or 1
+    return planning.Capacity(
+        memory_mb=machine.memory_mb if machine else 0,
+        gpus=tuple(index for index, _name, _memory in machine.gpus) if machine else (),
+        max_workers=max(16, 4 * cpus),
+    )
+
+
+def _endpoint_view(endpoint: Endpoint, now: float) -> planning.EndpointView:
+    spec = endpoint.spec
+    lately = endpoint.unheld_since > 0 and now - endpoint.unheld_since < spec.idle_timeout_s
+    return planning.EndpointView(
+        id=endpoint.id,
+        workers_min=spec.workers_min,
+        workers_max=spec.workers_max,
+        idle_timeout_ms=int(spec.idle_timeout_s * 1000),
+        scaler=spec.scaler,
+        scaler_value=spec.scaler_value,
+        held=bool(endpoint.holders) or lately or spec.origin == "deployed",
+        priority_pool=endpoint.last_pool.id if endpoint.last_pool else None,
+        name=spec.name,
+    )
+
+
+def _pool_view(state: State, pool: Pool, now: float, wall: int) -> planning.PoolView:
+    queued = 0 if pool.failing else pool.queued
+    oldest = state.store.oldest(pool.id) if queued else None
+    hands = sum(1 for worker in pool.workers.values() if worker.state in {"idle", "busy"})
+    soon = 0 <= pool.run_us * queued <= planning.RUNS_SOON_MS * 1000 * hands
+    if any(worker.state not in {"draining", "stopping"} for worker in pool.workers.values()):
+        pool.manned_at = now
+    # A build that failed is tried again at once for a job, and after a while for workersMin.
+    resting = pool.environment.state == "unknown" and not queued and now < pool.environment.blocked_until
+    return planning.PoolView(
+        id=pool.id,
+        endpoint=pool.endpoint.id,
+        queued=queued,
+        oldest_wait_ms=max(0, wall - oldest) if oldest else 0,
+        running=sum(len(worker.inflight) for worker in pool.workers.values()),
+        env="building" if resting else pool.environment.state,
+        gpus=pool.gpu_count,
+        memory_mb=pool.spec.memory_mb,
+        cpus=pool.spec.cpus,
+        concurrency=pool.spec.concurrency,
+        launch_blocked_ms=max(0, int((pool.blocked_until - now) * 1000)),
+        queued_runs_soon=soon and hands > 0,
+        unmanned_ms=int((now - pool.manned_at) * 1000),
+    )
+
+
+def _worker_view(worker: Worker, now: float) -> planning.WorkerView:
+    state = worker.state
+    return planning.WorkerView(
+        id=worker.id,
+        pool=worker.pool.id,
+        state="stopping" if state == "draining" else state,
+        idle_ms=int((now - worker.idle_since) * 1000) if state == "idle" else 0,
+        gpus=worker.gpus,
+        age_ms=int((now - worker.ready_at) * 1000) if worker.ready_at else 0,
+    )
