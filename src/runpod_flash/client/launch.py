@@ -44,6 +44,9 @@ DAEMON: Final = ("-m", "runpod_flash.daemon")
 LOG: Final = "engine.log"
 """The engine's standard output and error, in its data folder."""
 
+STARTS: Final = 3
+"""How often an engine is started that ends without a word. One that cannot run says why; this one was killed."""
+
 _NOT_THERE = {
     errno.ENOENT,
     errno.ECONNREFUSED,
@@ -201,26 +204,33 @@ def _locked(lock: int) -> bool:
 
 
 def _start_locked(where: Place, end: float) -> socket.socket:
+    said: bytes | socket.socket | None = None
+    for _ in range(STARTS):
+        said = _start_once(where, end)
+        if isinstance(said, socket.socket):
+            return said
+        # The host brings an engine up again too: an engine that found another one at work has done its duty.
+        if found := _wait_for_engine(where, 1.0, threading.Event()):
+            return found
+        if said != b"":
+            break
+    assert not isinstance(said, socket.socket)
+    raise _problem(said, where) or EngineUnavailable(
+        "the engine said that it is ready, but does not answer",
+        fix=f"look at {where.home / LOG}, then try again",
+    )
+
+
+def _start_once(where: Place, end: float) -> bytes | socket.socket | None:
     ready, theirs = os.pipe()
     try:
         try:
             _spawn(where, theirs)
         finally:
             os.close(theirs)
-        said = _read_line(ready, where.home, end)
+        return _read_line(ready, where.home, end)
     finally:
         os.close(ready)
-    if isinstance(said, socket.socket):
-        return said
-    problem = _problem(said, where)
-    # The host brings an engine up again too: an engine that found another one at work has done its duty.
-    found = _wait_for_engine(where, 1.0, threading.Event())
-    if found is not None:
-        return found
-    raise problem or EngineUnavailable(
-        "the engine said that it is ready, but does not answer",
-        fix=f"look at {where.home / LOG}, then try again",
-    )
 
 
 def _spawn(where: Place, ready: int) -> None:
