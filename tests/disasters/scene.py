@@ -85,10 +85,15 @@ class Scene:
     def host_pid(self) -> int:
         return self._pid_of("runpod_flash.host")
 
-    @property
-    def zygote_pids(self) -> list[int]:
+    def zygotes(self) -> list[psutil.Process]:
+        """The zygotes, which are not workers although these have the same command line."""
         workers = self.engine.workers()
-        return [one.pid for one in self.having("zygote.py") if one.pid not in workers]
+        return [one for one in self.having("zygote.py") if one.pid not in workers]
+
+    def workers(self) -> list[psutil.Process]:
+        """The workers that live."""
+        workers = self.engine.workers()
+        return [one for one in self.engine.processes() if one.pid in workers]
 
     def having(self, word: str) -> list[psutil.Process]:
         """The processes whose command line has a word that ends so."""

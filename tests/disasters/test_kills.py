@@ -105,7 +105,7 @@ def test_a_zygote_that_is_killed_harms_no_worker_and_the_next_launch_works(share
 
     def disaster(worker: int) -> None:
         nonlocal launched
-        zygotes = shared.zygote_pids
+        zygotes = [one.pid for one in shared.zygotes()]
         assert zygotes
         shared.kill(*zygotes)
         assert worker in shared.engine.workers()
