@@ -20,8 +20,8 @@ from runpod_flash.engine.outcomes import (
     outcome_now,
     overdue_error,
     tell_losses,
-    timing_of,
     view_of,
+    waiting_of,
 )
 from runpod_flash.engine.records import Active, Worker
 from runpod_flash.engine.state import State
@@ -54,8 +54,8 @@ class Attempts:
 
     # ── a worker says so ──────────────────────────────────────────────────────────────────────────
 
-    def done(self, worker: Worker, head: Done, parts: Sequence[bytes]) -> None:
-        """A worker says how an attempt ended; a stale word changes nothing."""
+    def done(self, worker: Worker, head: Done, parts: Sequence[bytes], raw: bytes) -> None:
+        """A worker says how an attempt ended (`raw` is the head as it came); a stale word changes nothing."""
         worker.last_done = self._state.clock.monotonic()
         job = _take(worker, head.job, head.epoch)
         if job is None:
@@ -63,7 +63,7 @@ class Attempts:
         else:
             self._state.active.pop(job.job, None)
             if head.ok:
-                self._completed(job, worker, head, parts)
+                self._completed(job, worker, head, parts, raw)
             else:
                 error = head.error or ErrorInfo(type="RuntimeError", message="the worker gave no reason")
                 self._failed(job, worker, error, head, parts)
@@ -72,12 +72,12 @@ class Attempts:
         self._dispatcher.fill(worker)
         self._dispatcher.rest(worker)
 
-    def _completed(self, job: Active, worker: Worker, head: Done, parts: Sequence[bytes]) -> None:
+    def _completed(self, job: Active, worker: Worker, head: Done, parts: Sequence[bytes], raw: bytes) -> None:
         fn = job.fn
         fn.run_us = _mean(fn.run_us, head.run_us)
         fn.pool.run_us = _mean(fn.pool.run_us, head.run_us)
         after = Next(JobState.COMPLETED, 0, job.failures, job.losses, "")
-        self._end(job, worker, after, head, parts, None)
+        self._end(job, worker, after, head, parts, raw)
 
     def _failed(
         self, job: Active, worker: Worker, error: ErrorInfo, head: Done | None, parts: Sequence[bytes] = ()
@@ -177,7 +177,8 @@ class Attempts:
         if begun:
             self._record(job, worker, error, _END_WORDS.get(kind, "failed"), head)
         if after.state.is_terminal:
-            self._end(job, worker, after, head, parts, error)
+            out_head = _encode(view_of(head)) if head is not None else None
+            self._end(job, worker, after, head, parts, out_head, error)
             return
         self._return(job, after, begun)
         if begun:
@@ -214,13 +215,13 @@ class Attempts:
         after: Next,
         head: Done | None,
         parts: Sequence[bytes],
-        error: ErrorInfo | None,
+        out_head: bytes | None,
+        error: ErrorInfo | None = None,
     ) -> None:
         """Puts the end of a job on record and tells who waits."""
         now = self._state.clock.wall_ms()
-        view = view_of(head)
-        timing = timing_of(job, worker, head)
-        kept = parts[: view.values + view.excs]
+        waited = waiting_of(job, worker)
+        kept = parts[: head.values + head.excs] if head is not None else ()
         ended = Ended(
             id=job.job,
             epoch=job.epoch,
@@ -230,10 +231,10 @@ class Attempts:
             failures=after.failures,
             losses=after.losses,
             out=frame.pack_parts(kept) if kept else None,
-            out_head=_encode(view),
+            out_head=out_head,
             out_json=parts[len(kept)] if head is not None and head.json and len(parts) > len(kept) else None,
             error=_encode(error) if error else None,
-            timing=_encode(timing),
+            timing=_encode(waited) if waited else None,
         )
         store = self._state.turn.write()
         if not store.finish(ended):
@@ -242,7 +243,7 @@ class Attempts:
             store.add_blobs(job.job, [moved for moved in head.blobs if blobs.is_id(moved[1])])
         if self._followers.of(job.job):
             lines_follow = head is not None and head.logs and not job.lines_out
-            told = outcome_now(job, worker, ended, view, timing, error)
+            told = outcome_now(job, worker, ended, head, waited, error)
             self._followers.outcome(told, kept, attempt=job.attempt, lines_follow=lines_follow)
 
     def _started_ms(self, job: Active, head: Done | None, now: int) -> int | None:

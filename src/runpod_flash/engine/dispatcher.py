@@ -84,7 +84,6 @@ class Dispatcher:
             attempt=job.attempt,
             epoch=job.epoch,
             name=spec.name,
-            version=spec.version,
             digest=spec.digest,
             timeout_ms=job.timeout_ms,
             encoding=args.encoding,

@@ -294,7 +294,7 @@ class Engine:
 
     def _done(self, link: Link, message: Frame, head: messages.Done) -> None:
         worker: Worker = link.state
-        self._attempts.done(worker, head, message.parts)
+        self._attempts.done(worker, head, message.parts, message.head)
         self._fleet.stop_if_drained(worker)
 
     def _exited(self, link: Link, message: Frame, head: messages.Exited) -> None:

@@ -17,11 +17,12 @@ from runpod_flash.wire.messages import Done, ErrorInfo, Exited, Outcome
 
 _out_head = msgspec.json.Decoder(OutHead)
 _error = msgspec.json.Decoder(ErrorInfo)
+_NOTHING = OutHead()
 
 
 def outcome_of(row: dict[str, Any]) -> tuple[Outcome, Sequence[bytes]]:
     """The outcome of a job that has ended, from its row."""
-    view = _out_head.decode(row["out_head"]) if row["out_head"] else OutHead()
+    view = out_head_of(row)
     parts = frame.unpack_parts(row["out"]) if row["out"] else ()
     started = row["started_ms"]
     head = Outcome(
@@ -39,17 +40,23 @@ def outcome_of(row: dict[str, Any]) -> tuple[Outcome, Sequence[bytes]]:
         excs=view.excs,
         blobs=view.blobs,
         defs=view.defs,
-        timing=msgspec.json.decode(row["timing"]) if row["timing"] else {},
+        timing=timing_of(row, view),
         error=_error.decode(row["error"]) if row["error"] else None,
         json_error=view.json_error,
     )
     return head, parts
 
 
+def out_head_of(row: dict[str, Any]) -> OutHead:
+    """What the outcome of a job's row consists of; nothing, if it came to none."""
+    return _out_head.decode(row["out_head"]) if row["out_head"] else OutHead()
+
+
 def outcome_now(
-    job: Active, worker: Worker, ended: Ended, view: OutHead, timing: dict[str, int], error: ErrorInfo | None
+    job: Active, worker: Worker, ended: Ended, head: Done | None, waited: dict[str, int], error: ErrorInfo | None
 ) -> Outcome:
     """The outcome of a job that ends at its worker; what `outcome_of` would read from the store."""
+    view = head or _NOTHING
     return Outcome(
         job=job.job,
         status=ended.state.status,
@@ -65,16 +72,14 @@ def outcome_now(
         excs=view.excs,
         blobs=view.blobs,
         defs=view.defs,
-        timing=timing,
+        timing=_with_run(waited, view),
         error=error,
         json_error=view.json_error,
     )
 
 
-def view_of(head: Done | None) -> OutHead:
-    """What the parts of a DONE are; nothing, if no DONE came."""
-    if head is None:
-        return OutHead()
+def view_of(head: Done) -> OutHead:
+    """What the parts of a DONE are, without the error, which has a column of its own."""
     return OutHead(
         values=head.values,
         excs=head.excs,
@@ -82,6 +87,7 @@ def view_of(head: Done | None) -> OutHead:
         blobs=head.blobs,
         defs=head.defs,
         run_us=head.run_us,
+        load_us=head.load_us,
         json_error=head.json_error,
     )
 
@@ -94,21 +100,27 @@ def first_line(error: ErrorInfo) -> str:
 # ── time ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def timing_of(job: Active, worker: Worker, head: Done | None) -> dict[str, int]:
-    """Where a job's time went, in microseconds: queued, environment, worker_start, load, run.
+def timing_of(row: dict[str, Any], view: OutHead) -> dict[str, int]:
+    """Where a job's time went, in microseconds: queued, environment, worker_start, load, run."""
+    return _with_run(msgspec.json.decode(row["timing"]) if row["timing"] else {}, view)
 
-    While a job waited, building its environment and starting its worker are told apart from standing in line.
+
+def _with_run(waited: dict[str, int], view: OutHead | Done) -> dict[str, int]:
+    return {"queued": 0, **waited, "load": view.load_us, "run": view.run_us}
+
+
+def waiting_of(job: Active, worker: Worker) -> dict[str, int]:
+    """Where the time before an attempt went, in microseconds: queued, environment, worker_start; empty: none did.
+
+    Building its environment and starting its worker are told apart from standing in line.
     """
     wait = max(0, job.assigned_ms - job.created_ms) * 1000
-    timing = {"queued": wait}
-    if wait:
-        environment = worker.pool.environment
-        start = min(wait, _overlap(job, worker, worker.launched_at, worker.ready_at))
-        built = min(wait - start, _overlap(job, worker, environment.asked_at, environment.ready_at))
-        timing = {"queued": wait - start - built, "environment": built, "worker_start": start}
-    if head is not None:
-        timing["load"], timing["run"] = head.load_us, head.run_us
-    return timing
+    if not wait:
+        return {}
+    environment = worker.pool.environment
+    start = min(wait, _overlap(job, worker, worker.launched_at, worker.ready_at))
+    built = min(wait - start, _overlap(job, worker, environment.asked_at, environment.ready_at))
+    return {"queued": wait - start - built, "environment": built, "worker_start": start}
 
 
 def _overlap(job: Active, worker: Worker, begin: float, end: float) -> int:

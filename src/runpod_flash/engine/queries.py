@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from runpod_flash.engine.outcomes import out_head_of, timing_of
 from runpod_flash.engine.records import Active, Endpoint, Worker
 from runpod_flash.engine.state import State
 from runpod_flash.errors import ConfigError, JobNotFound
@@ -164,7 +165,7 @@ class Queries:
             },
             "failures": row["failures"],
             "losses": row["losses"],
-            "timing": _decode(row["timing"]) if row["timing"] else {},
+            "timing": timing_of(row, out_head_of(row)) if state.is_terminal else {},
             "args_size": row["args_size"] or 0,
             "out_size": row["out_size"] or 0,
             "why": self._why(row, state),

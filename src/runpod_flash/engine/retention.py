@@ -14,7 +14,9 @@ logger = logging.getLogger(__name__)
 
 _FIRST_SWEEP_S: Final = 1.0
 _SWEEP_S: Final = 60.0
-_NEXT_SLICE_S: Final = 0.05
+_NEXT_SLICE_S: Final = 0.02
+_SLICE: Final = 200
+_MOST: Final = 5000
 _STRAY_AFTER_S: Final = 3600.0
 
 
@@ -31,14 +33,21 @@ class Retention:
         self._state.turn.in_thread(self._remove_strays, _tell_failure)
 
     def _sweep(self) -> None:
-        self._state.call_later(_SWEEP_S, self._sweep)
-        self._forget()
+        """Looks in the reading thread, which takes as long as the table is large, and forgets in slices."""
+        now = self._state.clock.wall_ms()
+        self._state.turn.in_thread(lambda: self._state.store.outdated(now, _MOST), self._found)
 
-    def _forget(self) -> None:
-        count, gone = self._state.turn.write().forget_outdated(self._state.clock.wall_ms())
+    def _found(self, jobs: list[str] | None, error: Exception | None) -> None:
+        _tell_failure(None, error)
+        self._state.call_later(0, self._forget, jobs or [], len(jobs or ()) == _MOST)
+
+    def _forget(self, jobs: list[str], more: bool) -> None:
+        gone = self._state.turn.write().forget(jobs[:_SLICE], self._state.clock.wall_ms())
         self._state.turn.after(lambda: self._remove(gone))
-        if count:
-            self._state.call_later(_NEXT_SLICE_S, self._forget)
+        if rest := jobs[_SLICE:]:
+            self._state.call_later(_NEXT_SLICE_S, self._forget, rest, more)
+        else:
+            self._state.call_later(_NEXT_SLICE_S if more else _SWEEP_S, self._sweep)
 
     def _remove(self, names: list[str]) -> None:
         for name in names:
@@ -66,4 +75,4 @@ def _modified(path: Path) -> float:
 
 def _tell_failure(_result: object, error: Exception | None) -> None:
     if error is not None:
-        logger.warning("files without a job could not be removed: %s", error)
+        logger.warning("what is outdated could not be removed: %s", error)

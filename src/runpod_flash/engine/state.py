@@ -38,6 +38,7 @@ class OutHead(msgspec.Struct, omit_defaults=True):
     blobs: list[Moved] = []
     defs: list[str] = []
     run_us: int = 0
+    load_us: int = 0
     json_error: str = ""
 
 

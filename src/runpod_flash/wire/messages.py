@@ -510,7 +510,6 @@ class Start(Head):
     attempt: int
     epoch: int
     name: str
-    version: str
     digest: str
     timeout_ms: int = 0
     encoding: str = "pickle"

@@ -23,6 +23,8 @@ from runpod_flash.engine.store.explain import explain
 from runpod_flash.model.job import JobState
 
 _CLAIMED: Final = len(Claimed._fields)
+_AWAITED_KEPT: Final = 500_000
+"""Ended jobs of awaited calls at most: at many thousand calls a second, an hour of them would fill the disk."""
 _EVENTS_KEPT_MS: Final = 7 * 86_400_000
 
 
@@ -312,12 +314,12 @@ class SqliteStore:
     def again(self, job: str) -> bool:
         return self._run("again", (job,)).rowcount == 1
 
-    def forget_outdated(self, now_ms: int) -> tuple[int, list[str]]:
+    def outdated(self, now_ms: int, most: int) -> list[str]:
+        return [row["id"] for row in self.read(self._sql["outdated"], (now_ms, _AWAITED_KEPT, most))]
+
+    def forget(self, jobs: Sequence[str], now_ms: int) -> list[str]:
         self._run("old_events", (now_ms - _EVENTS_KEPT_MS,))
-        gone = [row[0] for row in self._run("outdated", (now_ms,)).fetchall()]
-        if not gone:
-            return 0, []
-        names = (json.dumps(gone),)
+        names = (json.dumps(list(jobs)),)
         these = "IN (SELECT value FROM json_each(?))"
         named = [row[0] for row in self._do(f"SELECT DISTINCT id FROM blobs WHERE job {these}", names).fetchall()]
         for table, column in (
@@ -329,7 +331,7 @@ class SqliteStore:
             ("idempotency", "job"),
         ):
             self._do(f"DELETE FROM {table} WHERE {column} {these}", names)
-        return len(gone), self._unneeded(named)
+        return self._unneeded(named)
 
     def _unneeded(self, blobs: list[str]) -> list[str]:
         rows = self._do("SELECT id FROM blobs WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(blobs),))

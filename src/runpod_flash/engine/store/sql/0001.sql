@@ -62,16 +62,16 @@ CREATE TABLE jobs (                     -- the last attempt lives in these colum
     failures INTEGER NOT NULL DEFAULT 0,
     losses INTEGER NOT NULL DEFAULT 0,
     out BLOB,
-    out_head TEXT,                      -- OutHead
+    out_head TEXT,                      -- OutHead; of a completed job the DONE as it came, which has these fields
     out_json BLOB,
     error TEXT,                         -- ErrorInfo
-    timing TEXT
+    timing TEXT                         -- where the waiting went, if there was any
 );
+-- No index on jobs at workers or on ended ones: each would cost every call two more pages to write. Both are looked for
+-- seldom, by reading through the table: the first at start, the others by the sweep, in the reading thread.
 CREATE INDEX jobs_ready ON jobs (pool_id, priority DESC, seq) WHERE state = 0;
 CREATE INDEX jobs_delayed ON jobs (ready_ms) WHERE state = 1;
-CREATE INDEX jobs_live ON jobs (worker) WHERE state IN (2, 3);
 CREATE INDEX jobs_ttl ON jobs (expires_ms) WHERE state IN (0, 1) AND attempt = 0 AND expires_ms IS NOT NULL;
-CREATE INDEX jobs_keep ON jobs (keep_until_ms) WHERE keep_until_ms IS NOT NULL;
 
 CREATE TABLE attempts (                 -- every attempt that did not complete its job
     job TEXT NOT NULL,

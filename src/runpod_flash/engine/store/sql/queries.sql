@@ -89,8 +89,9 @@ UPDATE jobs SET state = 0, ended_ms = NULL, started_ms = NULL, keep_until_ms = N
 WHERE id = ? AND state IN (5, 7);
 
 -- name: outdated
--- Ended jobs that were kept long enough.
-SELECT id FROM jobs WHERE keep_until_ms IS NOT NULL AND keep_until_ms <= ? LIMIT 200;
+-- Ended jobs that were kept long enough, and of awaited ones all but the newest so many.
+SELECT id FROM jobs WHERE keep_until_ms <= ?1
+    OR (awaited = 1 AND state >= 4 AND seq <= (SELECT max(seq) FROM jobs) - ?2) LIMIT ?3;
 
 -- name: old_events
 -- What happened long ago to no job in particular.
