@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from runpod_flash.cli.connection import connect
+from runpod_flash.cli.connection import connect, connect_running
 from runpod_flash.testing import IsolatedEngine, isolated_engine
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -141,6 +141,13 @@ class Scene:
         """The job, once it has ended."""
         until(lambda: self.job(job)["status"] not in ("IN_QUEUE", "IN_PROGRESS"))
         return self.job(job)
+
+    def status_of_running(self) -> dict[str, Any]:
+        """The same, by a version that asks nobody to make room."""
+        link = connect_running()
+        assert link is not None
+        with link:
+            return link.status()
 
     def logs(self) -> str:
         """What engine and host wrote, for the message of a test that failed."""

@@ -21,7 +21,7 @@ JOBS = 1000 if LONG else 200
 @pytest.mark.timeout(900 if LONG else 120)
 def test_whatever_is_killed_no_acknowledged_job_is_lost_or_ends_twice(scene: Scene) -> None:
     run = Run(scene, JOBS, SEED)
-    with Killer(scene, SEED, (0.1, 0.4)) as killer:
+    with Killer(scene, SEED, (0.05, 0.25)) as killer:
         asyncio.run(run.go())
     print(f"seed {SEED}: killed {dict(killer.killed)}")
     assert len(run.jobs) == JOBS

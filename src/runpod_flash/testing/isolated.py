@@ -114,6 +114,7 @@ def isolated_engine(home: Path | None = None, **variables: str) -> Iterator[Isol
     folder = home or Path(os.path.realpath(str(temporary))) / "home"
     engine = IsolatedEngine(folder)
     settings = {"FLASH_HOME": str(folder), "FLASH_IDLE_STOP": str(IDLE_STOP_S), **variables}
+    background.stop()  # blocking calls have a link of their own, which may still be that of another engine
     with _environment(settings), contextlib.ExitStack() as afterwards:
         if temporary:
             afterwards.callback(shutil.rmtree, temporary, ignore_errors=True)
