@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import socket
 import sys
@@ -34,6 +35,7 @@ from runpod_flash.engine.engine import Engine
 from runpod_flash.engine.store.base import Store
 from runpod_flash.engine.store.sqlite import open_store
 from runpod_flash.errors import ConfigError, EngineUnavailable, FlashError
+from runpod_flash.host import strays
 from runpod_flash.providers.base import HostProcess
 from runpod_flash.providers.local import LocalProvider
 from runpod_flash.settings import Settings, load
@@ -341,6 +343,8 @@ class Daemon:
         # Then the host: the next engine's host must not meet the last one's workers.
         if farewell.stop_host:
             await self._hosts.end(HOST_S)
+            # A host that was killed had no time for this, and now none follows it.
+            strays.bury(self._folder)
         self._hosts.forget()
         logger.info("left (%s)", farewell.reason)
         # The store closes when `_run` unwinds, and the lock goes last: nobody opens what we still hold.
@@ -378,6 +382,8 @@ def _listen(address: Path) -> socket.socket:
         temporary.chmod(0o600)
         listener.listen(BACKLOG)
         listener.setblocking(False)
+        if address.is_dir():  # nothing of ours, but in a folder that is ours alone
+            shutil.rmtree(address)
         temporary.replace(address)
     except BaseException:
         listener.close()

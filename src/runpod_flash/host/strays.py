@@ -7,12 +7,13 @@ became a child of the host, and the variables it was started with tell whose it 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Iterable
 from pathlib import Path
 
 from runpod_flash.host.processes import Children, Process, kill_tree, look_up, send, snapshot, tree_of
-from runpod_flash.host.worker import MARK
+from runpod_flash.host.worker import FOLDER, MARK, leftover
 
 _OURS = (b"runpod_flash.daemon", b"runpod_flash.host")
 
@@ -42,6 +43,17 @@ def kill_leftover(worker: str, pid: int, started: int) -> None:
     mine = [row for row in snapshot().values() if row.pid != os.getpid()]
     for row in _started_by(worker, mine):
         send(row.pid, signal.SIGKILL)
+
+
+def bury(rundir: Path) -> None:
+    """Removes what lies there of workers that have ended, when no other host will come and do it."""
+    folder = rundir / FOLDER
+    for scratch in folder.iterdir() if folder.is_dir() else ():
+        _, pid, started = leftover(scratch)
+        row = look_up(pid) if pid else None
+        if row is None or row.started != started:  # else its host is just ending it
+            kill_leftover(scratch.name, 0, 0)
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _started_by(worker: str, rows: Iterable[Process]) -> list[Process]:

@@ -16,6 +16,8 @@ from runpod_flash.host.processes import look_up
 from runpod_flash.wire.messages import Current, Launch, Log, Span
 from runpod_flash.wire.status_page import IDLE, SIZE, Status, StatusPage, read_page
 
+FOLDER = "workers"
+"""Below the run folder; a folder for each worker."""
 PAGE = "page"
 PID = "pid"
 MARK = "FLASH_WORKER_ID"

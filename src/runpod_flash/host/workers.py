@@ -14,7 +14,7 @@ from runpod_flash.host.loop import Loop
 from runpod_flash.host.machine import count_oom_kills
 from runpod_flash.host.processes import Children, Exit, kill_tree, send_to_group
 from runpod_flash.host.runtime import RuntimeMissing, Runtimes
-from runpod_flash.host.worker import MARK, PAGE, PID, Worker, leftover
+from runpod_flash.host.worker import FOLDER, MARK, PAGE, PID, Worker, leftover
 from runpod_flash.host.zygotes import Answer, Zygotes, zygote_key
 from runpod_flash.model.endpoint import RuntimeSpec
 from runpod_flash.wire.messages import Exited, Launch, Launched, Log, Machine, Span, Stop
@@ -48,7 +48,7 @@ class Workers:
         note: Callable[[str], None],
     ) -> None:
         self._home = home
-        self._folder = rundir / "workers"
+        self._folder = rundir / FOLDER
         self._machine = machine
         self._loop = loop
         self._children = children
