@@ -28,6 +28,7 @@ _LISTED: Final = """j.seq, j.id, j.state, j.attempt, j.worker, j.created_ms, j.s
                     JOIN endpoints e ON e.id = p.endpoint_id"""
 _STATES_OF: Final = {status: [int(state) for state in JobState if state.status == status] for status in STATUSES}
 _MAX_ROWS: Final = 10_000
+_PAGE_CHARACTERS: Final = 1 << 20  # six bytes each at most in JSON, in a frame of 8 MiB
 _SHORTEST_ID: Final = 4
 
 
@@ -64,7 +65,7 @@ class Queries:
             return Rows(rows=[self._listed(row) for row in rows], next=cursor)
         if query.what == "job":
             return Rows(rows=[self._told(row) for row in rows])
-        return Rows(rows=rows)
+        return _page(query, rows) if query.what == "logs" else Rows(rows=rows)
 
     # ── jobs ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -283,6 +284,18 @@ class Queries:
         for row in self._state.store.read("SELECT state, count(*) AS n FROM jobs GROUP BY state"):
             counts[JobState(row["state"]).status] += row["n"]
         return counts
+
+
+def _page(query: Query, lines: list[dict[str, Any]]) -> Rows:
+    """The lines from the cursor on, as many as asked for and as a frame can take."""
+    first = int(query.cursor) if query.cursor.isdigit() else 0
+    size, last = 0, first
+    for line in lines[first : first + _limit(query)]:
+        size += len(line["line"])
+        if size > _PAGE_CHARACTERS and last > first:
+            break
+        last += 1
+    return Rows(rows=lines[first:last], next=str(last) if last < len(lines) else "")
 
 
 def _limit(query: Query) -> int:
