@@ -17,6 +17,7 @@ from tests.disasters.scene import Scene
 
 chaos = CpuLiveServerless(name="chaos", workersMax=3)
 IN_FLIGHT = 30
+SOME = 3
 
 
 def note(record: str, token: int) -> int:
@@ -141,15 +142,19 @@ class Run:
 
 
 class Killer:
-    """Kills engine, host, zygotes and workers at random, in a thread, until it is told to stop."""
+    """Kills engine, host, zygotes and workers at random, in a thread, until it is told to stop.
 
-    def __init__(self, scene: Scene, seed: int, pause: tuple[float, float]) -> None:
+    After an engine or a host it lets some jobs end first: on a slow machine there would be nothing else to kill.
+    """
+
+    def __init__(self, scene: Scene, run: Run, seed: int, pause: tuple[float, float]) -> None:
         self.killed: Counter[str] = Counter()
         self._scene = scene
+        self._run = run
         self._rand = random.Random(seed)
         self._pause = pause
         self._enough = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="killer")
+        self._thread = threading.Thread(target=self._kill_on, name="killer")
 
     def __enter__(self) -> Killer:
         self._thread.start()
@@ -159,7 +164,7 @@ class Killer:
         self._enough.set()
         self._thread.join()
 
-    def _run(self) -> None:
+    def _kill_on(self) -> None:
         victims: list[tuple[str, Callable[[], list[psutil.Process]]]] = [
             ("engine", lambda: self._scene.having("runpod_flash.daemon")),
             ("host", lambda: self._scene.having("runpod_flash.host")),
@@ -172,3 +177,10 @@ class Killer:
                 with contextlib.suppress(psutil.Error):
                     found[int(roll * len(found))].kill()
                     self.killed[name] += 1
+                    if name in ("engine", "host"):
+                        self._let_some_end()
+
+    def _let_some_end(self) -> None:
+        before = len(self._run.ends)
+        while len(self._run.ends) < before + SOME and not self._enough.wait(0.01):
+            pass

@@ -50,6 +50,14 @@ def test_a_hundred_programs_that_call_at_once_start_one_engine(scene: Scene) -> 
     assert scene.status()["jobs"]["COMPLETED"] == CALLERS
 
 
+def test_an_engine_that_is_killed_while_it_starts_is_started_again(scene: Scene) -> None:
+    caller = scene.start("call", "echo", "x")
+    first = until(lambda: scene.having("runpod_flash.daemon"))[0]
+    first.kill()
+    assert scene.end(caller).result[3:] == ["COMPLETED", "x"]
+    assert scene.engine_pid != first.pid
+
+
 def test_two_data_folders_are_two_engines(shared: Scene, tmp_path: Path) -> None:
     assert program.echo.sync(1).output == 1
     with set_up(tmp_path) as other:
