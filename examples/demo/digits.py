@@ -27,7 +27,7 @@ digits = CpuLiveServerless(name="digits", workersMax=3, idleTimeout=1)
 # A function brings the packages that it needs, and imports them in its body.
 
 
-@remote(digits, dependencies=["scikit-learn==1.9.1"])
+@remote(digits, dependencies=["scikit-learn"])
 def train(gamma: float, penalty: float) -> float:
     """Learns from 1,347 digits; returns how many of 450 others it then reads right, as a share."""
     from sklearn.datasets import load_digits
@@ -41,7 +41,7 @@ def train(gamma: float, penalty: float) -> float:
     return share
 
 
-@remote(digits, dependencies=["scikit-learn==1.9.1"])
+@remote(digits, dependencies=["scikit-learn"])
 def cross_validate(folds: int) -> list[float]:
     """A longer job: one forest of decision trees after another, each tested on its own part of the digits."""
     from sklearn.datasets import load_digits
