@@ -1,6 +1,7 @@
 """The program that meets the disasters: imported by the tests, and run beside them as a script.
 
-program.py call|spawn FUNCTION ARGUMENT…    prints the job's id at once (spawn) or "result …" (call)
+program.py call|sync FUNCTION ARGUMENT…               prints "result …" at the end
+program.py spawn|spawn-and-wait FUNCTION ARGUMENT…    prints the job's id at once
 """
 
 from __future__ import annotations
@@ -153,12 +154,19 @@ def hold_once(begun: str, go: str) -> int:
 
 async def main(verb: str, name: str, *arguments: str) -> None:
     function = globals()[name]
-    if verb == "spawn":
-        print((await function.spawn(*arguments)).id, flush=True)
+    if verb.startswith("spawn"):
+        handle = await function.spawn(*arguments)
+        print(handle.id, flush=True)
+        if verb == "spawn-and-wait":
+            await handle
         return
     job = await function(*arguments)
     print(f"result {os.getpid()} {job.id} {job.status} {job.output if job.error is None else job.error}", flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    if sys.argv[1] == "sync":
+        job = globals()[sys.argv[2]].sync(*sys.argv[3:])
+        print("result", job.status, flush=True)
+    else:
+        asyncio.run(main(*sys.argv[1:]))
