@@ -17,6 +17,7 @@ from rich.console import Console
 
 from benchmarks import cold_start, flash_calls, footprint, nursery, startup, table, yardstick
 from benchmarks.figures import Row, Rows, Run
+from benchmarks.neighbours import Neighbours
 from benchmarks.peers.rows import rows as peer_rows
 
 Measure = Callable[[Run], Rows]
@@ -28,6 +29,8 @@ OURS: Final[dict[str, Measure]] = {
     "import": startup.import_rows,
     "footprint": footprint.rows,
 }
+QUIET_CORES: Final = 0.1
+"""More than this used by others, and the figures should be taken again."""
 PEERS: Final[dict[str, Measure]] = {
     "ray": lambda run: peer_rows(run, "ray"),
     "celery": lambda run: peer_rows(run, "celery"),
@@ -44,13 +47,18 @@ def main() -> int:
     chosen = {**OURS, **({} if options.no_peers else PEERS)}
     if options.only:
         chosen = {name: measure for name, measure in {**OURS, **PEERS}.items() if name in options.only}
+    neighbours = Neighbours()
     try:
         rows = _measure_all(run, chosen)
     except KeyboardInterrupt:
         return 130
-    table.show(rows, Console(width=None if sys.stdout.isatty() else 140))
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    table.show(rows, console)
+    busy = neighbours.cores()
+    colour = "yellow" if busy > QUIET_CORES else "dim"
+    console.print(f"[{colour}]Meanwhile other programs used {busy:.2f} cores of this machine.[/]", highlight=False)
     if options.json:
-        table.write_json(rows, options.json)
+        table.write_json(rows, busy, options.json)
     return 1 if any(row.good is False for row in rows) else 0
 
 

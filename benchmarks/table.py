@@ -43,10 +43,15 @@ def show(rows: Sequence[Row], console: Console) -> None:
     console.print(table)
 
 
-def write_json(rows: Sequence[Row], path: Path) -> None:
+def write_json(rows: Sequence[Row], others_cores: float, path: Path) -> None:
     """The same facts, to be compared with those of other runs."""
-    facts = {"machine": machine(), "at": datetime.now(timezone.utc).isoformat("T", "seconds")}
-    path.write_text(json.dumps({**facts, "rows": [_plain(row) for row in rows]}, indent=2) + "\n")
+    facts = {
+        "machine": machine(),
+        "at": datetime.now(timezone.utc).isoformat("T", "seconds"),
+        "cores_used_by_others": round(others_cores, 2),
+        "rows": [_plain(row) for row in rows],
+    }
+    path.write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def machine() -> str:
