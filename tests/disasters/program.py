@@ -152,6 +152,14 @@ def hold_once(begun: str, go: str) -> int:
     return os.getpid()
 
 
+@remote(cpu)
+def daemonize(script: str) -> int:
+    import subprocess
+    import sys
+
+    return subprocess.Popen([sys.executable, script]).pid
+
+
 async def main(verb: str, name: str, *arguments: str) -> None:
     function = globals()[name]
     if verb.startswith("spawn"):

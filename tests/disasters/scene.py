@@ -112,7 +112,7 @@ class Scene:
         processes = [psutil.Process(pid) for pid in pids]
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        until(lambda: not any(_lives(one) for one in processes))
+        until(lambda: not any(lives(one) for one in processes))
 
     def kill_engine(self) -> None:
         """kill -9 of the engine, until the host has brought up the next one."""
@@ -217,7 +217,8 @@ def set_up(folder: Path, home: Path | None = None, **variables: str) -> Iterator
             scene.close()
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended and that nobody has waited for does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
