@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,28 +28,36 @@ class Retention:
     def __init__(self, state: State) -> None:
         self._state = state
         self._blobs = state.settings.home / "blobs"
+        self._next: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begins to sweep; files that were written for a SUBMIT or DONE that never came go once a start."""
-        self._state.call_later(_FIRST_SWEEP_S, self._sweep)
+        self._again_in(_FIRST_SWEEP_S)
         self._state.turn.in_thread(self._remove_strays, _tell_failure)
+
+    def _again_in(self, seconds: float) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._next = self._state.call_later(seconds, self._sweep)
 
     def _sweep(self) -> None:
         """Looks in the reading thread, which takes as long as the table is large, and forgets in slices."""
+        self._again_in(_SWEEP_S)  # whatever happens: a full disk needs it most
         now = self._state.clock.wall_ms()
-        self._state.turn.in_thread(lambda: self._state.store.outdated(now, _MOST), self._found)
+        work = partial(self._state.store.outdated, now, _MOST)
+        self._state.turn.in_thread(work, lambda jobs, error: self._found(jobs, error, now))
 
-    def _found(self, jobs: list[str] | None, error: Exception | None) -> None:
+    def _found(self, jobs: list[str] | None, error: Exception | None, at_ms: int) -> None:
         _tell_failure(None, error)
-        self._state.call_later(0, self._forget, jobs or [], len(jobs or ()) == _MOST)
+        self._state.call_later(0, self._forget, jobs or [], at_ms, len(jobs or ()) == _MOST)
 
-    def _forget(self, jobs: list[str], more: bool) -> None:
-        gone = self._state.turn.write().forget(jobs[:_SLICE], self._state.clock.wall_ms())
+    def _forget(self, jobs: list[str], at_ms: int, more: bool) -> None:
+        gone = self._state.turn.write().forget(jobs[:_SLICE], at_ms)
         self._state.turn.after(lambda: self._remove(gone))
         if rest := jobs[_SLICE:]:
-            self._state.call_later(_NEXT_SLICE_S, self._forget, rest, more)
-        else:
-            self._state.call_later(_NEXT_SLICE_S if more else _SWEEP_S, self._sweep)
+            self._state.call_later(_NEXT_SLICE_S, self._forget, rest, at_ms, more)
+        elif more:
+            self._again_in(_NEXT_SLICE_S)
 
     def _remove(self, names: list[str]) -> None:
         for name in names:

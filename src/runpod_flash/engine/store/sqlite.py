@@ -319,7 +319,7 @@ class SqliteStore:
 
     def forget(self, jobs: Sequence[str], now_ms: int) -> list[str]:
         self._run("old_events", (now_ms - _EVENTS_KEPT_MS,))
-        names = (json.dumps(list(jobs)),)
+        names = (json.dumps(self._still_ended(jobs, now_ms)),)
         these = "IN (SELECT value FROM json_each(?))"
         named = [row[0] for row in self._do(f"SELECT DISTINCT id FROM blobs WHERE job {these}", names).fetchall()]
         for table, column in (
@@ -332,6 +332,11 @@ class SqliteStore:
         ):
             self._do(f"DELETE FROM {table} WHERE {column} {these}", names)
         return self._unneeded(named)
+
+    def _still_ended(self, jobs: Sequence[str], at_ms: int) -> list[str]:
+        """Without those that somebody had tried again since they were found."""
+        statement = "SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?)) AND state >= 4 AND ended_ms <= ?"
+        return [row[0] for row in self._do(statement, (json.dumps(list(jobs)), at_ms)).fetchall()]
 
     def _unneeded(self, blobs: list[str]) -> list[str]:
         rows = self._do("SELECT id FROM blobs WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(blobs),))
