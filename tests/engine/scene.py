@@ -218,7 +218,7 @@ class Scene:
         for wire in self.wires:
             wire.closed = True
         self.wires.clear()
-        self._wait_for_readers()
+        self.wait_for_thread()
         self.store.rollback()
         self.store.close()
         self.loop.close()
@@ -238,10 +238,11 @@ class Scene:
     def spin(self) -> None:
         """Everything happens that happens now, also in the store's thread."""
         self.loop.spin()
-        self._wait_for_readers()
+        self.wait_for_thread()
         self.loop.spin()
 
-    def _wait_for_readers(self) -> None:
+    def wait_for_thread(self) -> None:
+        """The store's thread has done what it was asked for so far."""
         read = threading.Event()
         try:
             self.engine.state.turn.in_thread(read.set, lambda _result, _error: None)
@@ -354,7 +355,7 @@ class Scene:
     def close(self) -> None:
         """The end of the test."""
         if not self.loop.is_closed():
-            self._wait_for_readers()
+            self.wait_for_thread()
             self.store.close()
             self.loop.close()
 
@@ -365,6 +366,7 @@ class ClientSide:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self.wire = Wire(scene, "client")
+        self.patient = True  # waits for the store's thread
         self._sid = -1
         scene.engine.client_joined(self.wire, hello("client"))
 
@@ -411,7 +413,10 @@ class ClientSide:
         """Sends a request; its stream."""
         sid = self.next_sid()
         self.wire.says(head, parts, sid)
-        self._scene.spin()
+        if self.patient:
+            self._scene.spin()
+        else:
+            self._scene.loop.spin()
         return sid
 
     def ask(self, head: Head, parts: Sequence[bytes] = ()) -> Any:
@@ -593,7 +598,7 @@ class WorkerSide:
         elif isinstance(head, messages.Cancel):
             for start in [one for one in self.waiting if (one.job, one.epoch) == (head.job, head.epoch)]:
                 self.waiting.remove(start)
-                self._finish(start, Done(job=start.job, epoch=start.epoch, ok=False, error=RELEASED))
+                self.finish(start, Done(job=start.job, epoch=start.epoch, ok=False, error=RELEASED))
 
     def _acknowledged(self, acks: Sequence[tuple[str, int, str]]) -> None:
         for job, epoch, _verdict in acks:
@@ -605,7 +610,8 @@ class WorkerSide:
             self.current = Current(start.job, start.epoch, start.attempt)
             self._scene.executions[start.job] += 1
 
-    def _finish(self, start: Start, done: Done, parts: tuple[bytes, ...] = (), *, send: bool = True) -> None:
+    def finish(self, start: Start, done: Done, parts: tuple[bytes, ...] = (), *, send: bool = True) -> None:
+        """A call is over: its DONE is held, and sent."""
         self.held[start.job, start.epoch] = done, parts
         if start is self.running:
             self.running = None
@@ -618,7 +624,7 @@ class WorkerSide:
         assert self.running is not None
         start = self.running
         head = Done(job=start.job, epoch=start.epoch, ok=True, values=1, run_us=run_us, **fields)
-        self._finish(start, head, (value,), send=send)
+        self.finish(start, head, (value,), send=send)
         if send:
             self._scene.spin()
         return start.job
@@ -628,7 +634,7 @@ class WorkerSide:
         assert self.running is not None
         start = self.running
         error = ErrorInfo(type="ValueError", message="bad input", kind=kind)
-        self._finish(start, Done(job=start.job, epoch=start.epoch, ok=False, error=error, **fields))
+        self.finish(start, Done(job=start.job, epoch=start.epoch, ok=False, error=error, **fields))
         self._scene.spin()
         return start.job
 

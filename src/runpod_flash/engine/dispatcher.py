@@ -20,7 +20,6 @@ AHEAD_LIMIT: Final = 128
 _SHORT_US: Final = 1000.0
 _AHEAD_US: Final = 4000.0
 _ACK_AFTER_S: Final = 0.05
-_SHORT_IDLE_S: Final = 1.0
 _DEFINITIONS_KEPT: Final = 256
 _LARGEST_KEPT: Final = 1024 * 1024
 _args_head = msgspec.json.Decoder(ArgsHead)
@@ -120,7 +119,8 @@ class Dispatcher:
             worker.state = "idle"
             worker.idle_since = self._state.clock.monotonic()
             worker.pool.idle.append(worker)
-            if worker.pool.endpoint.spec.idle_timeout_s <= _SHORT_IDLE_S:
+            self._state.look_within(worker.pool.endpoint.spec.idle_timeout_s)
+            if self._state.hungry:
                 self._state.replan()
         if worker.acks and not self._ack_timer:
             self._ack_timer = True

@@ -95,7 +95,8 @@ class Engine:
         )
         self._timers = Timers(state, loop, self._guarded, queue=self._queue, fleet=self._fleet, hosts=self._hosts)
         self._retention = Retention(state)
-        state.replan, state.wake_at = self._fleet.replan, self._timers.wake_at
+        state.replan, state.look_within = self._fleet.replan, self._fleet.look_within
+        state.wake_at = self._timers.wake_at
         self._handlers = self._all_handlers(rundir)
 
     def _all_handlers(self, rundir: Path) -> dict[str, dict[int, Handler]]:

@@ -6,9 +6,11 @@ crash is adopted or ended when its host reconnects, never leaked.
 
 from __future__ import annotations
 
+import asyncio
+import math
 import secrets
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -28,6 +30,7 @@ from runpod_flash.model.job import ErrorKind
 from runpod_flash.wire.messages import Cancel, ErrorInfo, Exited, Hello, Launch, Launched, Ready, Refuse, Stop
 
 _PLAN_PAUSE_S: Final = 0.01
+_FARTHEST_LOOK_S: Final = 86_400.0
 _START_TRIES: Final = 3
 _START_LIMIT_S: Final = 120.0
 _FIRST_BLOCK_S: Final = 0.2
@@ -63,7 +66,8 @@ class Fleet:
         self._environments = environments
         self._planned_at = 0.0
         self._plan_due = False
-        self._look_again: Any = None
+        self._look_again: asyncio.TimerHandle | None = None
+        self._look_at = math.inf
         hosts.give_up = self._give_up
         hosts.cannot_start = self._nothing_can_start
 
@@ -89,18 +93,31 @@ class Fleet:
         snapshot = snapshot_of(self._state)
         actions = planning.plan(snapshot)
         waits = {action.pool: action.why for action in actions if isinstance(action, planning.Waits)}
+        self._state.hungry = bool(waits)
         for pool in self._state.pools.values():
             self._explain(pool, waits.get(pool.id, ""))
         for action in actions:
             self._carry_out(action)
         self._look_later(planning.look_again_ms(snapshot))
 
+    def look_within(self, seconds: float) -> None:
+        """The passing of that time may change the plan; an earlier look finds that out as well."""
+        if self._state.clock.monotonic() + seconds < self._look_at:
+            self._look_later(int(seconds * 1000))
+
     def _look_later(self, after_ms: int | None) -> None:
         if self._look_again is not None:
             self._look_again.cancel()
             self._look_again = None
+        self._look_at = math.inf
         if after_ms is not None:
-            self._look_again = self._state.call_later(after_ms / 1000 + 0.001, self.replan)
+            wait = min(after_ms / 1000 + 0.001, _FARTHEST_LOOK_S)
+            self._look_at = self._state.clock.monotonic() + wait
+            self._look_again = self._state.call_later(wait, self._look)
+
+    def _look(self) -> None:
+        self._look_at = math.inf
+        self.replan()
 
     def _carry_out(self, action: planning.Action) -> None:
         match action:

@@ -63,8 +63,10 @@ class State:
         self.call_later = call_later
         # Set by those who do it.
         self.replan: Callable[[], None] = lambda: None
+        self.look_within: Callable[[float], None] = lambda seconds: None  # time alone may change the plan by then
         self.wake_at: Callable[[int], None] = lambda wall_ms: None  # a delayed job is due then, or one expires
         self.draining = False
+        self.hungry = False  # some pool waits for a worker, and an idle one of another would do
         self.resume_at = 0.0  # monotonic: after a failed commit the engine does nothing of its own accord until then
         self.clear()
 
