@@ -149,12 +149,12 @@ class Scene:
         with link:
             return link.status()
 
-    def logs(self) -> str:
+    def logs(self, length: int = 3000) -> str:
         """What engine and host wrote, for the message of a test that failed."""
         texts = []
         for name in ("engine.log", "logs/host.log"):
             with contextlib.suppress(OSError):
-                texts.append(f"── {name}\n{(self.home / name).read_text()[-3000:]}")
+                texts.append(f"── {name}\n{(self.home / name).read_text()[-length:]}")
         return "\n".join(texts)
 
     # ── files by which tests and jobs wait for each other ────────────────────────────────────────

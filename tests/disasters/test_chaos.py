@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pprint import pformat
 
 import pytest
 
@@ -31,9 +32,10 @@ def test_whatever_is_killed_no_acknowledged_job_is_lost_or_ends_twice(scene: Sce
     executions = run.executions()
     wrong = {}
     for token, job in run.jobs.items():
-        if problems := broken_promises(run, token, scene.job(job), executions[token]):
-            wrong[job] = problems
-    assert wrong == {}
+        told = scene.job(job)
+        if problems := broken_promises(run, token, told, executions[token]):
+            wrong[job] = problems, run.kinds[token], told["attempts_list"], told["events"]
+    assert not wrong, f"{pformat(wrong)}\n{scene.logs(100_000)}"
     assert killer.killed.total() >= JOBS // 20
     assert min(killer.killed[name] for name in ("engine", "host", "zygote", "worker")) >= 1
 
