@@ -33,7 +33,7 @@ def all_of(scene: Scene) -> list[psutil.Process]:
 def nothing_is_left(scene: Scene, before: list[psutil.Process]) -> None:
     until(lambda: not any(lives(one) for one in before))
     assert not any(is_zombie_of_ours(one) for one in before), "whoever started it has not waited for it"
-    assert scene.engine.processes() == []
+    assert [one.cmdline() for one in scene.engine.processes()] == []
     left = [path for path in scene.engine.run_folder.rglob("*") if path.name not in ("engine.lock", "start.lock")]
     assert left in ([], [scene.engine.run_folder / "workers"])
     assert not (scene.home / "engine.json").exists()

@@ -249,7 +249,7 @@ class Machine:
         peer = self.engine.workers[worker]
         for digest in packed.defs:
             peer.stream.sendall(Def(digest=digest).encode([TABLE.body(digest)]))
-        start = Start(job=job, attempt=1, epoch=1, name="f", version="1", digest=packed.digest, timeout_ms=timeout_ms)
+        start = Start(job=job, attempt=1, epoch=1, name="f", digest=packed.digest, timeout_ms=timeout_ms)
         peer.stream.sendall(start.encode(codec.encode((args, {})).parts))
 
     def call(self, worker: str, function: Callable[..., Any], *args: Any, job: str = "job1") -> Done:

@@ -94,7 +94,7 @@ def send_order(link: socket.socket, order: Mapping[str, Any], descriptors: Seque
 class _Zygote:
     def __init__(self, key: ZygoteKey, loop: Loop, children: Children, gone: Callable[[_Zygote], None]) -> None:
         self.key = key
-        self.ready = self.can_fork = self.closed = False
+        self.ready = self.can_fork = self.closed = self.ended = False
         self._loop = loop
         self._children = children
         self._gone = gone
@@ -132,6 +132,8 @@ class _Zygote:
             self._idle.cancel()
         self._loop.unwatch(self._link.fileno())
         self._link.close()
+        if not self.ended:
+            send(self.pid, signal.SIGKILL)  # it would see that the link has ended, but not while it still imports
         self._gone(self)
         waiting = [order[2] for order in self._orders]
         if self._asked:
@@ -201,6 +203,7 @@ class _Zygote:
         self.close(f"its zygote did not start within {_START_LIMIT_S:.0f} s{self._last_words()}")
 
     def _ended(self, end: Exit) -> None:
+        self.ended = True
         self.close(f"its zygote ended: {end}{self._last_words()}")
         os.close(self._errors)
         self._errors = -1
