@@ -89,7 +89,8 @@ def test_a_call_that_is_tried_again_says_so_to_who_shows_output(
     client.submit(client.declare(), logs=True)
     worker.fails()
     (state,) = client.wire.all(State)
-    assert (state.status, state.attempt, state.why) == ("IN_QUEUE", 1, "retry 1 of 1")
+    assert (state.status, state.attempt) == ("IN_QUEUE", 1)
+    assert state.why.startswith("retry 1 of 1")
 
 
 def test_what_a_job_waits_for_is_told_after_a_second(

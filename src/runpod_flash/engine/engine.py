@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 _PLENTY: Final = 100
 _LONG_TURN_S: Final = 0.001
+_BEAT_MS: Final = 2000  # what `flash ps` shows is not older
 
 _PAUSE_S: Final = 0.5
 """After a turn that could not be committed: how long until the engine does anything of its own accord."""
@@ -232,7 +233,7 @@ class Engine:
             blob_dir=str(self._settings.home / "blobs"),
             durability=self._store.durability,
             lease_ms=lease,
-            beat_ms=lease // 3,
+            beat_ms=min(lease // 3, _BEAT_MS),
         )
 
     def client_joined(self, link: Link, hello: Hello) -> None:
@@ -331,13 +332,19 @@ class Engine:
             any(each.role == "client" for each in self._links)
             or self.state.active
             or any(pool.queued for pool in self.state.pools.values())
-            or self._store.next_times()[0] is not None
+            or self._expects_a_delayed_job()
             or any(each.spec.origin == "deployed" for each in self.state.endpoints.values())
         )
         if busy:
             self._busy_at = self.state.clock.monotonic()
             return None
         return self._busy_at
+
+    def _expects_a_delayed_job(self) -> bool:
+        try:
+            return self._store.next_times()[0] is not None
+        except StoreError:
+            return True  # we do not know
 
     def _call_later(self, delay: float, action: Callable[..., None], *arguments: Any) -> asyncio.TimerHandle:
         return self._loop.call_later(delay, lambda: self._guarded(lambda: action(*arguments)))
