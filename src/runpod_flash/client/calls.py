@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import types
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from runpod_flash.client import environment, job, output, scope, transport
@@ -50,6 +51,8 @@ class Call:
         except asyncio.CancelledError:
             self.cancel("its caller was cancelled")
             raise
+        if self.stream.again and isinstance(self.stream.watcher, output.Watch):
+            await self.stream.watcher.complete(self.stream, decode(frame).attempts)
         return await job.to_output(self.link, frame)
 
     @property
@@ -114,7 +117,7 @@ class Caller:
             prepared = self._prepared = self._prepare(link)
         binding: Binding | None = link.bindings.get(prepared)
         if binding is None:
-            watch = output.Watch(self._function.__name__, link.loop)
+            watch = output.Watch(self._function.__name__, partial(job.past_lines, link))
             binding = link.bindings[prepared] = Binding(prepared.declare, watch)
         if not binding.fn:
             try:

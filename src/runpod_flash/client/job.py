@@ -107,16 +107,8 @@ class JobHandle(Generic[R]):
         async for row in self._printed():
             yield row["line"]
 
-    async def _printed(self) -> AsyncIterator[dict[str, Any]]:
-        link = transport.current()
-        cursor = ""
-        while True:
-            rows: Rows = await link.request(Query(what="logs", filter={"job": self.id}, limit=1000, cursor=cursor))
-            for row in rows.rows:
-                yield row
-            cursor = rows.next
-            if not cursor:
-                return
+    def _printed(self) -> AsyncIterator[dict[str, Any]]:
+        return _lines(transport.current(), {"job": self.id})
 
     async def _follow(self) -> AsyncIterator[str]:
         """Listens first and asks for the past then, so that nothing falls between; what came twice is left out."""
@@ -242,3 +234,18 @@ def _failed(head: Outcome, exceptions: Any) -> JobOutput[Any]:
 
 def _words(error: messages.ErrorInfo) -> str:
     return f"{error.type}: {error.message}" if error.message else error.type
+
+
+async def past_lines(link: Link, job: str, attempt: int, first: int) -> list[str]:
+    """The lines on record of one attempt of a job, from that one on."""
+    return [row["line"] async for row in _lines(link, {"job": job, "attempt": attempt}, str(first))]
+
+
+async def _lines(link: Link, which: dict[str, Any], cursor: str = "") -> AsyncIterator[dict[str, Any]]:
+    while True:
+        rows: Rows = await link.request(Query(what="logs", filter=which, limit=1000, cursor=cursor))
+        for row in rows.rows:
+            yield row
+        cursor = rows.next
+        if not cursor:
+            return

@@ -9,14 +9,13 @@ import asyncio
 import os
 import sys
 import time
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from runpod_flash.client.session import Stream
+from runpod_flash.errors import FlashError
 from runpod_flash.model.job import JobStatus
 from runpod_flash.wire import messages
-
-PATIENCE: Final = 1.0
-"""Seconds a call may wait for something before we say for what."""
 
 
 def notice(text: str) -> None:
@@ -34,28 +33,68 @@ def notice_once(text: str) -> None:
         notice(text)
 
 
+Past = Callable[[str, int, int], Awaitable[list[str]]]
+"""Gives the lines on record of an attempt of a job, from one on."""
+
+
 class Watch:
     """Shows what comes for the calls of one function; one serves all calls of it on a link."""
 
-    def __init__(self, label: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, label: str, past: Past) -> None:
         self.label = label
-        self._loop = loop
+        self._past = past
         self._building: dict[str, float] = {}
-        self._waiting: dict[Stream, tuple[float, str]] = {}
-        self._timer: asyncio.TimerHandle | None = None
         self._told: set[str] = set()
 
     def __call__(self, stream: Stream, head: Any) -> None:
         if isinstance(head, messages.Log):
-            self._show_log(head)
+            self._show_log(stream, head)
         elif isinstance(head, messages.State):
-            self._note_state(stream, head)
+            self._show_wait(head)
         elif isinstance(head, messages.EnvState):
             self._show_build(head)
 
-    def _show_log(self, head: messages.Log) -> None:
-        mark = _mark(f"{self.label} {short(head.worker)}")
-        _write("".join(f"{mark} {line}\n" for line in head.lines))
+    async def complete(self, stream: Stream, attempt: int) -> None:
+        """Shows what was printed while there was no engine to bring it, for a call that has ended."""
+        if stream.catching_up is not None:
+            await stream.catching_up
+        shown = _shown(stream, attempt)
+        lines = await self._past(stream.head.job, attempt, shown)
+        self._write_lines(stream, attempt, shown, lines, "")
+
+    def _show_log(self, stream: Stream, head: messages.Log) -> None:
+        """Lines that follow those shown are shown; after a gap, those of the gap are asked for first."""
+        shown = _shown(stream, head.attempt)
+        if stream.catching_up is not None:
+            stream.kept_back.append(head)
+        elif head.n > shown and stream.again:
+            stream.kept_back.append(head)
+            stream.catching_up = asyncio.get_running_loop().create_task(self._catch_up(stream, head.attempt, shown))
+        else:
+            self._write_lines(stream, head.attempt, head.n, head.lines, head.worker)
+
+    async def _catch_up(self, stream: Stream, attempt: int, shown: int) -> None:
+        first = stream.kept_back[0]
+        try:
+            lines = await self._past(stream.head.job, attempt, shown)
+            self._write_lines(stream, attempt, shown, lines[: first.n - shown], first.worker)
+        except FlashError as error:
+            notice(f"some lines of {self.label} cannot be shown: {error.what} (flash logs {stream.head.job})")
+        kept, stream.kept_back, stream.catching_up = stream.kept_back, [], None
+        for head in kept:
+            self._write_lines(stream, head.attempt, head.n, head.lines, head.worker)
+
+    def _write_lines(self, stream: Stream, attempt: int, first: int, lines: list[str], worker: str) -> None:
+        new = lines[max(0, _shown(stream, attempt) - first) :]
+        stream.lines = (attempt, max(_shown(stream, attempt), first + len(lines)))
+        mark = _mark(f"{self.label} {short(worker)}".rstrip())
+        _write("".join(f"{mark} {line}\n" for line in new))
+
+    def _show_wait(self, head: messages.State) -> None:
+        """What a call waits for, as soon as the engine finds that worth a word, and once."""
+        if head.why and head.status == JobStatus.IN_QUEUE and head.why not in self._told:
+            self._told.add(head.why)
+            _write(f"{_mark(self.label)} {head.why}\n")
 
     def _show_build(self, head: messages.EnvState) -> None:
         mark = _mark(self.label)
@@ -68,29 +107,10 @@ class Watch:
         elif (began := self._building.pop(head.env, None)) is not None and head.phase == "ready":
             _write(f"{mark} environment ready after {time.monotonic() - began:.1f} s\n")
 
-    def _note_state(self, stream: Stream, head: messages.State) -> None:
-        """Remembers what a call waits for; most waits are over before anybody would want to read of them."""
-        if not head.why or head.status != JobStatus.IN_QUEUE:
-            self._waiting.pop(stream, None)
-            return
-        since, _ = self._waiting.get(stream, (time.monotonic(), ""))
-        self._waiting[stream] = since, head.why
-        if self._timer is None:
-            self._timer = self._loop.call_later(PATIENCE, self._tell)
 
-    def _tell(self) -> None:
-        self._timer = None
-        now = time.monotonic()
-        for stream, (since, why) in list(self._waiting.items()):
-            if stream.future is None or stream.future.done():
-                del self._waiting[stream]
-            elif now - since >= PATIENCE * 0.95:
-                del self._waiting[stream]
-                if why not in self._told:
-                    self._told.add(why)
-                    _write(f"{_mark(self.label)} waits: {why}\n")
-        if self._waiting:
-            self._timer = self._loop.call_later(PATIENCE, self._tell)
+def _shown(stream: Stream, attempt: int) -> int:
+    """How many lines of that attempt the call has shown."""
+    return stream.lines[1] if stream.lines[0] == attempt else 0
 
 
 def short(worker: str) -> str:

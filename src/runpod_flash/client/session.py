@@ -44,11 +44,15 @@ class Stream:
     """A request under way. `future` gets the frame of the reply; without one nobody waits."""
 
     __slots__ = (
+        "again",
         "binding",
         "blob_home",
+        "catching_up",
         "future",
         "head",
         "inline",
+        "kept_back",
+        "lines",
         "parts",
         "sent",
         "sid",
@@ -74,7 +78,12 @@ class Stream:
         self.watcher = watcher
         self.sid = 0
         self.sent = False
+        self.again = False  # sent to a second engine, or over a second connection
         self.tries = 0
+        # What it has shown of the job's output: attempt, lines; and, while a gap is being closed, what came since.
+        self.lines = (0, 0)
+        self.kept_back: list[messages.Log] = []
+        self.catching_up: asyncio.Task[None] | None = None
 
     def fail(self, error: BaseException) -> None:
         """Ends the wait with `error`."""
@@ -95,6 +104,7 @@ class Session:
         self.streams.pop(stream.sid, None)
         sid = self._next
         self._next = sid + 2  # ours are odd
+        stream.again = stream.sid != 0
         stream.sid = sid
         stream.sent = False
         self.streams[sid] = stream

@@ -185,7 +185,8 @@ class Attempts:
             self._state.event(
                 "again", {"attempt": job.attempt, "why": after.why, "error": first_line(error)}, job=job.job
             )
-            self._followers.state(job.job, after.state.status, attempt=job.attempt, worker=worker.id, why=after.why)
+            why = f"{after.why} ({first_line(error)})"
+            self._followers.state(job.job, after.state.status, attempt=job.attempt, worker=worker.id, why=why)
         self._state.replan()
 
     def _record(self, job: Active, worker: Worker, error: ErrorInfo, end: str, head: Done | None) -> None:

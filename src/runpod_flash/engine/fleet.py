@@ -151,7 +151,10 @@ class Fleet:
             self._state.call_later(_WAIT_NOTICE_S, self._tell_wait, pool, why)
 
     def _tell_wait(self, pool: Pool, why: str) -> None:
-        if pool.why == why and pool.queued and self._state.pools.get(pool.id) is pool:
+        """Whoever waits is told, unless a build shows itself anyway or a plan that is due may know better."""
+        if self._plan_due or pool.environment.state != "ready" or self._state.pools.get(pool.id) is not pool:
+            return
+        if pool.why == why and pool.queued:
             for job in self._state.store.waiting_ids(pool.id, TOLD):
                 self._followers.state(job, "IN_QUEUE", why=why)
 
