@@ -1,7 +1,8 @@
 """Warm, durable no-op calls of ours: one after another, and a thousand in flight.
 
 The whole trio of a sequential figure (this program, the engine, its host and worker) shares one core with
-the yardstick: everything inherits the affinity of whoever started it.
+the yardstick: everything inherits the affinity of whoever started it. The no-op is the peers', a plain
+function that returns a small dict; a coroutine function costs the worker a turn of its event loop as well.
 """
 
 from __future__ import annotations
@@ -9,67 +10,82 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Awaitable, Callable
 
 from benchmarks import laps, nursery
 from benchmarks.figures import Goal, Row, Rows, Run
-from runpod_flash import CpuLiveServerless, remote
+from runpod_flash import CpuLiveServerless, JobOutput, remote
 
+Noop = Callable[[int], Awaitable[JobOutput[dict[str, int]]]]
 LANES = 1000
+alone = CpuLiveServerless(name="alone", workersMax=1)
 
 
-@remote(CpuLiveServerless(name="alone", workersMax=1))
-async def awaited_alone(n: int) -> dict[str, int]:
+@remote(alone)
+def noop(n: int) -> dict[str, int]:
     """Does nothing, on the only worker."""
     return {"n": n}
 
 
+@remote(alone)
+async def async_noop(n: int) -> dict[str, int]:
+    """Does nothing, in the worker's event loop."""
+    return {"n": n}
+
+
 @remote(CpuLiveServerless(name="two", workersMin=2, workersMax=2))
-async def awaited(n: int) -> dict[str, int]:
+def shared_noop(n: int) -> dict[str, int]:
     """Does nothing, on one of two workers."""
     return {"n": n}
 
 
+SEQUENTIAL = (
+    # title, function, durability, goal
+    ("awaited no-op", "noop", "process", Goal(40, of="ratio")),
+    ("awaited no-op, `async def`", "async_noop", "process", None),
+    ("awaited no-op, durability power", "noop", "power", None),
+)
+
+
 def sequential_rows(run: Run) -> Rows:
     """One after another, on one core."""
-    for durability in ("process", "power"):
+    for title, function, durability, goal in SEQUENTIAL:
         trip = run.round_trip_us()
         found = nursery.run(
-            __name__, "sequential", run.calls(3000),
+            __name__, function, run.calls(3000),
             core=run.core, variables={"FLASH_DURABILITY": durability},
         )  # fmt: skip
-        name = f"awaited no-op, durability {durability}"
-        goal = Goal(40, of="ratio") if durability == "process" else None
-        best = f"best {found['best']:.0f} µs"
-        yield Row("Flash", f"{name}, p50", found["p50"], "µs", trip, goal, best)
-        yield Row("Flash", f"{name}, p99", found["p99"], "µs", trip)
+        yield Row("Flash", f"{title}, p50", found["p50"], "µs", trip, goal, f"best {found['best']:.0f} µs")
+        yield Row("Flash", f"{title}, p99", found["p99"], "µs", trip)
 
 
 def in_flight_rows(run: Run) -> Rows:
     """A thousand in flight on two workers, on all cores."""
     for durability in ("process", "power"):
         trip = run.round_trip_us()
-        found = nursery.run(__name__, "in_flight", run.calls(60_000), variables={"FLASH_DURABILITY": durability})
+        found = nursery.run(__name__, "shared_noop", run.calls(60_000), variables={"FLASH_DURABILITY": durability})
         goal = Goal(15_000, at_least=True) if durability == "process" else None
         thirds = f"thirds {found['slowest']:,.0f} to {found['fastest']:,.0f}"
-        name = f"1000 in flight, 2 workers, durability {durability}"
-        yield Row("Flash", name, found["rate"], "calls/s", trip, goal, thirds)
+        title = "1000 in flight, 2 workers" + (", durability power" if durability == "power" else "")
+        yield Row("Flash", title, found["rate"], "calls/s", trip, goal, thirds)
 
 
-async def _sequential(calls: int) -> laps.Sequential:
-    found = await laps.sequential_async(awaited_alone, warm=300, rounds=3, calls=calls)
-    job = await awaited_alone(7)
-    assert job.output == {"n": 7}, job.error
+async def _sequential(call: Noop, calls: int) -> laps.Sequential:
+    found = await laps.sequential_async(call, warm=500, rounds=5, calls=calls)
+    job = await call(7)
+    assert job.unwrap() == {"n": 7}
     return found
 
 
-async def _in_flight(calls: int) -> laps.InFlight:
-    found = await laps.in_flight(awaited, lanes=LANES, warm=5 * LANES, calls=calls)
-    jobs = await asyncio.gather(*(awaited(n) for n in range(LANES)))
+async def _in_flight(call: Noop, calls: int) -> laps.InFlight:
+    found = await laps.in_flight(call, lanes=LANES, warm=5 * LANES, calls=calls)
+    jobs = await asyncio.gather(*(call(n) for n in range(LANES)))
     assert [job.unwrap() for job in jobs] == [{"n": n} for n in range(LANES)]
     assert len({job.worker_id for job in jobs}) == 2, "one of the two workers did nothing"
     return found
 
 
 if __name__ == "__main__":
-    measure = {"sequential": _sequential, "in_flight": _in_flight}[sys.argv[1]]
-    print(json.dumps(asyncio.run(measure(int(sys.argv[2])))))
+    function, number = sys.argv[1:]
+    measure = _in_flight if function == "shared_noop" else _sequential
+    print(json.dumps(asyncio.run(measure(globals()[function], int(number)))))
