@@ -218,6 +218,7 @@ class Scene:
         for wire in self.wires:
             wire.closed = True
         self.wires.clear()
+        self.ended_hosts.clear()
         self.wait_for_thread()
         self.store.rollback()
         self.store.close()
@@ -267,15 +268,24 @@ class Scene:
         return ClientSide(self)
 
     def host_up(self, **habits: Any) -> HostSide:
-        """The host that the engine started connects."""
-        if not self.provider.keys:
-            somebody = self.client()
-            somebody.declare("wish", endpoint="wish")
-            somebody.leave()
+        """The host that the engine has started connects."""
+        self.await_a_wish_for_a_host()
         self.host = HostSide(self, self.provider.keys[-1], **habits)
         self.host.join()
         self.spin()
         return self.host
+
+    def await_a_wish_for_a_host(self) -> None:
+        """Somebody declares something, and a pause after hosts that did not come up is over."""
+        for _ in range(100):
+            if self.engine.state.host is not None:
+                return
+            somebody = self.client()
+            somebody.declare("wish", endpoint="wish")
+            somebody.leave()
+            if self.engine.state.host is None:
+                self.advance(0.5)
+        raise AssertionError("the engine wants no host")
 
     def back(self) -> None:
         """After a restart: the host and its workers connect again."""
@@ -536,7 +546,8 @@ class HostSide:
         self._scene.spin()
 
     def successor(self) -> HostSide:
-        """A new host that reports what it finds of this one."""
+        """The next host that the engine starts reports what it finds of this one."""
+        self._scene.await_a_wish_for_a_host()
         heir = HostSide(self._scene, self._scene.provider.keys[-1])
         heir.kept = [Exited(worker=one.id, why="host", current=one.current) for one in self.workers.values()]
         self._scene.host = heir

@@ -158,10 +158,7 @@ class RandomEvents(RuleBasedStateMachine):
         before = self.scene.host
         self.scene.kill_host()
         assert before is not None
-        if self.scene.engine.state.host is not None:
-            before.successor()
-        else:
-            self.scene.host_up()
+        before.successor()
 
     @rule()
     def host_and_engine_are_killed(self) -> None:
@@ -173,10 +170,7 @@ class RandomEvents(RuleBasedStateMachine):
             db.execute("UPDATE hosts SET pid = ?", (NOBODY,))
         self.scene.start()
         self.program()
-        if self.scene.engine.state.host is not None:
-            before.successor()
-        else:
-            self.scene.host_up()
+        before.successor()
 
     @rule(seconds=st.sampled_from([0.01, 0.3, 1.0, 6.0]))
     def time_passes(self, seconds: float) -> None:
@@ -217,7 +211,8 @@ class RandomEvents(RuleBasedStateMachine):
             assert (state is JobState.COMPLETED) == (error is None)
 
 
+# The same events every time, so that a failure is everybody's; for others, take `derandomize` out for a while.
 RandomEvents.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    derandomize=True, max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestRandomEvents = RandomEvents.TestCase
