@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -208,7 +209,7 @@ class Workers:
             self._keep(span)
         why = worker.ending
         oom = why == "memory" or (end.signal == signal.SIGKILL and not why and self._machine_killed())
-        self._forget(worker)
+        # Before its folder goes: if this host is killed in between, the page still tells what the worker had begun.
         self._keep(
             Exited(
                 worker=worker.id,
@@ -221,6 +222,7 @@ class Workers:
                 last_lines=last_lines,
             )
         )
+        self._forget(worker)
         if (end.code or end.signal) and why != "stop":
             self._note(f"worker {worker.id} (process {end.pid}) ended: {end} {why}".rstrip())
 
@@ -238,18 +240,21 @@ class Workers:
         self._discard(worker.scratch)
 
     def _discard(self, scratch: Path) -> None:
-        """Deletes a scratch folder; one in which something lies that is not ours, in a process of its own."""
+        """Deletes a scratch folder; one in which something lies that is not ours, in a process of its own.
+
+        In one step it is no worker's folder any more: without its page, a next host would take the worker for one
+        that had begun nothing. And a new worker finds the name free.
+        """
+        aside = scratch.with_name(f"{DISCARDED}{scratch.name}.{time.monotonic_ns()}")
         try:
+            scratch.rename(aside)
             for name in (PAGE, PID):
-                (scratch / name).unlink(missing_ok=True)
-            for folder in (scratch / "tmp", scratch / "files", scratch):
+                (aside / name).unlink(missing_ok=True)
+            for folder in (aside / "tmp", aside / "files", aside):
                 if folder.exists():
                     folder.rmdir()
         except OSError:
-            with suppress(OSError):  # a new worker may not find the name taken, nor a new host this one's remains
-                aside = scratch.with_name(f"{DISCARDED}{scratch.name}")
-                scratch.rename(aside)
-                self._remove(aside)
+            self._remove(aside)
 
     def bury(self) -> None:
         """Reports the workers of a host that is no more, and ends what is left of them."""
