@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 _PLENTY: Final = 100
 _LONG_TURN_S: Final = 0.001
+_HOST_RETURNS_S: Final = 3.0
 _BEAT_MS: Final = 2000  # what `flash ps` shows is not older
 
 _PAUSE_S: Final = 0.5
@@ -205,6 +206,7 @@ class Engine:
         while self.state.active and self.state.clock.monotonic() < end:  # noqa: ASYNC110  (once in a life)
             await asyncio.sleep(_LOOK_S)
         if stop_host:
+            await self._await_host()
             self._guarded(self._fleet.give_back_all)
             self._guarded(self._hosts.end)
         self._timers.stop()
@@ -214,6 +216,12 @@ class Engine:
         goodbye = Goodbye(reason=reason, stop_host=stop_host).encode()
         for link in list(self._links):
             link.send(goodbye)
+
+    async def _await_host(self) -> None:
+        """A host whose engine has just died comes back within a second: unless it hears GOODBYE, it starts another."""
+        end = self.state.clock.monotonic() + _HOST_RETURNS_S
+        while self._hosts.is_away() and self.state.clock.monotonic() < end:
+            await asyncio.sleep(_LOOK_S)
 
     def _asked_to_stop(self, verb: str, args: dict[str, Any]) -> None:
         self.on_stop_request(verb, args)

@@ -146,6 +146,11 @@ class Hosts:
         else:
             self._state.call_later(_LOOK_S, self.look)
 
+    def is_away(self) -> bool:
+        """Whether there is a host that lives and is not connected."""
+        host = self._state.host
+        return host is not None and host.came and host.link is None and _alive(host.pid)
+
     def check_lease(self) -> None:
         """A host that says nothing for a whole lease is as good as gone, also if its link stands."""
         host = self._state.host
