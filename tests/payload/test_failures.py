@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -149,3 +150,12 @@ def test_enormous_texts_are_cut() -> None:
     failure = failures.record(ValueError("x" * 10_000_000))
     assert len(failure.error["message"]) < 70_000
     assert len(failure.error["traceback"]) < 300_000
+
+
+def test_a_package_that_is_missing_is_told_with_the_mend() -> None:
+    try:
+        import_module("no_such_package.inside")
+    except ModuleNotFoundError as error:
+        message = failures.record(error).error["message"]
+    assert message.startswith("No module named 'no_such_package'")
+    assert 'dependencies=["no_such_package"]' in message

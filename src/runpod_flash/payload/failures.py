@@ -61,7 +61,7 @@ def record(error: BaseException, kind: str = "user", *, define: bool = False) ->
     facts = {
         "type": type(error).__qualname__,
         "module": type(error).__module__,
-        "message": _cut(_text(error), _LONGEST_MESSAGE),
+        "message": _cut(_text(error), _LONGEST_MESSAGE) + _hint(error),
         "kind": kind,
         "traceback": _cut(_traceback(error), _LONGEST_TRACEBACK),
     }
@@ -70,6 +70,17 @@ def record(error: BaseException, kind: str = "user", *, define: bool = False) ->
     except Exception:  # noqa: BLE001 — see the docstring
         encoded = _without_what_cannot_travel(error, define)
     return Failure(facts, encoded.parts, encoded.defs)
+
+
+def _hint(error: BaseException) -> str:
+    """What to do about the error that this way of working makes likely; "" for all others."""
+    if type(error) is not ModuleNotFoundError or not error.name:
+        return ""
+    package = error.name.partition(".")[0]
+    return (
+        f"\n  why:   a worker has the packages that its function declares, and nothing of the caller's"
+        f'\n  fix:   @remote(…, dependencies=["{package}"]), or the name under which {package} is published'
+    )
 
 
 def restore(error: ErrorRecord, parts: Sequence[Buffer], *, worker: str = "", attach: bool = True) -> BaseException:
