@@ -8,7 +8,10 @@ have come from.
 
 from __future__ import annotations
 
+import array
+import fcntl
 import os
+import termios
 import time
 from collections import deque
 from collections.abc import Callable
@@ -84,8 +87,7 @@ class WorkerLog:
 
     def read_raw(self, fd: int) -> None:
         """Takes a piece of descriptor 1 or 2."""
-        if data := self._read(self._raw_pipe[fd]):
-            self._page.add_raw_bytes(len(data))
+        if data := self._read_bare(self._raw_pipe[fd]):
             call = call_of(self._page.read())
             if call == NO_CALL:
                 self._unclaimed.append((time.monotonic(), fd, data))
@@ -166,9 +168,8 @@ class WorkerLog:
         self._claim(call)
         for fd, pipe in self._raw_pipe.items():
             for _ in range(_REST_READS):
-                if not (data := self._read(pipe)):
+                if not (data := self._read_bare(pipe)):
                     break
-                self._page.add_raw_bytes(len(data))
                 self._take_raw(call, fd, data)
         if self._raw_call == call:
             self._finish_raw()
@@ -235,10 +236,19 @@ class WorkerLog:
             )
         printed.lines += len(lines)
 
-    def _read(self, pipe: int) -> bytes:
+    def _read_bare(self, pipe: int) -> bytes:
+        """The same, counted before it is taken: a worker whose call ends meanwhile looks there, then at the count."""
+        there = min(_waiting(pipe), _READ)
+        self._page.add_raw_bytes(there)
+        data = self._read(pipe, there or 1)
+        if data and not there:
+            self._page.add_raw_bytes(len(data))
+        return data
+
+    def _read(self, pipe: int, size: int = _READ) -> bytes:
         """What is there, perhaps nothing; `ended` gets a pipe that is at its end."""
         try:
-            data = os.read(pipe, _READ)
+            data = os.read(pipe, size)
         except BlockingIOError:
             return b""
         if not data:
@@ -253,6 +263,13 @@ class WorkerLog:
             return False
         self._credit -= size
         return True
+
+
+def _waiting(pipe: int) -> int:
+    """How many bytes lie in a pipe."""
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
 
 
 def call_of(status: Status) -> Call:

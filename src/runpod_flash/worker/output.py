@@ -60,12 +60,13 @@ class LogPipe:
         self._write(head + lines)
 
     def _bare_output(self) -> bool:
-        if self._page.raw_bytes != self._raw_before:
-            return True
+        # The host counts bytes before it takes them: what does not lie there any more has been counted by now.
         try:
-            return _ioctl(1, _FIONREAD, _NO_BYTES) != _NO_BYTES or _ioctl(2, _FIONREAD, _NO_BYTES) != _NO_BYTES
+            if _ioctl(1, _FIONREAD, _NO_BYTES) != _NO_BYTES or _ioctl(2, _FIONREAD, _NO_BYTES) != _NO_BYTES:
+                return True
         except OSError:  # user code closed or replaced the descriptor
-            return False
+            pass
+        return self._page.raw_bytes != self._raw_before
 
     def _write(self, record: bytes) -> None:
         try:
