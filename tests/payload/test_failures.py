@@ -153,9 +153,8 @@ def test_enormous_texts_are_cut() -> None:
 
 
 def test_a_package_that_is_missing_is_told_with_the_mend() -> None:
-    try:
+    with pytest.raises(ModuleNotFoundError) as raised:
         import_module("no_such_package.inside")
-    except ModuleNotFoundError as error:
-        message = failures.record(error).error["message"]
+    message = failures.record(raised.value).error["message"]
     assert message.startswith("No module named 'no_such_package'")
     assert 'dependencies=["no_such_package"]' in message

@@ -220,7 +220,7 @@ class Engine:
     async def _await_host(self) -> None:
         """A host whose engine has just died comes back within a second: unless it hears GOODBYE, it starts another."""
         end = self.state.clock.monotonic() + _HOST_RETURNS_S
-        while self._hosts.is_away() and self.state.clock.monotonic() < end:
+        while self._hosts.is_away() and self.state.clock.monotonic() < end:  # noqa: ASYNC110  (once in a life)
             await asyncio.sleep(_LOOK_S)
 
     def _asked_to_stop(self, verb: str, args: dict[str, Any]) -> None:
