@@ -253,7 +253,7 @@ def _spawn(where: Place, ready: int) -> None:
             start_new_session=True,
             check=False,
         )
-        if detached.returncode:
+        if detached.returncode > 0:  # less: it was killed, and as nothing is said then, it is started again
             raise EngineUnavailable("the engine could not be started", why=f"exit code {detached.returncode}")
     except OSError as error:
         raise EngineUnavailable("the engine could not be started", why=f"{python}: {error}") from None
