@@ -174,7 +174,7 @@ async def workers_gone() -> None:
 
 
 async def something_printed() -> None:
-    while "fold 1" not in await asyncio.to_thread(printed_by_running_jobs):
+    while "fold 1" not in await asyncio.to_thread(printed_by_running_jobs):  # noqa: ASYNC110
         await asyncio.sleep(0.1)
 
 
