@@ -247,6 +247,8 @@ class Daemon:
             # What exists now lives as long as the process: the collector need not look at it again.
             gc.collect()
             gc.freeze()
+            # Every call makes some dozen objects that are gone with it, and hardly any cycle: look seldom.
+            gc.set_threshold(20_000, 20, 50)
             await self._told.wait()
             return await self._leave(server)
         finally:

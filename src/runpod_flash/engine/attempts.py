@@ -76,8 +76,7 @@ class Attempts:
         fn = job.fn
         fn.run_us = _mean(fn.run_us, head.run_us)
         fn.pool.run_us = _mean(fn.pool.run_us, head.run_us)
-        after = Next(JobState.COMPLETED, 0, job.failures, job.losses, "")
-        self._end(job, worker, after, head, parts, raw)
+        self._end(job, worker, JobState.COMPLETED, job.failures, job.losses, head, parts, raw)
 
     def _failed(
         self, job: Active, worker: Worker, error: ErrorInfo, head: Done | None, parts: Sequence[bytes] = ()
@@ -178,7 +177,7 @@ class Attempts:
             self._record(job, worker, error, _END_WORDS.get(kind, "failed"), head)
         if after.state.is_terminal:
             out_head = _encode(view_of(head)) if head is not None else None
-            self._end(job, worker, after, head, parts, out_head, error)
+            self._end(job, worker, after.state, after.failures, after.losses, head, parts, out_head, error)
             return
         self._return(job, after, begun)
         if begun:
@@ -213,7 +212,9 @@ class Attempts:
         self,
         job: Active,
         worker: Worker,
-        after: Next,
+        state: JobState,
+        failures: int,
+        losses: int,
         head: Done | None,
         parts: Sequence[bytes],
         out_head: bytes | None,
@@ -224,13 +225,13 @@ class Attempts:
         waited = waiting_of(job, worker)
         kept = parts[: head.values + head.excs] if head is not None else ()
         ended = Ended(
-            id=job.job,
+            seq=job.seq,
             epoch=job.epoch,
-            state=after.state,
+            state=state,
             ended_ms=now,
             started_ms=self._started_ms(job, head, now),
-            failures=after.failures,
-            losses=after.losses,
+            failures=failures,
+            losses=losses,
             out=frame.pack_parts(kept) if kept else None,
             out_head=out_head,
             out_json=parts[len(kept)] if head is not None and head.json and len(parts) > len(kept) else None,

@@ -15,10 +15,10 @@ from runpod_flash.model.job import JobState
 from runpod_flash.wire import frame
 from runpod_flash.wire.messages import Ack, Def, Start, Stop
 
-AHEAD_LIMIT: Final = 128
+AHEAD_LIMIT: Final = 512
 """Calls at most that wait at a worker behind the one that runs."""
 _SHORT_US: Final = 1000.0
-_AHEAD_US: Final = 4000.0
+_AHEAD_US: Final = 20_000.0
 _ACK_AFTER_S: Final = 0.05
 _DEFINITIONS_KEPT: Final = 256
 _LARGEST_KEPT: Final = 1024 * 1024
@@ -64,7 +64,7 @@ class Dispatcher:
         return best
 
     def ahead(self, fn: Function) -> int:
-        """Calls that a worker of `fn` may hold: 1 unless it is known to be short, then 4 ms worth of them."""
+        """Calls that a worker of `fn` may hold: 1 unless it is known to be short, then 20 ms worth of them."""
         if not 0 <= fn.run_us < _SHORT_US:
             return 1
         return min(AHEAD_LIMIT, 1 + int(_AHEAD_US / (fn.run_us + 20)))
@@ -235,6 +235,7 @@ def active(claimed: Claimed, fn: Function, assigned_ms: int) -> Active:
         created_ms=claimed.created_ms,
         assigned_ms=assigned_ms,
         size=len(claimed.args),
+        seq=claimed.seq,
     )
 
 

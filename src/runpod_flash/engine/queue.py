@@ -98,7 +98,8 @@ class Queue:
             expires_ms=now + policy.ttl_ms if policy.ttl_ms is not None else None,
         )
         store = self._state.turn.write()
-        if not store.put(new):
+        seq = store.put(new)
+        if seq is None:
             return None
         if head.idem is not None:
             store.remember_idempotent(fn.pool.endpoint.id, head.idem, head.job)
@@ -107,7 +108,7 @@ class Queue:
         if state is JobState.READY:
             fn.pool.enter(len(packed))
         self._wake_for(new)
-        return Active(head.job, fn, 1, 1, 0, 0, policy.timeout_ms, policy.max_retries, now, now, len(packed))
+        return Active(head.job, fn, 1, 1, 0, 0, policy.timeout_ms, policy.max_retries, now, now, len(packed), seq)
 
     def _wake_for(self, new: NewJob) -> None:
         if new.ready_ms is not None:

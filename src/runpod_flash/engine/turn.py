@@ -20,9 +20,8 @@ from runpod_flash.wire import kinds, messages
 
 logger = logging.getLogger(__name__)
 
-_CHECKPOINT_AT: Final = 4 * 1024 * 1024
 _SHRINK_AT: Final = 64 * 1024 * 1024
-_COMMITS_BETWEEN_LOOKS: Final = 64
+_COMMITS_BETWEEN_LOOKS: Final = 32
 
 
 class Link(Protocol):
@@ -195,15 +194,17 @@ class Turn:
             self.fail(StoreError(f"the store cannot be synced: {error}"))
 
     def _look_after_log(self) -> None:
-        size = self._store.log_size()
-        if size > _SHRINK_AT:
+        if self._store.log_size() > _SHRINK_AT:
             self._store.shrink_log()
-        elif size > _CHECKPOINT_AT and not self._checkpointing:
+        elif not self._checkpointing and self._store.wants_checkpoint():
             self._checkpointing = True
             self.in_thread(self._store.checkpoint, self._checkpointed)
 
     def _checkpointed(self, _result: object, _error: Exception | None) -> None:
+        """Nearly all has been moved, and commits went on meanwhile: what is left is moved between two turns."""
         self._checkpointing = False
+        self.finish()
+        self._store.end_checkpoint()
 
 
 def _send_all(frames: list[tuple[Link, bytes]]) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from runpod_flash.model.job import JobState
 
 
-class NewJob(NamedTuple):
+class NewJob(msgspec.Struct, gc=False):
     """A job as it is put on record; `worker` is "" unless a free one has it already."""
 
     id: str
@@ -59,10 +61,10 @@ class LiveJob(NamedTuple):
     cancelling: bool
 
 
-class Ended(NamedTuple):
+class Ended(msgspec.Struct, gc=False):
     """How a job ended; written only if `epoch` is still its epoch."""
 
-    id: str
+    seq: int
     epoch: int
     state: JobState
     ended_ms: int
@@ -132,6 +134,12 @@ class Store(Protocol):
     def checkpoint(self) -> None:
         """Moves the log into the database file; from another thread, off every reply's path."""
 
+    def wants_checkpoint(self) -> bool:
+        """Whether enough was written since the last time that this was true."""
+
+    def end_checkpoint(self) -> None:
+        """Moves what was written during `checkpoint`, on the writing connection: little, and the log begins anew."""
+
     def log_size(self) -> int:
         """Bytes of the log that no checkpoint has moved yet, or that wait to be written over."""
 
@@ -152,8 +160,8 @@ class Store(Protocol):
     def missing_definitions(self, digests: Sequence[str]) -> list[str]: ...
 
     # the queue
-    def put(self, job: NewJob) -> bool:
-        """False if a job of this id is on record already; nothing is changed then."""
+    def put(self, job: NewJob) -> int | None:
+        """The number of the new job; None if one of this id is on record already, and nothing is changed then."""
 
     # Claims number themselves: `live` lists the jobs of a worker in the order of these numbers.
     def claim(self, pool: int, worker: str, now_ms: int) -> Claimed | None: ...

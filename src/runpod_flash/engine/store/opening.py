@@ -15,7 +15,7 @@ VERSION: Final = 1
 """Number of the newest migration; `PRAGMA user_version` of a store that has it."""
 _CHECKED_UP_TO: Final = 64 * 1024 * 1024
 """Bytes of a store that is looked through at every start; a larger one would take seconds, and tells by itself."""
-_LOG_KEPT: Final = 1024 * 1024
+_LOG_KEPT: Final = 16 * 1024 * 1024
 
 
 def connect(path: Path, *, threads: bool = False) -> sqlite3.Connection:
@@ -38,7 +38,7 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=NORMAL")
     db.execute("PRAGMA wal_autocheckpoint=0")
-    # So that the size of the log says how much there is to move, and not how much there once was.
+    # Writing over a log costs less than half of making it longer; this much of it stays to be written over.
     db.execute(f"PRAGMA journal_size_limit={_LOG_KEPT}")
     _migrate(db, path, found)
 

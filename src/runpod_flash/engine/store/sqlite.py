@@ -23,6 +23,8 @@ from runpod_flash.engine.store.explain import explain
 from runpod_flash.model.job import JobState
 
 _CLAIMED: Final = len(Claimed._fields)
+_CHANGES_MOVED: Final = 2000
+"""Changes of rows after which the log is moved into the file: it stays at some megabytes."""
 _AWAITED_KEPT: Final = 500_000
 """Ended jobs of awaited calls at most: at many thousand calls a second, an hour of them would fill the disk."""
 _EVENTS_KEPT_MS: Final = 7 * 86_400_000
@@ -66,6 +68,7 @@ class SqliteStore:
         self._reading = threading.Lock()
         self._log: int | None = None
         self._sent = 0
+        self._moved = 0
 
     # ── opening and closing ───────────────────────────────────────────────────────────────────────
 
@@ -130,6 +133,17 @@ class SqliteStore:
                 self._reader.execute("PRAGMA query_only=OFF")
                 self._reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                 self._reader.execute("PRAGMA query_only=ON")
+
+    def wants_checkpoint(self) -> bool:
+        changes = self._db.total_changes
+        if changes - self._moved < _CHANGES_MOVED:
+            return False
+        self._moved = changes
+        return True
+
+    def end_checkpoint(self) -> None:
+        with contextlib.suppress(sqlite3.Error):
+            self._execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def log_size(self) -> int:
         return os.fstat(self._log).st_size if self._log is not None else 0
@@ -199,10 +213,10 @@ class SqliteStore:
 
     # ── the queue ─────────────────────────────────────────────────────────────────────────────────
 
-    def put(self, job: NewJob) -> bool:
+    def put(self, job: NewJob) -> int | None:
         claimed = 1 if job.worker else 0
         try:
-            self._execute(
+            return self._execute(
                 self._sql["put"],
                 (
                     job.id,
@@ -224,12 +238,11 @@ class SqliteStore:
                     job.ready_ms,
                     job.expires_ms,
                 ),
-            )
+            ).lastrowid
         except sqlite3.IntegrityError:
-            return False
+            return None
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
-        return True
 
     def claim(self, pool: int, worker: str, now_ms: int) -> Claimed | None:
         rows = self._run("claim", (worker, now_ms, self._next_sent(), pool)).fetchall()
@@ -245,7 +258,7 @@ class SqliteStore:
             self._run(
                 "finish",
                 (
-                    ended.id,
+                    ended.seq,
                     ended.epoch,
                     int(ended.state),
                     ended.ended_ms,

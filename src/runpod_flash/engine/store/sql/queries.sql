@@ -24,7 +24,7 @@ RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, m
 -- How a job ended, unless another epoch or another end is on record.
 UPDATE jobs SET state = ?3, ended_ms = ?4, started_ms = ?5, keep_until_ms = ?4 + CASE awaited WHEN 1 THEN ?6 ELSE ?7 END,
                 out = ?8, out_head = ?9, out_json = ?10, error = ?11, timing = ?12, failures = ?13, losses = ?14
-WHERE id = ?1 AND epoch = ?2 AND state IN (2, 3);
+WHERE seq = ?1 AND epoch = ?2 AND state IN (2, 3);
 
 -- name: finish_waiting
 -- A job ends without having been at a worker (cancelled, expired, no environment).

@@ -1,0 +1,58 @@
+"""What README.md and the documentation show runs as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from runpod_flash.testing import IsolatedEngine
+
+ROOT = Path(__file__).parents[2]
+PRELUDE = "import asyncio\nfrom runpod_flash import CpuLiveServerless, JobHandle, remote\n"
+
+
+def blocks(page: str) -> list[str]:
+    """The python blocks of a page."""
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def run(folder: Path, program: str) -> str:
+    """What a program prints; it must end well."""
+    file = folder / "shown.py"
+    file.write_text(program, encoding="utf-8")
+    done = subprocess.run([sys.executable, file], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_first_block_of_the_readme_counts(flash_engine: IsolatedEngine, tmp_path: Path) -> None:
+    assert "{'words': 5} by worker w" in run(tmp_path, blocks("README.md")[0])
+
+
+def test_the_verbs_of_the_readme_work(flash_engine: IsolatedEngine, tmp_path: Path) -> None:
+    first, verbs = blocks("README.md")[:2]
+    function = first.partition("async def main")[0]
+    body = textwrap.indent(verbs, "    ")
+    printed = run(tmp_path, f"{PRELUDE}{function}async def main():\n{body}\nasyncio.run(main())\n")
+    assert printed.count("{'words': 2}\n") == 2
+
+
+def test_the_call_of_the_journey_makes_it(flash_engine: IsolatedEngine, tmp_path: Path) -> None:
+    (call,) = blocks("docs/journey.md")
+    assert run(tmp_path, f"import asyncio\n{call}\nasyncio.run(main())\n") == "5\n"
+
+
+@pytest.mark.parametrize("page", ["README.md", "ARCHITECTURE.md", "docs/journey.md"])
+def test_every_link_leads_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    named = re.findall(r"`((?:[a-z]+/)+[a-z_]+\.(?:py|md))`", text)
+    places = [(ROOT / page).parent / target for target in targets]
+    missing = [place for place in places if not place.exists()]
+    bases = (ROOT, ROOT / "src/runpod_flash")
+    assert not missing + [name for name in named if not any((base / name).exists() for base in bases)]
