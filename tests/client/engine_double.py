@@ -182,6 +182,9 @@ class Connection(asyncio.Protocol):
         self.engine.definitions.add(head.digest)
         self.say(messages.Ok(), frame)
 
+    def on_query(self, frame: Frame, head: messages.Query) -> None:
+        self.say(messages.Rows(rows=[]), frame)
+
     def on_submit(self, frame: Frame, head: messages.Submit) -> None:
         if self.engine.forgets or head.fn not in self.engine.functions:
             self.engine.forgets = False

@@ -59,8 +59,7 @@ class Watch:
         if stream.catching_up is not None:
             await stream.catching_up
         shown = _shown(stream, attempt)
-        lines = await self._past(stream.head.job, attempt, shown)
-        self._write_lines(stream, attempt, shown, lines, "")
+        self._write_lines(stream, attempt, shown, await self._lines(stream, attempt, shown), "")
 
     def _show_log(self, stream: Stream, head: messages.Log) -> None:
         """Lines that follow those shown are shown; after a gap, those of the gap are asked for first."""
@@ -75,14 +74,18 @@ class Watch:
 
     async def _catch_up(self, stream: Stream, attempt: int, shown: int) -> None:
         first = stream.kept_back[0]
-        try:
-            lines = await self._past(stream.head.job, attempt, shown)
-            self._write_lines(stream, attempt, shown, lines[: first.n - shown], first.worker)
-        except FlashError as error:
-            notice(f"some lines of {self.label} cannot be shown: {error.what} (flash logs {stream.head.job})")
+        lines = await self._lines(stream, attempt, shown)
+        self._write_lines(stream, attempt, shown, lines[: first.n - shown], first.worker)
         kept, stream.kept_back, stream.catching_up = stream.kept_back, [], None
         for head in kept:
             self._write_lines(stream, head.attempt, head.n, head.lines, head.worker)
+
+    async def _lines(self, stream: Stream, attempt: int, first: int) -> list[str]:
+        try:
+            return await self._past(stream.head.job, attempt, first)
+        except FlashError as error:  # the call has its value all the same
+            notice(f"some lines of {self.label} cannot be shown: {error.what} (flash logs {stream.head.job})")
+            return []
 
     def _write_lines(self, stream: Stream, attempt: int, first: int, lines: list[str], worker: str) -> None:
         new = lines[max(0, _shown(stream, attempt) - first) :]
