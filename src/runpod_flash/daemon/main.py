@@ -62,6 +62,7 @@ LEAST_IDLE_S: Final = 1.0
 """Below this an engine could be gone before the program that started it has connected."""
 FLUSH_S: Final = 2.0
 HOST_S: Final = 8.0
+BURY_S: Final = 3.0
 _REAP_S: Final = 0.25
 
 _PACKAGE_MARK: Final = Path(__file__).absolute().parents[1] / "_version.py"
@@ -345,8 +346,9 @@ class Daemon:
         # Then the host: the next engine's host must not meet the last one's workers.
         if farewell.stop_host:
             await self._hosts.end(HOST_S)
-            # A host that was killed had no time for this, and now none follows it.
-            strays.bury(self._folder)
+            # A host that was killed had no time for this, and now none follows it. Nobody is connected any more:
+            # there is nothing that this could keep waiting.
+            strays.bury(self._folder, BURY_S)
         self._hosts.forget()
         logger.info("left (%s)", farewell.reason)
         # The store closes when `_run` unwinds, and the lock goes last: nobody opens what we still hold.

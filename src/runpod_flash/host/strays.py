@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from runpod_flash.host.processes import Children, Process, kill_tree, look_up, send, snapshot, tree_of
 from runpod_flash.host.worker import FOLDER, MARK, leftover
 
+_PAUSE_S: Final = 0.01
 _OURS = (b"runpod_flash.daemon", b"runpod_flash.host")
 
 
@@ -45,15 +48,27 @@ def kill_leftover(worker: str, pid: int, started: int) -> None:
         send(row.pid, signal.SIGKILL)
 
 
-def bury(rundir: Path) -> None:
-    """Removes what lies there of workers that have ended, when no other host will come and do it."""
+def bury(rundir: Path, patience_s: float) -> None:
+    """Removes what lies there of workers that have ended, when no other host will come and do it.
+
+    Some may still be ending: a host that lives is at it, or has been killed and the kernel kills them after it.
+    Those are waited for, `patience_s` at most; what is there afterwards belongs to a host that lives.
+    """
     folder = rundir / FOLDER
+    end = time.monotonic() + patience_s
     for scratch in folder.iterdir() if folder.is_dir() else ():
         _, pid, started = leftover(scratch)
-        row = look_up(pid) if pid else None
-        if row is None or row.started != started:  # else its host is just ending it
+        while (alive := _runs(pid, started)) and time.monotonic() < end:
+            time.sleep(_PAUSE_S)
+        if not alive:
             kill_leftover(scratch.name, 0, 0)
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _runs(pid: int, started: int) -> bool:
+    """Whether a process has not ended: one that nobody has waited for yet has."""
+    row = look_up(pid) if pid else None
+    return row is not None and row.started == started and row.state not in "ZX"
 
 
 def _started_by(worker: str, rows: Iterable[Process]) -> list[Process]:
