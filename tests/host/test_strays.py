@@ -39,9 +39,7 @@ def test_a_worker_that_is_still_ending_is_waited_for(tmp_path: Path, sleeper: su
     sleeper.wait()
 
 
-def test_a_worker_that_nobody_has_waited_for_counts_as_ended(
-    tmp_path: Path, sleeper: subprocess.Popen[bytes]
-) -> None:
+def test_a_worker_that_nobody_has_waited_for_counts_as_ended(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> None:
     scratch = scratch_of(tmp_path, sleeper.pid)
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
