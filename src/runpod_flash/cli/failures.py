@@ -37,6 +37,7 @@ class Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb that was asked for."""
+        warn_of_claims()
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -76,6 +77,14 @@ def tell(error: FlashError, cause: BaseException | None = None) -> None:
         cause = cause or error
         traceback.print_exception(type(cause), cause, cause.__traceback__, file=sys.stderr)
     click.echo(f"flash: {error}", err=True)
+
+
+def warn_of_claims() -> None:
+    """Says on stderr if another distribution has its files among ours: nothing else that is odd then has to be odd."""
+    from runpod_flash import installation
+
+    for claim in installation.claims():
+        click.echo(f"flash: {FlashError(claim.what, why=claim.why, fix=claim.fix)}", err=True)
 
 
 def close_output() -> None:
