@@ -79,16 +79,22 @@ class Caller:
         self._asks = None in self._wanted.values()
         self._where = scope.location(function)
         self._prepared: Prepared | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def call(self, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobOutput[Any]:
         """What `await fn(…)` gives."""
-        return await (await self.begin(policy, args, kwargs)).output()
+        link = transport.current()
+        binding = self._bound(link) or await self._binding(link)
+        return await self._submit(link, binding, policy, args, kwargs).output()
 
     async def begin(self, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         """Submits a job and returns at once. After the first call this does not suspend, unless writing has to wait."""
         link = transport.current()
-        binding = await self._binding(link)
+        binding = self._bound(link) or await self._binding(link)
+        return self._submit(link, binding, policy, args, kwargs)
+
+    def _submit(
+        self, link: Link, binding: Binding, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Call:
         parts, defs = codec.encode((args, kwargs), named=self._parameters)
         name = new_job_id()
         head = Submit(job=name, fn=binding.fn, policy=policy, logs=True, defs=defs)
@@ -110,6 +116,14 @@ class Caller:
         return job.JobHandle(accepted.job, self._function.__name__)
 
     # ── being known to the engine ─────────────────────────────────────────────────────────────────
+
+    def _bound(self, link: Link) -> Binding | None:
+        """The binding, if there is nothing to wait for: the engine knows the function as it is now, and reads."""
+        prepared = self._prepared
+        if prepared is None or link.congested or self._outdated(prepared, link):
+            return None
+        binding: Binding | None = link.bindings.get(prepared)
+        return binding if binding is not None and binding.fn else None
 
     async def _binding(self, link: Link) -> Binding:
         prepared = self._prepared

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast
 
 from runpod_flash.errors import ConfigError, UsageError, call_site, did_you_mean
-from runpod_flash.model.job import JobPolicy, check_policy
+from runpod_flash.model.job import USUAL_POLICY, JobPolicy, check_policy
 from runpod_flash.model.resolve import merge_env, seconds_to_ms
 from runpod_flash.model.resources import Resource
 
@@ -38,7 +38,7 @@ class RemoteConfig:
     system: tuple[str, ...] = ()
     accelerate_downloads: bool = False
     env: dict[str, str | None] = field(default_factory=dict)  # of the decorator alone
-    policy: JobPolicy = field(default_factory=JobPolicy)
+    policy: JobPolicy = USUAL_POLICY
     local: bool = False
     method: str | None = None
     path: str | None = None

@@ -475,7 +475,7 @@ class _LinkLost(Exception):
 
 
 def _large(parts: Sequence[Buffer]) -> bool:
-    return len(parts) > 1 or memoryview(parts[0]).nbytes > kinds.INLINE_LIMIT
+    return len(parts) > 1 or len(parts[0]) > kinds.INLINE_LIMIT  # the first is a pickle, in bytes
 
 
 async def _first_of(*futures: asyncio.Future[Any], timeout: float | None = None) -> None:

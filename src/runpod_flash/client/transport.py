@@ -20,18 +20,24 @@ IN_WORKER: Final = "FLASH_WORKER_ID"
 """Set by the host in the environment of every worker."""
 
 _links: WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = WeakKeyDictionary()
+_latest: Link | None = None
+"""The one that was asked for last: nearly always the one that is asked for next."""
 _disowned: list[Link] = []  # kept, so that nothing of them is finalised in the child
 
 
 def current() -> Link:
     """The link of the running event loop; connects to nothing yet."""
-    loop = asyncio.get_running_loop()
+    global _latest
+    loop, latest = asyncio.get_running_loop(), _latest
+    if latest is not None and latest.loop is loop:
+        return latest
     link = _links.get(loop)
     if link is None:
         _check_not_in_a_worker()
         for old in [one for one in _links if one.is_closed()]:
             del _links[old]
         link = _links[loop] = Link(loop, functools.partial(_forget, loop))
+    _latest = link
     return link
 
 
@@ -47,7 +53,9 @@ def _check_not_in_a_worker() -> None:
 
 
 def _forget(loop: asyncio.AbstractEventLoop) -> None:
-    _links.pop(loop, None)
+    global _latest
+    if _links.pop(loop, None) is _latest:
+        _latest = None
 
 
 def _at_exit() -> None:
@@ -57,11 +65,11 @@ def _at_exit() -> None:
 
 
 def _after_fork() -> None:
-    global _links
+    global _latest, _links
     for link in _links.values():
         link.disown()
         _disowned.append(link)
-    _links = WeakKeyDictionary()
+    _latest, _links = None, WeakKeyDictionary()
 
 
 atexit.register(_at_exit)

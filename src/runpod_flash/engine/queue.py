@@ -19,7 +19,7 @@ from runpod_flash.engine.state import MAX_WAITING, MAX_WAITING_BYTES, ArgsHead, 
 from runpod_flash.engine.store.base import NewJob
 from runpod_flash.engine.turn import Link
 from runpod_flash.errors import FlashError, QueueFull
-from runpod_flash.model.job import ErrorKind, JobPolicy, JobState, check_policy
+from runpod_flash.model.job import USUAL_POLICY, ErrorKind, JobPolicy, JobState, check_policy
 from runpod_flash.wire import blobs, frame, kinds
 from runpod_flash.wire.messages import Accepted, ErrorInfo, Moved, Submit
 
@@ -226,7 +226,7 @@ class _BadCall(FlashError):
 def _check(head: Submit) -> None:
     """Refuses what the store or a status page could not hold."""
     policy = head.policy
-    if policy != _USUAL:
+    if policy is not USUAL_POLICY:
         check_policy(policy)
         if max(policy.timeout_ms, policy.delay_ms, policy.ttl_ms or 0, policy.max_retries) >= _HIGHEST:
             raise _BadCall(f"the policy of this call is beyond any measure: {policy}")
@@ -240,9 +240,6 @@ def _check_blobs(moved: Sequence[Moved]) -> None:
     for _index, blob, _size in moved:
         if not blobs.is_id(blob):
             raise _BadCall(f"{blob!r} is no blob id")
-
-
-_USUAL: Final = JobPolicy()
 
 
 def _queue_full(pool: Pool) -> QueueFull:

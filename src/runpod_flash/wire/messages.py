@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from runpod_flash.model.endpoint import EndpointSpec, PoolSpec, RuntimeSpec
-from runpod_flash.model.job import JobPolicy
+from runpod_flash.model.job import USUAL_POLICY, JobPolicy
 from runpod_flash.wire import frame, kinds
 
 Moved = tuple[int, str, int]
@@ -200,7 +200,7 @@ class Submit(Head):
     KIND = kinds.SUBMIT
     job: str
     fn: int
-    policy: JobPolicy
+    policy: JobPolicy = USUAL_POLICY
     wait: bool = True
     logs: bool = False
     encoding: str = "pickle"

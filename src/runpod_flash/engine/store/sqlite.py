@@ -214,35 +214,53 @@ class SqliteStore:
     # ── the queue ─────────────────────────────────────────────────────────────────────────────────
 
     def put(self, job: NewJob) -> int | None:
-        claimed = 1 if job.worker else 0
+        usual = job.worker and job.args_head is None and job.ready_ms is None and job.expires_ms is None
+        statement, values = self._put_at_worker(job) if usual else self._put(job)
         try:
-            return self._execute(
-                self._sql["put"],
-                (
-                    job.id,
-                    job.pool,
-                    job.fn,
-                    int(job.state),
-                    job.priority,
-                    claimed,
-                    claimed,
-                    job.worker or None,
-                    job.created_ms,
-                    job.created_ms if claimed else None,
-                    self._next_sent() if claimed else None,
-                    job.timeout_ms,
-                    job.max_retries,
-                    job.awaited,
-                    job.args,
-                    job.args_head,
-                    job.ready_ms,
-                    job.expires_ms,
-                ),
-            ).lastrowid
+            return self._execute(statement, values).lastrowid
         except sqlite3.IntegrityError:
             return None
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
+
+    def _put_at_worker(self, job: NewJob) -> tuple[str, tuple[Any, ...]]:
+        return self._sql["put_at_worker"], (
+            job.id,
+            job.pool,
+            job.fn,
+            int(job.state),
+            job.priority,
+            job.worker,
+            job.created_ms,
+            self._next_sent(),
+            job.timeout_ms,
+            job.max_retries,
+            1 if job.awaited else 0,
+            bytearray(job.args),
+        )
+
+    def _put(self, job: NewJob) -> tuple[str, tuple[Any, ...]]:
+        claimed = 1 if job.worker else 0
+        return self._sql["put"], (
+            job.id,
+            job.pool,
+            job.fn,
+            int(job.state),
+            job.priority,
+            claimed,
+            claimed,
+            job.worker or None,
+            job.created_ms,
+            job.created_ms if claimed else None,
+            self._next_sent() if claimed else None,
+            job.timeout_ms,
+            job.max_retries,
+            job.awaited,
+            job.args,
+            job.args_head,
+            job.ready_ms,
+            job.expires_ms,
+        )
 
     def claim(self, pool: int, worker: str, now_ms: int) -> Claimed | None:
         rows = self._run("claim", (worker, now_ms, self._next_sent(), pool)).fetchall()
@@ -254,27 +272,31 @@ class SqliteStore:
         return [Claimed._make(row) for row in rows]
 
     def finish(self, ended: Ended) -> bool:
-        return (
-            self._run(
-                "finish",
-                (
-                    ended.seq,
-                    ended.epoch,
-                    int(ended.state),
-                    ended.ended_ms,
-                    ended.started_ms,
-                    *self._retention,
-                    ended.out,
-                    ended.out_head,
-                    ended.out_json,
-                    ended.error,
-                    ended.timing,
-                    ended.failures,
-                    ended.losses,
-                ),
-            ).rowcount
-            == 1
+        out, head, nothing_else = ended.out, ended.out_head, ended.out_json is None and ended.timing is None
+        if ended.state is JobState.COMPLETED and out is not None and head is not None and nothing_else:
+            return self._complete(ended, out, head)
+        values = (
+            ended.seq,
+            ended.epoch,
+            int(ended.state),
+            ended.ended_ms,
+            ended.started_ms,
+            *self._retention,
+            ended.out,
+            ended.out_head,
+            ended.out_json,
+            ended.error,
+            ended.timing,
+            ended.failures,
+            ended.losses,
         )
+        return self._run("finish", values).rowcount == 1
+
+    def _complete(self, ended: Ended, out: bytes, out_head: bytes) -> bool:
+        awaited, spawned = self._retention
+        times = ended.ended_ms, ended.started_ms, awaited, spawned
+        values = ended.seq, ended.epoch, *times, bytearray(out), bytearray(out_head)
+        return self._run("complete", values).rowcount == 1
 
     def finish_waiting(self, job: str, state: JobState, now_ms: int, error: bytes) -> bool:
         return self._run("finish_waiting", (job, int(state), now_ms, *self._retention, error)).rowcount == 1

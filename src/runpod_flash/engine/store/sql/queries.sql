@@ -6,6 +6,13 @@ INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, crea
                   timeout_ms, max_retries, awaited, args, args_head, ready_ms, expires_ms)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
+-- name: put_at_worker
+-- The same for most jobs: claimed at once, due at once, never expiring. (Each NULL costs Python's sqlite3 half a
+-- microsecond, and so do bytes, but not a bytearray.)
+INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, created_ms, assigned_ms, sent,
+                  timeout_ms, max_retries, awaited, args)
+VALUES (?1, ?2, ?3, ?4, ?5, 1, 1, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12);
+
 -- name: claim
 -- The next ready job of a pool goes to a worker: highest priority first, then the oldest.
 UPDATE jobs SET state = 3, epoch = epoch + 1, attempt = attempt + 1, worker = ?1, assigned_ms = ?2, sent = ?3
@@ -24,6 +31,12 @@ RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, m
 -- How a job ended, unless another epoch or another end is on record.
 UPDATE jobs SET state = ?3, ended_ms = ?4, started_ms = ?5, keep_until_ms = ?4 + CASE awaited WHEN 1 THEN ?6 ELSE ?7 END,
                 out = ?8, out_head = ?9, out_json = ?10, error = ?11, timing = ?12, failures = ?13, losses = ?14
+WHERE seq = ?1 AND epoch = ?2 AND state IN (2, 3);
+
+-- name: complete
+-- The same for most jobs: they completed, with a value and nothing else to tell.
+UPDATE jobs SET state = 4, ended_ms = ?3, started_ms = ?4, keep_until_ms = ?3 + CASE awaited WHEN 1 THEN ?5 ELSE ?6 END,
+                out = ?7, out_head = ?8
 WHERE seq = ?1 AND epoch = ?2 AND state IN (2, 3);
 
 -- name: finish_waiting
