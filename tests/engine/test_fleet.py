@@ -110,10 +110,22 @@ def test_what_the_machine_lacks_is_told_at_the_declaration(scene: Scene, client:
     function = messages.FunctionSpec(name="m:big", version="v1", digest="d")
     gpus = (GpuRequest("AMPERE_80", 2),)
     declared = client.ask(client.declaration("big", function, gpus=gpus, memory_mb=1 << 20))
-    assert [text.partition(";")[2].strip() for text in declared.notices] == [
-        "this machine has none, so its functions run on the CPU",
-        "this machine has 8000 MB",
+    assert declared.notices == [
+        "endpoint 'big' asks for 2 × AMPERE_80, and this machine has no GPU: its functions run on the CPU",
+        "endpoint 'big' asks for 1024 GB of memory, and this machine has 7.8 GB: that is the limit of each worker",
     ]
+
+
+def test_who_wants_exactly_that_hardware_is_refused_and_nothing_is_declared(
+    scene: Scene, client: ClientSide, host: HostSide
+) -> None:
+    function = messages.FunctionSpec(name="m:big", version="v1", digest="d")
+    declaration = client.declaration("big", function, memory_mb=1 << 20)
+    declaration.exact = True
+    refused = client.ask(declaration)
+    assert refused.code == "config"
+    assert "asks for 1024 GB of memory, and this machine has 7.8 GB" in refused.what
+    assert "big" not in [row["name"] for row in client.ask(messages.Query(what="endpoints")).rows]
 
 
 def test_a_declaration_waits_for_the_machine_when_it_matters_and_not_for_ever(scenes: Callable[..., Scene]) -> None:

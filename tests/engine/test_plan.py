@@ -301,6 +301,23 @@ def test_cards_are_leased_to_one_worker_each() -> None:
     ]
 
 
+def test_a_pool_gets_cards_of_its_kind_and_waits_for_no_others() -> None:
+    three = Capacity(memory_mb=0, gpus=(0, 1, 2), max_workers=9)
+    pools = [
+        PoolView(1, 1, queued=9, gpus=1, cards=(1,), oldest_wait_ms=1000),
+        PoolView(2, 2, queued=1, gpus=2, cards=(0, 2), oldest_wait_ms=1000),
+    ]
+    actions = plan(snapshot(pools, capacity=three))
+    assert [one for one in actions if isinstance(one, Launch)] == [Launch(1, (1,)), Launch(2, (0, 2))]
+    crew = [WorkerView("a", 1, "busy", gpus=(1,)), WorkerView("b", 2, "idle", gpus=(0, 2))]
+    waits = plan(snapshot(pools[:1], crew[:1], capacity=three))
+    assert waits == [Waits(1, "waiting for a GPU: GPU 1 is in use by worker a")], "the other two are of no use to it"
+    other = replace(pools[0], id=3, endpoint=3, cards=(2,))
+    assert plan(snapshot([pools[0], replace(pools[1], queued=0), other], crew, capacity=three))[0] == StopWorker(
+        "b", "evicted"
+    )
+
+
 def test_only_a_worker_that_has_a_card_makes_room_for_one_that_needs_it() -> None:
     one = Capacity(memory_mb=0, gpus=(0,), max_workers=9)
     pools = [PoolView(1, 1), PoolView(2, 1, gpus=1), PoolView(3, 2, queued=1, gpus=1)]
@@ -380,10 +397,12 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     free, crew = list(cards), []
     for n in range(draw(st.integers(0, capacity.max_workers))):
         pool = pools[draw(st.integers(0, len(pools) - 1))]
-        need = min(pool.gpus, len(cards))
-        if len(free) < need:
+        suitable = [card for card in free if card in _suitable(pool, cards)]
+        need = min(pool.gpus, len(_suitable(pool, cards)))
+        if len(suitable) < need:
             continue
-        leased, free = tuple(free[:need]), free[need:]
+        leased = tuple(suitable[:need])
+        free = [card for card in free if card not in leased]
         state = draw(st.sampled_from(STATES))
         idle_ms = draw(st.sampled_from([0, 50, 5000])) if state == "idle" else 0
         age_ms = draw(st.sampled_from([0, TURN_MS]))
@@ -391,6 +410,10 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             pools[pool.id] = replace(pools[pool.id], unmanned_ms=0)
         crew.append(WorkerView(f"w{n}", pool.id, state, idle_ms=idle_ms, gpus=leased, age_ms=age_ms))
     return Snapshot(endpoints, pools, tuple(crew), capacity, draw(st.integers(0, 9)) == 0)
+
+
+def _suitable(pool: PoolView, cards: tuple[int, ...]) -> tuple[int, ...]:
+    return cards if pool.cards is None else tuple(card for card in cards if card in pool.cards)
 
 
 @st.composite
@@ -418,6 +441,7 @@ def _pools(draw: st.DrawFn, number: int, endpoints: int) -> PoolView:
         running=draw(st.integers(0, 3)),
         env=draw(st.sampled_from(["unknown", "building", "ready", "ready"])),
         gpus=draw(st.sampled_from([0, 0, 1, 2, 9])),
+        cards=draw(st.sampled_from([None, None, (0,), (1, 2)])),
         memory_mb=draw(st.sampled_from([None, 1000, 3000, 99_000])),
         concurrency=draw(st.sampled_from([1, 1, 4])),
         launch_blocked_ms=draw(st.sampled_from([0, 0, 0, 700])),
@@ -464,7 +488,9 @@ def test_only_pools_that_may_start_workers_are_given_them(before: Snapshot) -> N
             pool = before.pools[action.pool]
             assert pool.env == "ready"
             assert pool.launch_blocked_ms == 0
-            assert len(action.gpus) == min(pool.gpus, len(before.capacity.gpus))
+            suitable = _suitable(pool, before.capacity.gpus)
+            assert len(action.gpus) == min(pool.gpus, len(suitable))
+            assert set(action.gpus) <= set(suitable)
             assert not before.draining
 
 

@@ -13,7 +13,7 @@ from runpod_flash.client import environment, job, output, scope, transport
 from runpod_flash.client.function import RemoteConfig
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
-from runpod_flash.errors import EncodingError, UsageError
+from runpod_flash.errors import ConfigError, EncodingError, UsageError
 from runpod_flash.model.job import JobPolicy, new_job_id
 from runpod_flash.model.output import JobOutput
 from runpod_flash.model.resolve import resolve_endpoint, without_effect
@@ -136,8 +136,10 @@ class Caller:
         if not binding.fn:
             try:
                 await link.bind(binding)
-            except BaseException:
+            except BaseException as error:
                 link.bindings.pop(prepared, None)
+                if isinstance(error, ConfigError) and error.where is None:
+                    error.where = self._where  # what the engine found wrong is written there
                 raise
         if link.congested:
             await link.drained()
@@ -175,7 +177,12 @@ class Caller:
             defs=packed.defs,
             where=self._where,
         )
-        declare = Declare(endpoint=resolve_endpoint(config.resource, app, env), pool=pool, function=spec)
+        declare = Declare(
+            endpoint=resolve_endpoint(config.resource, app, env),
+            pool=pool,
+            function=spec,
+            exact=link.settings.hardware == "exact",
+        )
         return Prepared(declare, found, variables, link.app)
 
     def _pack(self, found: scope.Scope) -> functions.Packed:

@@ -235,7 +235,7 @@ class Link(asyncio.Protocol):
         """DECLARE → DECLARED, and the definitions that the engine lacks."""
         declared: messages.Declared = messages.decode(await self._ask_now(binding.declare))
         for text in declared.notices:
-            output.notice(text)
+            output.notice_once(text)  # each function of an endpoint brings them, and so does each engine
         name = binding.declare.function.name
         for digest in declared.missing:
             await self._ask_now(messages.PutDef(digest=digest, name=name), [TABLE.body(digest)])

@@ -180,8 +180,8 @@ class Fleet:
             runtime=spec.runtime,
             variables={**spec.base_env, **spec.variables},
             gpus=list(gpus),
-            memory_mb=spec.memory_mb,
-            cpus=spec.cpus,
+            memory_mb=pool.placement.memory_mb,
+            cpus=pool.placement.cpus,
         )
         self._state.turn.send(host.link, launch.encode(sid=self._hosts.next_sid()))
 

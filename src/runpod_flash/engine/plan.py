@@ -10,7 +10,7 @@ that something happens to.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -51,7 +51,8 @@ class PoolView:
     oldest_wait_ms: int = 0
     running: int = 0
     env: Literal["unknown", "building", "ready"] = "ready"
-    gpus: int = 0  # cards for each worker
+    gpus: int = 0  # cards for each worker …
+    cards: tuple[int, ...] | None = None  # … and which of them it may have; None: any
     memory_mb: int | None = None
     cpus: float = 1  # for people: CPU time is shared, so this limits nothing here
     concurrency: int = 1
@@ -214,6 +215,7 @@ class _Pool:
     endpoint: _Endpoint
     memory: int
     gpus: int
+    cards: frozenset[int]  # those that it may have
     alive: int = 0
     manned: bool = False
     idle: list[WorkerView] = field(default_factory=list)
@@ -250,7 +252,7 @@ class _Book:
     gpus: list[int]
     slots_coming: int = 0  # … and on the way, from workers that are stopping
     memory_coming: int = 0
-    gpus_coming: int = 0
+    gpus_coming: list[int] = field(default_factory=list)
     leases: dict[int, WorkerView] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)  # ended by this plan
 
@@ -262,8 +264,9 @@ class _Book:
         for number, view in snapshot.pools.items():
             # What is asked for beyond the machine never comes, so nothing waits for it.
             memory = min(view.memory_mb or 0, capacity.memory_mb)
-            gpus = min(view.gpus, len(capacity.gpus))
-            pool = book.pools[number] = _Pool(view, endpoints[view.endpoint], memory, gpus)
+            cards = frozenset(capacity.gpus if view.cards is None else view.cards).intersection(capacity.gpus)
+            gpus = min(view.gpus, len(cards))
+            pool = book.pools[number] = _Pool(view, endpoints[view.endpoint], memory, gpus, cards)
             pool.endpoint.pools.append(pool)
         for worker in snapshot.workers:
             book.seat(worker)
@@ -291,7 +294,7 @@ class _Book:
         pool.endpoint.coming += 1
         self.slots_coming += 1
         self.memory_coming += pool.memory
-        self.gpus_coming += len(worker.gpus)
+        self.gpus_coming += worker.gpus
 
     def end(self, worker: WorkerView) -> None:
         """This plan ends the worker."""
@@ -303,7 +306,10 @@ class _Book:
 
     def fits_now(self, pool: _Pool) -> bool:
         return (
-            pool.endpoint.free >= 1 and self.slots >= 1 and self.memory >= pool.memory and len(self.gpus) >= pool.gpus
+            pool.endpoint.free >= 1
+            and self.slots >= 1
+            and self.memory >= pool.memory
+            and len(_among(self.gpus, pool)) >= pool.gpus
         )
 
     def lacking(self, pool: _Pool) -> _Room:
@@ -312,7 +318,7 @@ class _Book:
             1 - pool.endpoint.free - pool.endpoint.coming,
             1 - self.slots - self.slots_coming,
             pool.memory - self.memory - self.memory_coming,
-            pool.gpus - len(self.gpus) - self.gpus_coming,
+            pool.gpus - len(_among(self.gpus, pool)) - len(_among(self.gpus_coming, pool)),
         )
 
     def take(self, pool: _Pool) -> tuple[int, ...]:
@@ -321,14 +327,21 @@ class _Book:
         A reservation keeps what is free already from pools that come later, so a worker that needs two cards
         is not overtaken for ever by those that need one.
         """
-        gpus, self.gpus = tuple(self.gpus[: pool.gpus]), self.gpus[pool.gpus :]
-        self.gpus_coming -= pool.gpus - len(gpus)
+        gpus = _among(self.gpus, pool)[: pool.gpus]
+        coming = _among(self.gpus_coming, pool)[: pool.gpus - len(gpus)]
+        self.gpus = [gpu for gpu in self.gpus if gpu not in gpus]
+        self.gpus_coming = [gpu for gpu in self.gpus_coming if gpu not in coming]
         self.slots -= 1
         self.memory -= pool.memory
         pool.endpoint.free -= 1
         pool.alive += 1
         pool.endpoint.alive += 1
-        return gpus
+        return tuple(gpus)
+
+
+def _among(gpus: Sequence[int], pool: _Pool) -> list[int]:
+    """Those of the cards that a worker of the pool may have."""
+    return [gpu for gpu in gpus if gpu in pool.cards] if pool.gpus else []
 
 
 # ── ends ──────────────────────────────────────────────────────────────────────────────────────────
@@ -466,18 +479,19 @@ def _choose(book: _Book, pool: _Pool, candidates: Iterable[WorkerView], lacking:
     left = replace(lacking)
     for worker in candidates:
         theirs = book.pools[worker.pool]
+        cards = _among(worker.gpus, pool)
         at_home = theirs.endpoint is pool.endpoint
         if (
             (left.places > 0 and at_home)
             or (left.slots > 0 and lacking.places <= 0)
             or (left.memory > 0 and theirs.memory)
-            or (left.gpus > 0 and worker.gpus)
+            or (left.gpus > 0 and cards)
         ):
             chosen.append(worker)
             left.places -= at_home
             left.slots -= 1
             left.memory -= theirs.memory
-            left.gpus -= len(worker.gpus)
+            left.gpus -= len(cards)
         if left.enough():
             return chosen
     return None
@@ -521,17 +535,17 @@ def _why_none(book: _Book, pool: _Pool, lacking: _Room) -> str:
         most = pool.endpoint.view.workers_max
         return f"waiting for a worker: workersMax={most} {'is' if most == 1 else 'are'} busy"
     if lacking.gpus > 0:
-        return f"waiting for a GPU: {_gpu_users(book)}"
+        return f"waiting for a GPU: {_gpu_users(book, pool)}"
     if lacking.memory > 0:
         has = book.capacity.memory_mb
         return f"waiting for memory: a worker needs {pool.memory} of this machine's {has} MB"
     return f"waiting for a worker: this machine runs {book.capacity.max_workers}, as many as it takes"
 
 
-def _gpu_users(book: _Book) -> str:
+def _gpu_users(book: _Book, pool: _Pool) -> str:
     """Such as `GPU 0 is in use by train, GPU 1 by infer`."""
     users: list[str] = []
-    for gpu in sorted(book.leases):
+    for gpu in sorted(pool.cards & book.leases.keys()):
         worker = book.leases[gpu]
         name = book.pools[worker.pool].endpoint.view.name or f"worker {worker.id}"
         users.append(f"GPU {gpu} {'by' if users else 'is in use by'} {name}")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from runpod_flash.engine.placement import Placement
 from runpod_flash.engine.turn import Link
 from runpod_flash.model.endpoint import EndpointSpec, PoolSpec
 from runpod_flash.wire.messages import Exited, FunctionSpec, Machine
@@ -61,7 +62,7 @@ class Pool:
     manned_at: float = 0.0  # monotonic: when it was last seen with a worker that takes jobs
     failing: bool = False  # its waiting jobs are being ended, because none of them can start
     why: str = ""  # what its jobs wait for
-    gpu_count: int = 0
+    placement: Placement = field(default_factory=Placement)
     run_us: float = -1.0  # running mean of the time of its calls, -1 unknown
 
     def enter(self, size: int) -> None:

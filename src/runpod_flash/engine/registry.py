@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from runpod_flash.engine.placement import Lack, asks_for_something, place, unplaced
 from runpod_flash.engine.records import Endpoint, Function, Pool
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.turn import Link
-from runpod_flash.model.endpoint import EndpointSpec, GpuRequest, PoolSpec, pool_key
-from runpod_flash.model.hardware import cards_of
+from runpod_flash.errors import ConfigError, EngineRefused
+from runpod_flash.model.endpoint import EndpointSpec, PoolSpec, pool_key
 from runpod_flash.wire.messages import Declare, Declared, FunctionSpec, Machine
 
 _encode = msgspec.json.encode
@@ -37,12 +38,14 @@ class Registry:
 
     def declare(self, link: Link, head: Declare) -> Declared:
         """Takes a function with its endpoint and pool; the same again changes nothing."""
+        if head.exact:
+            self._check_exact(head)
         notices: list[str] = []
         endpoint = self._take_endpoint(link, head.endpoint, notices)
         pool = self._take_pool(endpoint, head.pool)
         endpoint.last_pool = pool
         function = self._take_function(pool, head.function)
-        notices += self.hardware_notices(pool)
+        notices += [_notice(endpoint.spec.name, lack) for lack in pool.placement.lacks]
         client = link.state
         if isinstance(client, Client):
             client.endpoints.add(endpoint.id)
@@ -65,24 +68,34 @@ class Registry:
         client.endpoints.clear()
 
     def place(self, pool: Pool) -> None:
-        """Chooses among the pool's GPU alternatives what this machine has."""
+        """Says what a worker of the pool gets of the machine, as far as that is known."""
         machine = self._machine()
-        if machine is None or not pool.spec.gpus:
-            return
-        chosen = next((gpu for gpu in pool.spec.gpus if _count(machine, gpu) >= gpu.count), pool.spec.gpus[0])
-        pool.gpu_count = min(chosen.count, len(machine.gpus))
+        pool.placement = place(pool.spec, machine) if machine else unplaced(pool.spec)
 
-    def hardware_notices(self, pool: Pool) -> list[str]:
-        """What the machine lacks of what a pool asks for, one sentence each."""
-        machine, name = self._machine(), pool.endpoint.spec.name
-        if machine is None:
-            return []
-        return [*_gpu_notices(machine, pool.spec.gpus, name), *_share_notices(machine, pool.spec, name)]
+    def knows_enough(self, head: Declare) -> bool:
+        """Whether a declaration can be answered: what to say about hardware depends on a host, which may yet come."""
+        return self._machine() is not None or not asks_for_something(head.pool)
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
 
     def _machine(self) -> Machine | None:
         return self._state.host.machine if self._state.host else None
+
+    def _check_exact(self, head: Declare) -> None:
+        """ConfigError for what the machine has not, where its caller wants that or nothing."""
+        machine, name = self._machine(), head.endpoint.name
+        if machine is None and asks_for_something(head.pool):
+            raise EngineRefused(
+                f"endpoint {name!r} cannot be placed yet",
+                why="the host of this machine has not said what it has",
+                fix="call again in a moment; if that does not help: flash engine status",
+            )
+        for lack in place(head.pool, machine).lacks if machine else ():
+            raise ConfigError(
+                f"endpoint {name!r} asks for {lack.asked}, and this machine has {lack.has}",
+                why='the setting hardware is "exact", so nothing else is used instead',
+                fix="ask for what is here, or leave out `hardware` in [tool.flash] and FLASH_HARDWARE",
+            )
 
     def _take_endpoint(self, link: Link, spec: EndpointSpec, notices: list[str]) -> Endpoint:
         known = self._by_public_id.get(spec.id)
@@ -135,26 +148,5 @@ def _changes(before: EndpointSpec, after: EndpointSpec) -> list[str]:
     return [f"{field} {getattr(before, field)} → {getattr(after, field)}" for field in fields]
 
 
-def _count(machine: Machine, gpu: GpuRequest) -> int:
-    """How many of the machine's cards meet a request."""
-    cards = cards_of(gpu.name)
-    return sum(1 for _index, name, _memory in machine.gpus if not cards or name in cards)
-
-
-def _gpu_notices(machine: Machine, wanted: tuple[GpuRequest, ...], name: str) -> list[str]:
-    if not wanted or any(_count(machine, gpu) >= gpu.count for gpu in wanted):
-        return []
-    asked = " or ".join(f"{gpu.count} × {gpu.name}" for gpu in wanted)
-    if not machine.gpus:
-        return [f"endpoint {name!r} asks for a GPU ({asked}); this machine has none, so its functions run on the CPU"]
-    have = ", ".join(card for _index, card, _memory in machine.gpus)
-    return [f"endpoint {name!r} asks for {asked}; this machine has {have}, which is used instead"]
-
-
-def _share_notices(machine: Machine, spec: PoolSpec, name: str) -> list[str]:
-    notices = []
-    if spec.cpus > machine.cpus:
-        notices.append(f"endpoint {name!r} asks for {spec.cpus:g} CPUs; this machine has {machine.cpus}")
-    if spec.memory_mb and spec.memory_mb > machine.memory_mb:
-        notices.append(f"endpoint {name!r} asks for {spec.memory_mb} MB; this machine has {machine.memory_mb} MB")
-    return notices
+def _notice(name: str, lack: Lack) -> str:
+    return f"endpoint {name!r} asks for {lack.asked}, and this machine has {lack.has}: {lack.instead}"

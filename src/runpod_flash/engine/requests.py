@@ -76,13 +76,12 @@ class Requests:
 
     def _declare(self, link: Link, message: Frame, head: Declare) -> None:
         self._hosts.want()
-        self._answer_declare(link, message, head, _HOST_TRIES if head.pool.gpus else 0)
+        self._answer_declare(link, message, head, _HOST_TRIES * (10 if head.exact else 1))
 
     def _answer_declare(self, link: Link, message: Frame, head: Declare, tries: int) -> None:
-        """What to say about GPUs depends on the machine, which the host may have yet to describe."""
         if not isinstance(link.state, Client):
             return  # gone meanwhile
-        if tries and (self._state.host is None or self._state.host.machine is None):
+        if tries and not self._registry.knows_enough(head):
             self._state.call_later(_HOST_PAUSE_S, self._answer_declare, link, message, head, tries - 1)
             return
         self._turn.asked(link, message.sid)

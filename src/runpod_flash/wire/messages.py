@@ -157,12 +157,16 @@ class FunctionSpec(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class Declare(Head):
-    """A function, its endpoint and its pool: idempotent, before the first SUBMIT. → DECLARED."""
+    """A function, its endpoint and its pool: idempotent, before the first SUBMIT. → DECLARED.
+
+    With `exact`, an endpoint that asks for more or other hardware than there is gets ERROR config.
+    """
 
     KIND = kinds.DECLARE
     endpoint: EndpointSpec
     pool: PoolSpec
     function: FunctionSpec
+    exact: bool = False
 
 
 class Declared(Head):
