@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
-OURS: Final = frozenset({"runpod_flash", "tetra_rp", "_flash_cloudpickle"})
-_MAIN: Final = frozenset({"__main__", "__mp_main__"})
-_INSTALLED: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_STANDARD: Final = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+from runpod_flash.analysis.modules import is_own_module
 
 _known: dict[tuple[str, str | None], bool] = {}
 
@@ -20,7 +16,7 @@ def is_users_own(module: ModuleType) -> bool:
     key = (module.__name__, getattr(module, "__file__", None))
     answer = _known.get(key)
     if answer is None:
-        answer = _known[key] = _is_users_own(module, *key)
+        answer = _known[key] = is_own_module(module)
     return answer
 
 
@@ -33,18 +29,3 @@ def users_own_class(cls: type) -> bool:
     for part in cls.__qualname__.split("."):
         found = getattr(found, part, None)
     return found is cls
-
-
-def _is_users_own(module: ModuleType, name: str, file: str | None) -> bool:
-    if name in _MAIN:
-        return True
-    if name.partition(".")[0] in OURS:
-        return False
-    if not file:
-        # Built into the interpreter, frozen, or a folder without a file of its own; but a module that somebody
-        # made by hand (a notebook, exec) has no spec and exists nowhere else.
-        return getattr(module, "__spec__", None) is None and name not in sys.builtin_module_names
-    path = os.path.abspath(file)
-    if any(part in path for part in _INSTALLED):
-        return False
-    return not path.startswith(_STANDARD) and not path.startswith("<frozen")
