@@ -409,3 +409,37 @@ def test_workers_die_with_a_killed_host_and_the_next_one_reports_them(machine: M
     assert gone.current.job == "lost"
     machine.engine.until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids))
     machine.engine.until(lambda: not list((machine.rundir / "workers").iterdir()))
+
+
+DIES_WHILE_IT_REMOVES = """
+import os
+steps = [{steps}]
+def mortal(works):
+    def act(path, *more, **named):
+        if "/workers/" in str(path):
+            if not steps[0]:
+                os.kill(os.getpid(), 9)
+            steps[0] -= 1
+        return works(path, *more, **named)
+    return act
+for name in ("rename", "unlink", "rmdir"):
+    setattr(os, name, mortal(getattr(os, name)))
+"""
+
+
+@pytest.mark.parametrize("steps", range(4))
+def test_a_host_killed_while_it_removes_a_workers_folder_leaves_nobody_to_say_that_nothing_had_begun(
+    machine: Machine, steps: int
+) -> None:
+    machine.start_altered(DIES_WHILE_IT_REMOVES.format(steps=steps))
+    machine.engine.acknowledges = False
+    worker = machine.worker(machine.build().path)
+    machine.submit(worker, os._exit, 3)
+    assert machine.host is not None
+    machine.wait_for_end()
+    told = machine.engine.pending(Exited)
+    machine.start()
+    told += machine.engine.pending(Exited)
+    # One that had begun nothing would give its job back, to run once more without an attempt on record.
+    assert [exited.current.job if exited.current else "" for exited in told] == ["job1"] * len(told)
+    assert told

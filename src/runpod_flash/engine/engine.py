@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ from runpod_flash.engine.store.base import Store
 from runpod_flash.engine.timers import Timers
 from runpod_flash.engine.turn import Link, Turn
 from runpod_flash.errors import FlashError, StoreError
+from runpod_flash.model.job import ErrorKind
 from runpod_flash.providers.base import Provider
 from runpod_flash.settings import Settings
 from runpod_flash.wire import kinds, messages
@@ -47,6 +48,7 @@ _BEAT_MS: Final = 2000  # what `flash ps` shows is not older
 
 _PAUSE_S: Final = 0.5
 """After a turn that could not be committed: how long until the engine does anything of its own accord."""
+_RECORD_TRIES: Final = 2
 _LOOK_S: Final = 0.02
 _UNDERSTOOD: Final = {kinds.PING, kinds.PONG, kinds.OK, kinds.ERROR, kinds.GOODBYE}
 """Frames that everybody may send, and that ask nothing of the engine."""
@@ -74,6 +76,7 @@ class Engine:
         self._stopped = False
         self._lost: list[tuple[Active, str]] = []  # jobs whose worker is not on record
         self._dead_hosts: list[str] = []
+        self._unrecorded: dict[tuple[str, int], list[str]] = {}  # results, and the bugs of ours that they met
         self._taking_up: asyncio.TimerHandle | None = None
         self.on_stop_request: OnStop = lambda verb, args: None
 
@@ -302,12 +305,26 @@ class Engine:
             self._turn.fail(error)
         except FlashError as error:
             refuse(self.state, link, message.sid, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, callers wait for what it has prevented
+            if isinstance(head, messages.Done):
+                self._unrecorded.setdefault((head.job, head.epoch), []).append(f"{type(error).__name__}: {error}")
+            self._at_fault(f"{kinds.NAMES[message.kind]} of a {link.role}", error)
+
+    def _at_fault(self, during: str, error: Exception) -> None:
+        """A bug of ours. Half a decision may lie in memory and in the turn: neither is kept, the store says what is."""
+        logger.exception("%s failed", during)
+        self._turn.fail(_Fault(f"the engine failed: {type(error).__name__}: {error}", fix="see engine.log; report it"))
 
     # ── workers and hosts ─────────────────────────────────────────────────────────────────────────
 
     def _done(self, link: Link, message: Frame, head: messages.Done) -> None:
         worker: Worker = link.state
-        self._attempts.done(worker, head, message.parts, message.head)
+        parts: Sequence[bytes] = message.parts
+        if self._unrecorded and len(faults := self._unrecorded.get((head.job, head.epoch), ())) >= _RECORD_TRIES:
+            # Its worker would send it again for ever.
+            del self._unrecorded[head.job, head.epoch]
+            head, parts = messages.Done(job=head.job, epoch=head.epoch, ok=False, error=_given_up(faults[-1])), ()
+        self._attempts.done(worker, head, parts, message.head)
         self._fleet.stop_if_drained(worker)
 
     def _exited(self, link: Link, message: Frame, head: messages.Exited) -> None:
@@ -376,6 +393,19 @@ class Engine:
             action()
         except StoreError as error:
             self._turn.fail(error)
+        except Exception as error:  # noqa: BLE001 - as for what arrives
+            self._at_fault("what was due", error)
 
     def _guarding(self, watch: Watch) -> Watch:
         return lambda process, ended: watch(process, lambda: self._guarded(ended))
+
+
+class _Fault(StoreError):
+    """Not the store's, but the way out is the same."""
+
+    code = "internal"
+
+
+def _given_up(why: str) -> ErrorInfo:
+    message = f"the function returned, but the engine could not record its result ({why}); see engine.log, and report it"
+    return ErrorInfo(type="EngineError", module="runpod_flash.errors", message=message, kind=ErrorKind.ENCODE)
