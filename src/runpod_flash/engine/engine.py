@@ -312,7 +312,7 @@ class Engine:
 
     def _at_fault(self, during: str, error: Exception) -> None:
         """A bug of ours. Half a decision may lie in memory and in the turn: neither is kept, the store says what is."""
-        logger.exception("%s failed", during)
+        logger.error("%s failed", during, exc_info=error)
         self._turn.fail(_Fault(f"the engine failed: {type(error).__name__}: {error}", fix="see engine.log; report it"))
 
     # ── workers and hosts ─────────────────────────────────────────────────────────────────────────
@@ -407,5 +407,5 @@ class _Fault(StoreError):
 
 
 def _given_up(why: str) -> ErrorInfo:
-    message = f"the function returned, but the engine could not record its result ({why}); see engine.log, and report it"
+    message = f"the function returned, but the engine could not record its result ({why}); see engine.log; report it"
     return ErrorInfo(type="EngineError", module="runpod_flash.errors", message=message, kind=ErrorKind.ENCODE)
