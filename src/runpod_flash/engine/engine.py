@@ -320,7 +320,8 @@ class Engine:
     def _done(self, link: Link, message: Frame, head: messages.Done) -> None:
         worker: Worker = link.state
         parts: Sequence[bytes] = message.parts
-        if self._unrecorded and len(faults := self._unrecorded.get((head.job, head.epoch), ())) >= _RECORD_TRIES:
+        faults = self._unrecorded.get((head.job, head.epoch)) if self._unrecorded else None
+        if faults and len(faults) >= _RECORD_TRIES:
             # Its worker would send it again for ever.
             del self._unrecorded[head.job, head.epoch]
             head, parts = messages.Done(job=head.job, epoch=head.epoch, ok=False, error=_given_up(faults[-1])), ()
