@@ -84,6 +84,6 @@ install = $(pip) install -qq --require-hashes -r $(1) -r requirements-build.txt 
 	@touch $@
 
 .venv/dev: .venv/made pyproject.toml requirements-dev.txt requirements-build.txt
-	@echo 'Installing what Flash is developed and tested with into .venv (90 MB, once).'
+	@echo 'Installing what Flash is developed and tested with into .venv (100 MB, once).'
 	@$(call install,requirements-dev.txt)
 	@touch .venv/runtime $@
