@@ -11,12 +11,17 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from runpod_flash.errors import UsageError, call_site
+from runpod_flash.errors import EngineUnavailable, UsageError, call_site
 
 T = TypeVar("T")
 
 CANCEL_SECONDS: Final = 2.0
 """How long a call that was interrupted may take to say so to the engine."""
+
+
+class NoThread(EngineUnavailable):
+    """No thread can be started: the interpreter is ending (from 3.12 on), or the system has none left."""
+
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
@@ -25,9 +30,17 @@ _thread: threading.Thread | None = None
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine to its end and returns its result. Ctrl-C cancels it."""
-    future = submit(work)
+    try:
+        future = submit(work)
+    except NoThread:
+        return asyncio.run(work)
     try:
         return future.result()
+    except concurrent.futures.CancelledError:
+        if threading.main_thread().is_alive():
+            raise
+        # The interpreter is ending, and this is a daemon thread: it ends with it, without a traceback.
+        raise SystemExit from None
     except BaseException:
         if not future.done():
             future.cancel()
@@ -72,10 +85,19 @@ def loop() -> asyncio.AbstractEventLoop:
     global _loop, _thread
     with _lock:
         if _loop is None or _loop.is_closed():
-            _loop = asyncio.new_event_loop()
-            _thread = threading.Thread(target=_serve, args=(_loop,), name="flash-sync", daemon=True)
-            _thread.start()
+            _loop, _thread = _start()
         return _loop
+
+
+def _start() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=_serve, args=(loop,), name="flash-sync", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        loop.close()
+        raise NoThread("blocking calls have an event loop in a thread of their own", why=str(error)) from None
+    return loop, thread
 
 
 def stop() -> None:
@@ -114,5 +136,6 @@ def _forget() -> None:
 
 _abandoned: list[asyncio.AbstractEventLoop] = []  # kept: closing one would close what it shares with the parent
 
+# A thread that ran on to the last moment would keep everything alive that it refers to, such as the user's open files.
 atexit.register(stop)
 os.register_at_fork(after_in_child=_forget)

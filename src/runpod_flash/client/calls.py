@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from runpod_flash.client import environment, job, output, scope, transport
-from runpod_flash.client.function import RemoteConfig
+from runpod_flash.client.function import RemoteConfig, RemoteFunction
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
 from runpod_flash.errors import ConfigError, EncodingError, UsageError
@@ -20,6 +20,8 @@ from runpod_flash.model.resolve import resolve_endpoint, without_effect
 from runpod_flash.payload import codec, functions
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Submit, decode
+
+codec.travels_as(RemoteFunction, RemoteFunction.by_value)
 
 
 class Prepared:

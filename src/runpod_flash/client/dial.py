@@ -66,7 +66,10 @@ async def _in_thread(where: launch.Place, start: bool, patience: float) -> socke
             if found is not None:
                 found.close()
 
-    threading.Thread(target=run, name="flash-start", daemon=True).start()
+    try:
+        threading.Thread(target=run, name="flash-start", daemon=True).start()
+    except RuntimeError:  # the interpreter is ending, and starts no threads any more: then it is this one that waits
+        run()
     try:
         return await done
     finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast
@@ -65,8 +66,20 @@ class RemoteFunction(Generic[P, R, T]):
         resource = self.__remote_config__.resource
         return f"<remote function {self.__qualname__} on {type(resource).__name__} {resource.name!r}>"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as a remote function, whose calls are dispatched from wherever it is called."""
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Go to another process of this program (multiprocessing) under its name, as any function does."""
+        name = self.__qualname__
+        original: Any = sys.modules.get(self.__module__)
+        for part in name.split("."):
+            original = getattr(original, part, None)
+        if original is self:
+            return name
+        if isinstance(original, RemoteFunction) and original.__wrapped__ is self.__wrapped__:
+            return _with_config, (original, self.__remote_config__)
+        return self.by_value()
+
+    def by_value(self) -> tuple[Any, ...]:
+        """Go to a worker, which has no module to look a name up in; its calls are dispatched from there."""
         return RemoteFunction, (self.__wrapped__, self.__remote_config__)
 
     # ── verbs ─────────────────────────────────────────────────────────────────────────────────────
@@ -239,6 +252,10 @@ class RemoteClass:
             why="this version runs functions; remote classes are for a later one",
             fix="write a function that makes the object and keeps it in a global of its worker",
         )
+
+
+def _with_config(original: RemoteFunction[..., Any, Any], config: RemoteConfig) -> RemoteFunction[..., Any, Any]:
+    return RemoteFunction(original.__wrapped__, config)
 
 
 def _named(call: Any, function: RemoteFunction[Any, Any, Any]) -> Any:

@@ -13,7 +13,7 @@ import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from runpod_flash import settings as settings_
 from runpod_flash._version import __version__
@@ -330,9 +330,9 @@ class Link(asyncio.Protocol):
         self._lost = self.loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(high=4 << 20)
-        self._transport = transport
+        # Not an assertion: the transports of uvloop do not inherit from those of asyncio.
+        self._transport = writing = cast("asyncio.Transport", transport)
+        writing.set_write_buffer_limits(high=4 << 20)
         hello = messages.Hello(
             proto_min=kinds.PROTO_MIN,
             proto_max=kinds.PROTO_MAX,
@@ -341,7 +341,7 @@ class Link(asyncio.Protocol):
             pid=os.getpid(),
             base_env=settings_.inherited(),
         )
-        transport.write(hello.encode())
+        writing.write(hello.encode())
 
     async def _greet(self) -> messages.Welcome:
         assert self._greeting is not None
@@ -450,6 +450,12 @@ class Link(asyncio.Protocol):
         finally:
             await self.aclose()
 
+    async def give_up(self) -> None:
+        """The interpreter ends while this loop runs in a thread: cancels what is awaited. Later calls are possible."""
+        if self._transport is not None:
+            self._uncork()
+            self._transport.writelines(self.cancels())
+
     def leave(self) -> None:
         """The interpreter ends and the loop runs no more: says what has to be said straight to the socket."""
         sock, self._sock = self._sock, None
@@ -457,6 +463,16 @@ class Link(asyncio.Protocol):
             self._closing = True
             with suppress(OSError):
                 sock.send(b"".join([*self._out, *self.cancels()]), socket.MSG_DONTWAIT)
+
+    def abandon(self) -> None:
+        """The loop was closed without the steps that end its generators: closes the socket, which it left open."""
+        transport, self._transport = self._transport, None
+        self.leave()
+        # What the closed loop will not do any more. Its own transports have this method; those of uvloop, which closes
+        # its sockets itself, do not.
+        finish = getattr(transport, "_call_connection_lost", None)
+        if finish is not None:
+            finish(None)
 
     def disown(self) -> None:
         """In a forked child: closes our copy of the socket without a word, and without touching the poller."""

@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import functools
 import os
+from contextlib import suppress
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,8 @@ from runpod_flash.errors import UsageError, call_site
 
 IN_WORKER: Final = "FLASH_WORKER_ID"
 """Set by the host in the environment of every worker."""
+EXIT_SECONDS: Final = 1.0
+"""How long the end of the interpreter waits for a loop that runs in a thread."""
 
 _links: WeakKeyDictionary[asyncio.AbstractEventLoop, Link] = WeakKeyDictionary()
 _latest: Link | None = None
@@ -34,8 +37,8 @@ def current() -> Link:
     link = _links.get(loop)
     if link is None:
         _check_not_in_a_worker()
-        for old in [one for one in _links if one.is_closed()]:
-            del _links[old]
+        for closed in [one for one in _links if one.is_closed()]:
+            _links.pop(closed).abandon()
         link = _links[loop] = Link(loop, functools.partial(_forget, loop))
     _latest = link
     return link
@@ -59,8 +62,12 @@ def _forget(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _at_exit() -> None:
-    for link in list(_links.values()):
-        link.leave()
+    for loop, link in list(_links.items()):
+        if loop.is_running():  # in a daemon thread; its socket is not ours to write to from here
+            with suppress(Exception):
+                asyncio.run_coroutine_threadsafe(link.give_up(), loop).result(EXIT_SECONDS)
+        else:
+            link.leave()
     child.end_all()
 
 

@@ -24,6 +24,9 @@ _MOST_PARTS: Final = 500
 _Pickler: Any = None
 """The pickler; loading it loads cloudpickle, so the first value to be encoded does."""
 
+OWN_WAYS: Final[dict[type, Callable[[Any], tuple[Any, ...]]]] = {}
+"""Kind → how its objects are taken apart; see `travels_as`."""
+
 
 class Encoded(NamedTuple):
     """A value as bytes. `defs` are the definitions it needs, each after what it needs itself."""
@@ -83,6 +86,13 @@ def decode(parts: Sequence[Buffer]) -> Any:
         raise _unreadable(error) from error
     except Exception as error:
         raise _unreadable(error) from error
+
+
+def travels_as(kind: type, reduce: Callable[[Any], tuple[Any, ...]]) -> None:
+    """Says how objects of `kind` go to a worker, where that is not how they go to other programs."""
+    OWN_WAYS[kind] = reduce
+    if _Pickler is not None:
+        _Pickler.dispatch_table[kind] = reduce
 
 
 def size(parts: Sequence[Buffer]) -> int:

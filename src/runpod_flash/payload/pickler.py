@@ -17,7 +17,7 @@ import weakref
 from functools import cached_property
 from typing import Any, ClassVar
 
-from runpod_flash.payload import cloudpickle_private
+from runpod_flash.payload import cloudpickle_private, codec
 from runpod_flash.payload.definitions import TABLE, Sources, _definition, digest_of, fill_module
 from runpod_flash.payload.exceptions import reduce_exception
 from runpod_flash.payload.ownership import is_users_own, users_own_class
@@ -150,7 +150,8 @@ class Pickler(_cloudpickle.Pickler):  # type: ignore[misc]  # the base is loaded
 def refresh() -> None:
     """Learns the reducers that were registered with `copyreg` since, and forgets which names were importable."""
     _by_name.clear()
-    Pickler.dispatch_table.update({**copyreg.dispatch_table, **_cloudpickle.Pickler._dispatch_table, **_OWN_REDUCERS})
+    theirs = {**copyreg.dispatch_table, **_cloudpickle.Pickler._dispatch_table}
+    Pickler.dispatch_table.update({**theirs, **_OWN_REDUCERS, **codec.OWN_WAYS})
 
 
 refresh()
