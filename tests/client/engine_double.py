@@ -31,6 +31,7 @@ class EngineDouble:
         self.forgets = False
         self.refuses: list[messages.Refuse] = []
         self.extra: Callable[[Any, messages.Submit, int], None] | None = None
+        self.before_submit: Callable[[], None] | None = None  # happens once
         self.on_handover: Callable[[], None] | None = None
         self.starts = 0
         self.connections: list[Connection] = []
@@ -186,6 +187,12 @@ class Connection(asyncio.Protocol):
         self.say(messages.Rows(rows=[]), frame)
 
     def on_submit(self, frame: Frame, head: messages.Submit) -> None:
+        happens, self.engine.before_submit = self.engine.before_submit, None
+        if happens:
+            happens()
+        if blobs.missing(self.engine.home / "blobs", head.blobs):
+            self.say(messages.Error(code="no_blob", what="gone"), frame, flags=kinds.END | kinds.FAILED)
+            return
         if self.engine.forgets or head.fn not in self.engine.functions:
             self.engine.forgets = False
             error = messages.Error(code="unknown_function", what=f"no function {head.fn}")
@@ -232,7 +239,7 @@ class Connection(asyncio.Protocol):
             failure = failures.record(error)
             parts = list(failure.parts)
             facts = {"status": "FAILED", "excs": len(parts), "error": messages.ErrorInfo(**failure.error)}
-        inline, moved = blobs.spill(folder, parts)
+        inline, moved = blobs.spill(parts, lambda part: blobs.write(folder, part))
         outcome = messages.Outcome(
             job=head.job,
             attempts=1,

@@ -343,18 +343,6 @@ def test_a_job_tried_again_while_the_sweep_looks_is_kept(tmp_path: Path) -> None
     store.close()
 
 
-def test_files_that_no_job_needs_go_when_an_engine_starts(scene: Scene) -> None:
-    folder = scene.home / "blobs" / "ab"
-    folder.mkdir(parents=True)
-    old, fresh = folder / ("ab" + "0" * 30), folder / ("ab" + "1" * 30)
-    for path in (old, fresh):
-        path.write_bytes(b"")
-    os.utime(old, (1, 1))
-    scene.restart()
-    assert not old.exists()
-    assert fresh.exists()
-
-
 def _job(name: str, args: bytes, created_ms: int = 1000) -> NewJob:
     return NewJob(
         id=name, pool=1, fn=1, state=JobState.READY, priority=0, worker="", created_ms=created_ms, timeout_ms=1,

@@ -161,7 +161,7 @@ def test_large_arguments_and_results_travel_as_files(new_peer: Callable[..., Pee
     peer.connect(tmp_path)
     packed, encoded = pack_function(double), codec.encode(((numpy.ones(100_000),), {}))
     peer.define(packed.defs)
-    inline, moved = blobs.spill(tmp_path, encoded.parts)
+    inline, moved = blobs.spill(encoded.parts, lambda part: blobs.write(tmp_path, part))
     assert moved
     head = {"job": "j", "attempt": 1, "epoch": 1, "name": "double", "version": "1", "digest": packed.digest}
     peer.send(kinds.START, {**head, "blobs": moved}, inline)

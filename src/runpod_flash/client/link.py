@@ -17,10 +17,10 @@ from typing import Any, Final, cast
 
 from runpod_flash import settings as settings_
 from runpod_flash._version import __version__
-from runpod_flash.client import environment, output
+from runpod_flash.client import environment, output, sent
 from runpod_flash.client.dial import dial
 from runpod_flash.client.session import Binding, Session, Stream, Watcher, error_of
-from runpod_flash.errors import EngineError, EngineUnavailable
+from runpod_flash.errors import EngineError, EngineUnavailable, StoreError
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire import blobs, frame, kinds, messages
 from runpod_flash.wire.frame import Buffer, Frame
@@ -30,7 +30,9 @@ PERSISTENCE: Final = 30.0
 """Seconds for which engines that end during their hello are followed by another try."""
 _FORGOTTEN: Final = {"unknown_function", "no_definition"}
 """Errors of an engine that has lost sight of something that was declared; declaring it again mends them."""
+_NO_BLOB: Final = "no_blob"
 _MAX_TRIES: Final = 5
+_LET_GO_SECONDS: Final = 1.0
 
 
 class Link(asyncio.Protocol):
@@ -49,6 +51,7 @@ class Link(asyncio.Protocol):
         self._end_of_loop: AsyncGenerator[None, None] | None = None
         self._closing = False
         self._asked_for_room = False
+        self._holding = False
 
         # Lives as long as one connection.
         self.up = False
@@ -140,7 +143,8 @@ class Link(asyncio.Protocol):
         if stream.binding is not None:
             head.fn = stream.binding.fn
         if stream.parts and type(head) is messages.Submit:
-            self._spill(stream, head)
+            if _large(stream.parts) and not self._spill(stream, head):
+                return
             for digest in head.defs:
                 if digest not in self._known:
                     self._put(digest)
@@ -148,14 +152,39 @@ class Link(asyncio.Protocol):
         stream.sent = True
         self._write(data)
 
-    def _spill(self, stream: Stream, head: messages.Submit) -> None:
-        """Moves large arguments to files, unless this engine's files have them already."""
+    def _spill(self, stream: Stream, head: messages.Submit) -> bool:
+        """Moves large arguments to files, unless they are in some; False if they cannot be, and who waits is told."""
         assert self.welcome is not None
-        if stream.blob_home == self.welcome.engine or not _large(stream.parts):
-            return
-        sync = self.welcome.durability == "power"
-        stream.inline, head.blobs = blobs.spill(self.blob_folder(), stream.parts, sync=sync)
+        if stream.blob_home == self.welcome.engine:
+            return True
+        try:
+            stream.inline, head.blobs = blobs.spill(stream.parts, self._place)
+        except OSError as error:
+            stream.fail(
+                StoreError(
+                    str(error),
+                    where=stream.binding.declare.function.where if stream.binding else None,
+                    why="large arguments are put into files before a call is sent; nothing was sent",
+                    fix="free some space there, pass a path or an address instead, or set FLASH_HOME to another disk",
+                )
+            )
+            return False
         stream.blob_home = self.welcome.engine
+        return True
+
+    def _place(self, data: Buffer) -> str:
+        assert self.welcome is not None
+        blob = sent.TABLE.place(self.blob_folder(), data, sync=self.welcome.durability == "power")
+        if type(data) is bytes and len(data) > sent.HASHED and not self._holding:
+            self._holding = True
+            self._let_go()
+        return blob
+
+    def _let_go(self) -> None:
+        """Looks now and then whether bytes that were sent are still of use to anybody."""
+        self._holding = sent.TABLE.let_go()
+        if self._holding:
+            self.loop.call_later(_LET_GO_SECONDS, self._let_go)
 
     def _put(self, digest: str) -> None:
         """Sends a definition ahead of the call that needs it; the order of the link makes waiting needless."""
@@ -218,6 +247,9 @@ class Link(asyncio.Protocol):
             task = self.loop.create_task(self._bind_and_send(binding, stream))
             self._rebinding.add(task)
             task.add_done_callback(self._rebinding.discard)
+        elif error.code == _NO_BLOB and stream.tries < _MAX_TRIES:
+            stream.blob_home = ""  # a file was removed between our look and the engine's
+            self.open(stream)
         else:
             if isinstance(stream.head, messages.PutDef):
                 self._known.discard(stream.head.digest)

@@ -42,6 +42,8 @@ class Queue:
     def submit(self, link: Link, sid: int, fn: Function, head: Submit, parts: Sequence[bytes]) -> None:
         """Puts a call on record, at a worker at once where one is free, and answers or follows."""
         _check(head)
+        if head.blobs:
+            self._check_blobs(head.blobs)
         if head.idem is not None and self._follow_instead(link, sid, self._with_key(fn, head.idem), head):
             return
         target, state = self._place(fn, head.policy)
@@ -109,6 +111,18 @@ class Queue:
             fn.pool.enter(len(packed))
         self._wake_for(new)
         return Active(head.job, fn, 1, 1, 0, 0, policy.timeout_ms, policy.max_retries, now, now, len(packed), seq)
+
+    def _check_blobs(self, moved: Sequence[Moved]) -> None:
+        """The files that a call names have to be there in the turn that puts it on record; then they are kept."""
+        for _index, blob, _size in moved:
+            if not blobs.is_id(blob):
+                raise _BadCall(f"{blob!r} is no blob id")
+        if missing := blobs.missing(self._state.settings.home / "blobs", moved):
+            raise _NoBlob(
+                f"{len(missing)} of {len(moved)} files with large arguments of a call are not there",
+                why=f"{missing[0]} was removed, is not whole, or was written where the engine cannot see it",
+                fix="call again; if that does not help, see that program and engine have the same FLASH_HOME",
+            )
 
     def _wake_for(self, new: NewJob) -> None:
         if new.ready_ms is not None:
@@ -223,6 +237,10 @@ class _BadCall(FlashError):
     code = "bad_request"
 
 
+class _NoBlob(FlashError):
+    code = "no_blob"
+
+
 def _check(head: Submit) -> None:
     """Refuses what the store or a status page could not hold."""
     policy = head.policy
@@ -232,14 +250,6 @@ def _check(head: Submit) -> None:
             raise _BadCall(f"the policy of this call is beyond any measure: {policy}")
     if not (0 < len(head.job) <= _LONGEST_ID and head.job.isascii()):
         raise _BadCall(f"{head.job[:80]!r} cannot be the id of a job", why=f"1 to {_LONGEST_ID} ASCII characters")
-    if head.blobs:
-        _check_blobs(head.blobs)
-
-
-def _check_blobs(moved: Sequence[Moved]) -> None:
-    for _index, blob, _size in moved:
-        if not blobs.is_id(blob):
-            raise _BadCall(f"{blob!r} is no blob id")
 
 
 def _queue_full(pool: Pool) -> QueueFull:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -31,9 +32,9 @@ class Retention:
         self._next: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begins to sweep; files that were written for a SUBMIT or DONE that never came go once a start."""
+        """Begins to sweep."""
         self._again_in(_FIRST_SWEEP_S)
-        self._state.turn.in_thread(self._remove_strays, _tell_failure)
+        self._look_for_strays()
 
     def _again_in(self, seconds: float) -> None:
         if self._next is not None:
@@ -52,28 +53,52 @@ class Retention:
         self._state.call_later(0, self._forget, jobs or [], at_ms, len(jobs or ()) == _MOST)
 
     def _forget(self, jobs: list[str], at_ms: int, more: bool) -> None:
-        gone = self._state.turn.write().forget(jobs[:_SLICE], at_ms)
-        self._state.turn.after(lambda: self._remove(gone))
+        named = self._state.turn.write().forget(jobs[:_SLICE], at_ms)
+        self._state.turn.after(lambda: self._remove(named))
         if rest := jobs[_SLICE:]:
             self._state.call_later(_NEXT_SLICE_S, self._forget, rest, at_ms, more)
         elif more:
             self._again_in(_NEXT_SLICE_S)
 
-    def _remove(self, names: list[str]) -> None:
-        for name in names:
+    def _remove(self, names: Sequence[str]) -> None:
+        """Removes those of the files that no job needs.
+
+        Asked only now, and in the loop: a call that named one of them may have come with the turn that forgot the
+        last job before it, and none can come until the files are gone. Calls that name one later are refused.
+        """
+        for name in self._state.store.unneeded(names):
             try:
                 blobs.remove(self._blobs, name)
-            except OSError as error:  # it is on record no more: the next start finds it
+            except OSError as error:  # it is on record no more: it will be found as a stray
                 logger.warning("the blob %s cannot be removed: %s", name, error)
 
-    def _remove_strays(self) -> None:
+    # ── files of nobody ───────────────────────────────────────────────────────────────────────────
+
+    def _look_for_strays(self) -> None:
+        """Files that were written for a SUBMIT or DONE that never came, and what was only half written."""
+        self._state.call_later(_STRAY_AFTER_S, self._look_for_strays)
+        self._state.turn.in_thread(self._strays, self._found_strays)
+
+    def _strays(self) -> list[Path]:
         """Runs in the reading thread. A file may be written long before the frame that names it is committed."""
         old = time.time() - _STRAY_AFTER_S
-        found = [path for path in self._blobs.glob("*/*") if _modified(path) < old]
+        found = sorted(path for path in self._blobs.glob("*/*") if _modified(path) < old)
         known = {row["id"] for row in self._state.store.read("SELECT id FROM blobs")} if found else set()
-        for path in found:
-            if path.name not in known:
+        return [path for path in found if path.name not in known]
+
+    def _found_strays(self, found: list[Path] | None, error: Exception | None) -> None:
+        _tell_failure(None, error)
+        self._state.call_later(0, self._remove_strays, found or [])
+
+    def _remove_strays(self, found: list[Path]) -> None:
+        old = time.time() - _STRAY_AFTER_S
+        some = [path for path in found[:_SLICE] if _modified(path) < old]  # not written anew meanwhile
+        self._remove([path.name for path in some if blobs.is_id(path.name)])
+        for path in some:
+            if not blobs.is_id(path.name):
                 path.unlink(missing_ok=True)
+        if rest := found[_SLICE:]:
+            self._state.call_later(_NEXT_SLICE_S, self._remove_strays, rest)
 
 
 def _modified(path: Path) -> float:

@@ -1,19 +1,18 @@
 """Values to bytes and back: protocol 5, large buffers beside the pickle, classes by definition.
 
-An encoded value is a list of parts. The first is the pickle, the others are the buffers of large arrays,
-which are therefore not copied here. Arguments are the value `(args, kwargs)`.
+An encoded value is a list of parts. The first is the pickle, the others are the contents of large arrays,
+bytes and texts, which are therefore not copied here. Arguments are the value `(args, kwargs)`.
 """
 
 from __future__ import annotations
 
-import io
 import pickle
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from runpod_flash.errors import EncodingError
-from runpod_flash.payload import cloudpickle_private
+from runpod_flash.payload import cloudpickle_private, stream
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire.frame import Buffer
 
@@ -41,16 +40,17 @@ def encode(value: Any, *, define: bool = True, named: Callable[[], Sequence[str]
     `define` is False in a worker, which refers to classes that it was sent but sends none. `named` gives
     the names of the positional parameters, for the error about arguments.
     """
-    beside: list[Buffer] = []
+    beside: list[stream.Beside] = []
+    written: list[Any] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
         if raw.nbytes < _BESIDE or len(beside) >= _MOST_PARTS:
             return True  # into the pickle
-        beside.append(raw)
+        beside.append((len(written), raw))
         return False
 
-    file = io.BytesIO()
+    file = stream.Sink(written.append)
     try:
         pickler = _Pickler(file, 5, buffer_callback=keep)
     except TypeError:
@@ -62,8 +62,10 @@ def encode(value: Any, *, define: bool = True, named: Callable[[], Sequence[str]
         pickler.dump(value)
     except Exception as error:
         raise _explained(value, error, define, named) from error
+    # While the pickler is alive, which keeps alive what it has pickled.
+    parts = written if len(written) == 1 and not beside else stream.parts(written, beside, _MOST_PARTS)
     used = pickler.__dict__.get("used")
-    return Encoded([file.getvalue(), *beside], TABLE.closure(used) if used else [])
+    return Encoded(parts, TABLE.closure(used) if used else [])
 
 
 def decode(parts: Sequence[Buffer]) -> Any:

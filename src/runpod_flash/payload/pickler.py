@@ -21,6 +21,7 @@ from runpod_flash.payload import cloudpickle_private, codec
 from runpod_flash.payload.definitions import TABLE, Sources, _definition, digest_of, fill_module
 from runpod_flash.payload.exceptions import reduce_exception
 from runpod_flash.payload.ownership import is_users_own, users_own_class
+from runpod_flash.payload.stream import view_of
 
 _cloudpickle: Any = cloudpickle_private.load()
 _cloudpickle._is_registered_pickle_by_value = is_users_own
@@ -38,6 +39,14 @@ def _refuse_file(file: Any) -> Reduced:
     if file is sys.stdout or file is sys.stderr:
         return getattr, (sys, "stdout" if file is sys.stdout else "stderr")
     raise pickle.PicklingError(f"cannot pickle the open file {file!r}")
+
+
+def _reduce_view(view: memoryview) -> Reduced:
+    """A view of memory, whose contents stand beside the pickle if they are large."""
+    if len(view.format.lstrip("@")) > 1:
+        raise pickle.PicklingError(f"cannot pickle a memoryview of items of format {view.format!r}")
+    # Of another order the bytes are put in a row first.
+    return view_of, (pickle.PickleBuffer(view if view.c_contiguous else view.tobytes()), view.format, view.shape)
 
 
 def _reduce_type_variable(variable: typing.TypeVar) -> Reduced:
@@ -71,6 +80,7 @@ def _travels(value: Any) -> bool:
 
 _OWN_REDUCERS = {
     io.TextIOWrapper: _refuse_file,
+    memoryview: _reduce_view,
     types.ModuleType: _reduce_module,
     typing.TypeVar: _reduce_type_variable,
 }

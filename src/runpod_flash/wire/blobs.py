@@ -1,15 +1,17 @@
 """Blob files: parts too large for a frame, written before the frame that names them.
 
-A blob is `<dir>/<first two digits>/<random id>`, made as a temporary file and renamed, so a name that
-exists is complete. Reading maps the file: no copy goes through the engine. Standard library only.
+A blob is `<dir>/<first two digits>/<id>`, made as a temporary file and renamed, so a name that exists is
+complete. The id is random, or the beginning of a hash of the contents. Reading maps the file: no copy goes
+through the engine. Standard library only.
 """
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from runpod_flash.wire.frame import Buffer
@@ -35,37 +37,49 @@ def path_of(folder: Path, blob: str) -> Path:
     return folder / blob[:2] / blob
 
 
-def write(folder: Path, data: Buffer, *, sync: bool = False) -> str:
-    """Writes one blob and returns its id; with `sync` it also survives a power cut."""
-    blob = os.urandom(16).hex()
+def write(folder: Path, data: Buffer, *, blob: str = "", sync: bool = False) -> str:
+    """Writes one blob and returns its id, a random one unless it is given; with `sync` it also survives a power cut."""
+    name = os.urandom(16).hex()
+    blob = blob or name
     target = path_of(folder, blob)
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = target.with_name(f"tmp.{os.getpid()}.{blob}")
+    temporary = target.with_name(f"tmp.{os.getpid()}.{name}")
+    view = memoryview(data).cast("B")
     try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(temporary, "xb", buffering=0, opener=_private) as file:
-            view = memoryview(data).cast("B")
-            while view:
-                view = view[file.write(view) :]
+            left = view
+            while left:
+                left = left[file.write(left) :]
             if sync:
                 os.fdatasync(file.fileno())
         os.rename(temporary, target)
-    except OSError:
+        if sync:
+            sync_folder(target.parent)
+    except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise
-    if sync:
-        _sync_folder(target.parent)
+        raise _not_written(error, folder, view.nbytes) from error
     return blob
 
 
-def read(folder: Path, blob: str) -> memoryview:
-    """The blob's bytes as a private, writable mapping (changes are seen by nobody else)."""
+def read(folder: Path, blob: str, size: int | None = None) -> memoryview:
+    """The blob's bytes as a private, writable mapping (changes are seen by nobody else).
+
+    With `size` a file of another size is an error: somebody has damaged it.
+    """
     path = path_of(folder, blob)
     try:
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY) if size else bytearray())
+            found = os.fstat(file.fileno()).st_size
+            if size is not None and found != size:
+                raise BlobError(f"the file of a large value is damaged: {path} has {found} bytes instead of {size}")
+            return memoryview(mmap.mmap(file.fileno(), found, access=mmap.ACCESS_COPY) if found else bytearray())
     except FileNotFoundError as error:
-        raise BlobError(f"the blob {blob} is gone from {folder}") from error
+        raise BlobError(f"the file of a large value is gone: {path}") from error
+
+
+def missing(folder: Path, moved: Sequence[tuple[int, str, int]]) -> list[str]:
+    """The ids of those that are not there, or not whole."""
+    return [blob for _index, blob, size in moved if _size(path_of(folder, blob)) != size]
 
 
 def remove(folder: Path, blob: str) -> None:
@@ -73,13 +87,11 @@ def remove(folder: Path, blob: str) -> None:
     path_of(folder, blob).unlink(missing_ok=True)
 
 
-def spill(
-    folder: Path, parts: Sequence[Buffer], *, sync: bool = False
-) -> tuple[list[Buffer], list[tuple[int, str, int]]]:
+def spill(parts: Sequence[Buffer], place: Callable[[Buffer], str]) -> tuple[list[Buffer], list[tuple[int, str, int]]]:
     """Moves large parts into files: the inline parts, and (index, blob id, size) of those moved.
 
-    A moved part leaves an empty one in its place. Parts stay inline up to 256 KiB each and 1 MiB
-    together.
+    `place` puts a part into a file and returns the id of that. A moved part leaves an empty one in its place.
+    Parts stay inline up to 256 KiB each and 1 MiB together.
     """
     inline: list[Buffer] = []
     moved: list[tuple[int, str, int]] = []
@@ -87,7 +99,7 @@ def spill(
     for index, part in enumerate(parts):
         size = memoryview(part).nbytes
         if size > INLINE_LIMIT or total + size > _INLINE_TOTAL:
-            moved.append((index, write(folder, part, sync=sync), size))
+            moved.append((index, place(part), size))
             inline.append(b"")
         else:
             total += size
@@ -98,18 +110,42 @@ def spill(
 def gather(folder: Path, parts: Sequence[Buffer], moved: Sequence[Sequence[int | str]]) -> list[Buffer]:
     """Undoes `spill`: every part, those in files mapped."""
     whole: list[Buffer] = list(parts)
-    for index, blob, _size in moved:
-        whole[int(index)] = read(folder, str(blob))
+    for index, blob, size in moved:
+        whole[int(index)] = read(folder, str(blob), int(size))
     return whole
+
+
+def sync_folder(folder: Path) -> None:
+    """Has the disk remember which names the folder holds."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def megabytes(size: int) -> str:
+    """A size in words."""
+    return f"{size / (1 << 20):,.1f} MiB" if size >= 1 << 20 else f"{size:,} bytes"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _not_written(error: OSError, folder: Path, size: int) -> BlobError:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return BlobError(f"a value of {megabytes(size)} cannot be written to {folder}: {error.strerror or error}")
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        room = os.statvfs(folder)
+        free = f"{megabytes(room.f_bavail * room.f_frsize)} are free"
+    except OSError:
+        free = "the disk is full"
+    return BlobError(f"a value of {megabytes(size)} does not fit into {folder}: {free}")

@@ -245,7 +245,8 @@ class Worker:
     def _packed(self, parts: Sequence[Buffer]) -> tuple[Sequence[Buffer], list[tuple[int, str, int]]]:
         if len(parts) == 1 and len(parts[0]) <= kinds.INLINE_LIMIT:
             return parts, []
-        return blobs.spill(Path(self._link.blob_dir), parts, sync=self._link.sync_blobs)
+        folder, sync = Path(self._link.blob_dir), self._link.sync_blobs
+        return blobs.spill(parts, lambda part: blobs.write(folder, part, sync=sync))
 
 
 class _Ending(NamedTuple):

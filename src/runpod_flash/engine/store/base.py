@@ -189,7 +189,10 @@ class Store(Protocol):
         """Jobs that were kept long enough, at most so many. Runs in the reading thread."""
 
     def forget(self, jobs: Sequence[str], now_ms: int) -> list[str]:
-        """Removes those of the jobs that had ended by then, and old events: the blobs that nobody needs now."""
+        """Removes those of the jobs that had ended by then, and old events: the blobs that they named."""
+
+    def unneeded(self, blobs: Sequence[str]) -> list[str]:
+        """Those of the blobs that no job names."""
 
     def idempotent(self, endpoint: int, key: str) -> str | None: ...
     def remember_idempotent(self, endpoint: int, key: str, job: str) -> None: ...

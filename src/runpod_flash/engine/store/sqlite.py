@@ -366,15 +366,16 @@ class SqliteStore:
             ("idempotency", "job"),
         ):
             self._do(f"DELETE FROM {table} WHERE {column} {these}", names)
-        return self._unneeded(named)
+        return named
 
     def _still_ended(self, jobs: Sequence[str], at_ms: int) -> list[str]:
         """Without those that somebody had tried again since they were found."""
         statement = "SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?)) AND state >= 4 AND ended_ms <= ?"
         return [row[0] for row in self._do(statement, (json.dumps(list(jobs)), at_ms)).fetchall()]
 
-    def _unneeded(self, blobs: list[str]) -> list[str]:
-        rows = self._do("SELECT id FROM blobs WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(blobs),))
+    def unneeded(self, blobs: Sequence[str]) -> list[str]:
+        statement = "SELECT id FROM blobs WHERE id IN (SELECT value FROM json_each(?))"
+        rows = self._do(statement, (json.dumps(list(blobs)),)).fetchall()
         return sorted(set(blobs).difference(row[0] for row in rows))
 
     def idempotent(self, endpoint: int, key: str) -> str | None:
