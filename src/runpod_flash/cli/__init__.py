@@ -4,6 +4,10 @@
     failures     how a verb ends: exit codes, and errors in words
     connection   a blocking link to the engine
     views        tables, bars, JSON, units
+    call         flash call: one remote function as a command
+    target       … the file or module it is in
+    flags        … its flags, from its signature, and its help
+    reading      … their values, by annotation
     engine       flash engine start|stop|restart|status
     jobs         flash jobs, job, cancel, retry
     story        the page that `flash job` shows

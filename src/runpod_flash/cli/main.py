@@ -7,6 +7,7 @@ import sys
 import click
 
 from runpod_flash._version import __version__
+from runpod_flash.cli.call import call
 from runpod_flash.cli.deps import deps
 from runpod_flash.cli.engine import engine
 from runpod_flash.cli.failures import Verbs, close_output
@@ -16,6 +17,7 @@ from runpod_flash.cli.ps import ps
 
 EPILOG = """\b
 Examples:
+  flash call app.py::train     run a remote function
   flash ps                     what runs, and why something waits
   flash jobs --status FAILED   what went wrong lately
   flash job 4e1f8a20           one job: attempts, where the time went, its error
@@ -34,7 +36,7 @@ def flash() -> None:
     """Serverless functions on this machine: their jobs, workers, logs and environments."""
 
 
-for verb in (jobs, job, logs, ps, cancel, retry, deps, engine):
+for verb in (call, jobs, job, logs, ps, cancel, retry, deps, engine):
     flash.add_command(verb)
 
 

@@ -48,9 +48,18 @@ def app_name(chosen: str | None) -> str:
     return f"{os.path.basename(folder) or 'root'}-{digest}"
 
 
+def stand_in_for(folder: Path) -> None:
+    """Says where the program lies whose functions are called: `flash call` runs those of a script that is not it."""
+    global _program
+    _program = folder
+
+
+_program: Path | None = None
+
+
 def project_folder() -> Path:
     """The nearest project of the script that runs, else its folder; for what is no script, of the current folder."""
-    start = _script_folder() or Path.cwd()
+    start = _program or _script_folder() or Path.cwd()
     return settings.project_root(start) or start
 
 
@@ -91,6 +100,13 @@ def resolve_variables(wanted: Mapping[str, str | None], where: str = "") -> dict
     return {name: value for name, value in found.items() if value is not None}
 
 
+def load_dotenv() -> None:
+    """Sets the variables of the project's `.env` that are not set. Only programs of ours do that, at their start."""
+    for name, value in _dotenv(project_folder() / ".env").items():
+        if value is not None:
+            os.environ.setdefault(name, value)
+
+
 def _dotenv(file: Path) -> Mapping[str, str | None]:
     try:
         found = file.stat()
@@ -103,7 +119,10 @@ def _dotenv(file: Path) -> Mapping[str, str | None]:
 def _read_dotenv(file: Path, _mtime: int, _size: int) -> Mapping[str, str | None]:
     from dotenv import dotenv_values  # noqa: PLC0415 - few programs need it
 
-    return dotenv_values(file)
+    try:
+        return dotenv_values(file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read", why=str(error), fix="mend the file, or remove it") from None
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from runpod_flash.errors import JobTimeout, UsageError, call_site
 from runpod_flash.model.job import ErrorKind, JobStatus
 from runpod_flash.model.output import JobOutput
 from runpod_flash.payload import codec, failures
+from runpod_flash.payload import json_view as views
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire import blobs, messages
 from runpod_flash.wire.frame import Buffer, Frame
@@ -168,6 +169,11 @@ class SyncHandle(Generic[R]):
     def logs(self, follow: bool = False) -> Iterator[str]:
         """What `handle.logs()` gives, as an ordinary iterator."""
         return background.iterate(self._handle.logs(follow))
+
+
+def json_view(value: object) -> bytes:
+    """A result as those see it who read JSON; ValueError says where it is none."""
+    return views.view(value)
 
 
 def _is_id(id: object) -> bool:

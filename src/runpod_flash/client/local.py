@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Any
 
 from runpod_flash import settings
@@ -43,7 +44,7 @@ async def call(
     except (Exception, SystemExit) as error:  # a worker would survive both of them
         if not resource.is_queue or settings.load().local_raises:
             raise
-        facts |= _failure(error)
+        facts |= failure(error)
     if not resource.is_queue:
         return facts["output"]
     return JobOutput(
@@ -80,7 +81,8 @@ async def _run(function: Callable[..., Any], policy: JobPolicy, args: tuple[Any,
     raise JobTimeout(f"{function.__name__} took longer than its timeout of {seconds:g} s")
 
 
-def _failure(error: BaseException) -> dict[str, Any]:
+def failure(error: BaseException) -> dict[str, Any]:
+    """What a JobOutput says of an exception that user code raised in this process."""
     name = type(error).__qualname__
     timed_out = isinstance(error, JobTimeout)
     message = error.what if isinstance(error, JobTimeout) else str(error)
@@ -89,8 +91,16 @@ def _failure(error: BaseException) -> dict[str, Any]:
         "error": f"{name}: {message}" if message else name,
         "error_kind": ErrorKind.TIMEOUT if timed_out else ErrorKind.USER,
         "exception": error,
-        "traceback": "".join(traceback.format_exception(type(error), error, error.__traceback__)),
+        "traceback": "".join(traceback.format_exception(type(error), error, _from_users_code(error.__traceback__))),
     }
+
+
+def _from_users_code(trace: TracebackType | None) -> TracebackType | None:
+    """Without our own frames, which are the outermost; with them if there is nothing else."""
+    inner = trace
+    while inner is not None and inner.tb_frame.f_code.co_filename == __file__:
+        inner = inner.tb_next
+    return inner or trace
 
 
 # ── variables around a call ───────────────────────────────────────────────────────────────────────
