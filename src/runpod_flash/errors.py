@@ -29,7 +29,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from types import GetSetDescriptorType, MemberDescriptorType
+from types import FrameType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any, ClassVar
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "call_site",
     "did_you_mean",
     "error_from_code",
+    "shown",
     "suggestion",
 ]
 
@@ -288,11 +289,23 @@ def error_from_code(
 
 
 def call_site() -> str:
-    """`file:line` of the nearest caller that is not this package: the place a message should point at."""
-    frame = sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _OUR_PACKAGES:
+    """`file:line` of the nearest caller that is the user's: the place a message should point at.
+
+    Nothing where there is none: on the thread of `.sync`, the user's call is not on the stack.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _IN_BETWEEN:
         frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+
+
+def shown(value: object, limit: int = 200) -> str:
+    """`repr(value)` as a message can bear it: never very long, and a word also for what cannot be shown."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - the user's own __repr__, or nesting without end: the message has to come
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str | None:
@@ -310,7 +323,10 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     return f" Did you mean {meant!r}?" if meant else ""
 
 
-_OUR_PACKAGES = ("runpod_flash", "tetra_rp")
+# Ours, and what stands between ours and the user's: a dataclass's constructor, a loop that runs a coroutine.
+_IN_BETWEEN = frozenset(
+    {"runpod_flash", "tetra_rp", "asyncio", "concurrent", "copy", "dataclasses", "threading", "uvloop"}
+)
 
 
 def _folded(word: str) -> str:

@@ -260,7 +260,6 @@ def test_impossible_timeouts_are_refused(wrong: Any) -> None:
 
 
 def test_fields_without_effect_here_are_named() -> None:
-    assert without_effect(LiveServerless(name="w", flashboot=True, imageName="i", datacenter=None)) == (
-        "imageName",
-        "flashboot",
-    )
+    template = PodTemplate(memory_gb=1, dockerArgs="-v")
+    resource = LiveServerless(name="w", flashboot=True, imageName="i", datacenter=None, podTemplate=template)
+    assert without_effect(resource) == ("flashboot", "imageName", "PodTemplate.dockerArgs")

@@ -74,7 +74,11 @@ class Caller:
 
     def __init__(self, function: Callable[..., Any], config: RemoteConfig) -> None:
         if not isinstance(function, types.FunctionType):
-            raise UsageError(f"{function!r} is no function")
+            raise UsageError(
+                f"{function!r} cannot be called elsewhere",
+                why="what travels is a function written with def or async def",
+                fix="write a function that calls it",
+            )
         self._function = function
         self._config = config
         self._wanted = config.variables()
@@ -170,8 +174,9 @@ class Caller:
         )
         found = scope.Scope(function)
         packed = self._pack(found)
-        for field in without_effect(config.resource):
-            output.notice_once(f"{config.resource.name}: {field} has no effect on this machine")
+        if idle := without_effect(config.resource):
+            fields = f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'}"
+            output.notice_once(f"endpoint {config.resource.name!r}: {fields} no effect on this machine")
         spec = FunctionSpec(
             name=scope.function_name(function),
             version=found.version,

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, I
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast
 
-from runpod_flash.errors import ConfigError, UsageError, call_site, did_you_mean
+from runpod_flash.errors import ConfigError, UsageError, call_site, did_you_mean, shown
 from runpod_flash.model.job import USUAL_POLICY, JobPolicy, check_policy
 from runpod_flash.model.resolve import merge_env, seconds_to_ms
 from runpod_flash.model.resources import Resource
+from runpod_flash.model.value import is_duration
 
 if TYPE_CHECKING:
     from runpod_flash.client.calls import Caller
@@ -199,7 +200,7 @@ class RemoteFunction(Generic[P, R, T]):
             )
         if idempotency_key is not None and not (isinstance(idempotency_key, str) and idempotency_key):
             raise UsageError(
-                f"idempotency_key={idempotency_key!r} is not possible",
+                f"idempotency_key={shown(idempotency_key)} is not possible",
                 where=call_site(),
                 why="it must be a string that is not empty",
             )
@@ -268,7 +269,7 @@ def check_in_flight(in_flight: object) -> None:
     """UsageError unless `in_flight` is a positive number of calls."""
     if not isinstance(in_flight, int) or isinstance(in_flight, bool) or in_flight < 1:
         raise UsageError(
-            f"in_flight={in_flight!r} is not possible",
+            f"in_flight={shown(in_flight)} is not possible",
             where=call_site(),
             why="it must be a whole number, 1 or more",
         )
@@ -280,14 +281,14 @@ def _policy_with(policy: JobPolicy, options: dict[str, Any]) -> JobPolicy:
         if name in ("max_retries", "priority"):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise ConfigError(
-                    f"{name}={value!r} is not possible",
+                    f"{name}={shown(value)} is not possible",
                     where=call_site(),
                     why=f"{name} must be a whole number",
                 )
             changes[name] = value
         elif name == "ttl" and value is None:
             changes["ttl_ms"] = None
-        elif name == "delay" and value == 0:
+        elif name == "delay" and is_duration(value) and value == 0:
             changes["delay_ms"] = 0
         else:
             changes[f"{name}_ms"] = seconds_to_ms(name, value)

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from runpod_flash.client import background, transport
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import AlreadyEnded, Stream
-from runpod_flash.errors import JobTimeout, UsageError, call_site
+from runpod_flash.errors import JobTimeout, UsageError, call_site, shown
 from runpod_flash.model.job import ErrorKind, JobStatus
 from runpod_flash.model.output import JobOutput
 from runpod_flash.payload import codec, failures
@@ -34,7 +34,9 @@ class JobHandle(Generic[R]):
 
     def __init__(self, id: str, name: str = "") -> None:
         if not _is_id(id):
-            raise UsageError(f"{id!r} is no job id", where=call_site(), why="it must be a string that is not empty")
+            raise UsageError(
+                f"{shown(id)} is no job id", where=call_site(), why="it must be a string that is not empty"
+            )
         self.id = id
         self.name = name
 

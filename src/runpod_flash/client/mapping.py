@@ -13,7 +13,7 @@ from typing import Any, Final
 from runpod_flash.client import background
 from runpod_flash.client.calls import Call
 from runpod_flash.client.function import RemoteFunction
-from runpod_flash.errors import UsageError, call_site
+from runpod_flash.errors import UsageError, call_site, shown
 
 _Input = Iterable[Any] | AsyncIterable[Any]
 _END: Final = object()
@@ -22,10 +22,15 @@ _END: Final = object()
 def zipped(inputs: tuple[_Input, ...]) -> _Input:
     """One iterable of argument tuples from several that go side by side."""
     if not inputs:
-        raise UsageError("map() needs something to go through", where=call_site(), fix="write fn.map(xs)")
+        raise UsageError(
+            "map() needs something to go through",
+            where=call_site(),
+            why="it calls the function once for each item",
+            fix="write fn.map(xs)",
+        )
     for one in inputs:
         if not isinstance(one, Iterable | AsyncIterable):
-            raise UsageError(f"map() cannot go through {one!r}", where=call_site(), why="it is not iterable")
+            raise UsageError(f"map() cannot go through {shown(one)}", where=call_site(), why="it is not iterable")
     if any(isinstance(one, AsyncIterable) for one in inputs):
         return _zipped_async(inputs)
     return zip(*inputs, strict=False)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from runpod_flash.client.function import RemoteClass, RemoteConfig, RemoteFunction
-from runpod_flash.errors import UsageError, call_site
+from runpod_flash.errors import UsageError, call_site, shown
 from runpod_flash.model.job import DEFAULT_MAX_RETRIES
 from runpod_flash.model.options import (
     check_default_path,
@@ -158,7 +158,7 @@ def _check_resource(resource: object) -> None:
         what = f"the function {getattr(resource, '__name__', resource)!r}"
         fix = 'write @remote(LiveServerless(name="…")), with the resource in parentheses'
     else:
-        what, fix = f"{resource!r}", 'write remote(resource_config=LiveServerless(name="…"))'
+        what, fix = f"{shown(resource)}", 'write remote(resource_config=LiveServerless(name="…"))'
     raise UsageError(
         f"remote() was given {what} where the resource belongs",
         where=call_site(),
@@ -169,17 +169,23 @@ def _check_resource(resource: object) -> None:
 
 def _check_function(function: object) -> None:
     if isinstance(function, RemoteFunction):
-        raise UsageError(f"{function.__name__} is decorated with @remote twice", where=call_site())
+        raise UsageError(
+            f"{function.__name__} is decorated with @remote twice",
+            where=call_site(),
+            why="a remote function runs on one resource",
+            fix="leave out one of the two; for another resource, decorate the plain function again",
+        )
     if isinstance(function, (staticmethod, classmethod)):
         kind = type(function).__name__
         raise UsageError(
             f"@remote cannot decorate a {kind}",
             where=call_site(),
+            why="it takes the function itself",
             fix=f"put @{kind} above @remote, not below it",
         )
     if not inspect.isfunction(function):
         raise UsageError(
-            f"@remote cannot decorate {function!r}",
+            f"@remote cannot decorate {shown(function)}",
             where=call_site(),
             why=f"it takes functions written with def or async def, not {type(function).__name__}",
             fix="write a function that calls it",

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from runpod_flash.errors import ConfigError
+from runpod_flash.errors import ConfigError, call_site, shown
 
 EndpointKind = Literal["queue", "lb"]
 ScalerKind = Literal["QUEUE_DELAY", "REQUEST_COUNT"]
@@ -174,9 +174,10 @@ def normalise_requirements(requirements: Iterable[str]) -> tuple[str, ...]:
     """
     if isinstance(requirements, str):
         raise ConfigError(
-            f"dependencies={requirements!r} is not possible",
+            f"dependencies={shown(requirements)} is not possible",
+            where=call_site(),
             why="it must be a list of requirement strings",
-            fix=f"write dependencies=[{requirements!r}]",
+            fix=f"write dependencies=[{shown(requirements)}]",
         )
     spelled = {_normalise_requirement(one) for one in requirements}
     return tuple(sorted(spelled - {""}))
@@ -186,9 +187,10 @@ def normalise_packages(packages: Iterable[str]) -> tuple[str, ...]:
     """System package names without blanks, sorted, each once."""
     if isinstance(packages, str):
         raise ConfigError(
-            f"system_dependencies={packages!r} is not possible",
+            f"system_dependencies={shown(packages)} is not possible",
+            where=call_site(),
             why="it must be a list of package names",
-            fix=f"write system_dependencies=[{packages!r}]",
+            fix=f"write system_dependencies=[{shown(packages)}]",
         )
     return tuple(sorted({_text("system_dependencies", one) for one in packages} - {""}))
 
@@ -221,4 +223,8 @@ def _normalise_rest(rest: str) -> str:
 def _text(argument: str, value: object) -> str:
     if isinstance(value, str):
         return value.strip()
-    raise ConfigError(f"{argument} contains {value!r}", why=f"every item must be a string, not {type(value).__name__}")
+    raise ConfigError(
+        f"{argument} contains {shown(value)}",
+        where=call_site(),
+        why=f"every item must be a string, not {type(value).__name__}",
+    )

@@ -14,7 +14,7 @@ from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 
-from runpod_flash.errors import ConfigError, InvalidTransition, call_site
+from runpod_flash.errors import ConfigError, InvalidTransition, call_site, shown
 from runpod_flash.model.value import is_count
 
 MAX_LOSSES: Final = 3
@@ -26,6 +26,7 @@ LONGEST_RETRY_DELAY_MS: Final = 30_000
 DEFAULT_TIMEOUT_MS: Final = 3_600_000
 DEFAULT_MAX_RETRIES: Final = 1
 HIGHEST_PRIORITY: Final = 1_000_000
+MOST_RETRIES: Final = 1_000_000
 
 
 class JobStatus:
@@ -153,7 +154,8 @@ def check_policy(policy: JobPolicy) -> JobPolicy:
     if policy == USUAL_POLICY:
         return USUAL_POLICY
     _require("timeout", policy.timeout_ms, is_count(policy.timeout_ms, 1), "at least 1 ms")
-    _require("max_retries", policy.max_retries, is_count(policy.max_retries, 0), "a whole number, 0 or more")
+    retries = is_count(policy.max_retries, 0) and policy.max_retries <= MOST_RETRIES
+    _require("max_retries", policy.max_retries, retries, f"a whole number, 0 or more, and at most {MOST_RETRIES:,}")
     _require("ttl", policy.ttl_ms, policy.ttl_ms is None or is_count(policy.ttl_ms, 1), "at least 1 ms, or None")
     _require("priority", policy.priority, _is_priority(policy.priority), "a whole number within ±1,000,000")
     _require("delay", policy.delay_ms, is_count(policy.delay_ms, 0), "0 or more")
@@ -166,7 +168,7 @@ def _is_priority(value: int) -> bool:
 
 def _require(field: str, value: object, holds: bool, rule: str) -> None:
     if not holds:
-        raise ConfigError(f"{field}={value!r} is not possible", where=call_site(), why=f"{field} must be {rule}")
+        raise ConfigError(f"{field}={shown(value)} is not possible", where=call_site(), why=f"{field} must be {rule}")
 
 
 # ── what follows an attempt that did not complete ─────────────────────────────────────────────────

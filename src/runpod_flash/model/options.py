@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from runpod_flash.errors import ConfigError, UsageError, call_site, did_you_mean
+from runpod_flash.errors import ConfigError, UsageError, call_site, did_you_mean, shown
 from runpod_flash.model.endpoint import normalise_packages, normalise_requirements
 from runpod_flash.model.job import JobPolicy, check_policy
 from runpod_flash.model.resolve import resolve_timeout_ms
@@ -45,7 +45,7 @@ def check_flag(name: str, value: object) -> None:
     """Refuses anything but True and False."""
     if not isinstance(value, bool):
         raise UsageError(
-            f"{name}={value!r} is not possible",
+            f"{name}={shown(value)} is not possible",
             where=call_site(),
             why=f"it must be True or False, not {type(value).__name__}",
         )
@@ -73,7 +73,7 @@ def read_policy(resource: Resource, max_retries: Any, timeout: Any) -> JobPolicy
     """`max_retries`, and `timeout` in seconds; None: what the resource says."""
     if not isinstance(max_retries, int) or isinstance(max_retries, bool):
         raise ConfigError(
-            f"max_retries={max_retries!r} is not possible",
+            f"max_retries={shown(max_retries)} is not possible",
             where=call_site(),
             why=f"it must be a whole number, 0 or more, not {type(max_retries).__name__}",
         )
@@ -89,10 +89,11 @@ def read_method(resource: Resource, method: object) -> str | None:
     _check_http("method", method, resource)
     if isinstance(method, str) and method.upper() in METHODS:
         return method.upper()
+    meant = did_you_mean(method, METHODS) if isinstance(method, str) else ""
     raise ConfigError(
-        f"method={method!r} is not possible",
+        f"method={shown(method)} is not possible",
         where=call_site(),
-        why=f"it must be one of {', '.join(METHODS)}.{did_you_mean(str(method), METHODS)}",
+        why=f"it must be one of {', '.join(METHODS)}.{meant}",
     )
 
 
@@ -103,10 +104,12 @@ def read_path(resource: Resource, path: object) -> str | None:
     _check_http("path", path, resource)
     if not isinstance(path, str) or not path.startswith("/"):
         fix = f"write path='/{path}'" if isinstance(path, str) else None
-        raise ConfigError(f"path={path!r} is not possible", where=call_site(), why="it must begin with '/'", fix=fix)
+        raise ConfigError(
+            f"path={shown(path)} is not possible", where=call_site(), why="it must begin with '/'", fix=fix
+        )
     if path in RESERVED_PATHS:
         raise ConfigError(
-            f"path={path!r} is not possible",
+            f"path={shown(path)} is not possible",
             where=call_site(),
             why=f"{' and '.join(RESERVED_PATHS)} belong to every endpoint already",
         )
@@ -119,6 +122,7 @@ def check_default_path(resource: Resource, path: str | None, function: str) -> N
         raise ConfigError(
             f"the function {function!r} would be served at /{function}, which belongs to every endpoint already",
             where=call_site(),
+            why=f"{' and '.join(RESERVED_PATHS)} are how the engine reaches a worker",
             fix=f"write path='/…' in @remote, or rename the function {function}",
         )
 
@@ -129,7 +133,7 @@ def _listed(name: str, value: object) -> Sequence[str]:
     if isinstance(value, (str, list, tuple, set, frozenset)):  # a lone string gets the better message of who reads it
         return value  # type: ignore[return-value]
     raise ConfigError(
-        f"{name}={value!r} is not possible",
+        f"{name}={shown(value)} is not possible",
         where=call_site(),
         why=f"it must be a list of strings, not {type(value).__name__}",
     )
@@ -138,7 +142,7 @@ def _listed(name: str, value: object) -> Sequence[str]:
 def _check_http(name: str, value: object, resource: Resource) -> None:
     if resource.is_queue:
         raise UsageError(
-            f"{name}={value!r} has no meaning on {type(resource).__name__}",
+            f"{name}={shown(value)} has no meaning on {type(resource).__name__}",
             where=call_site(),
             why="only load-balanced resources are called over HTTP",
             fix="use a load-balanced class, such as LiveLoadBalancer, or leave it out",

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final
 
-from runpod_flash.errors import ConfigError, call_site
+from runpod_flash.errors import ConfigError, call_site, shown
 from runpod_flash.model.endpoint import EndpointSpec, GpuRequest, Mount, Origin, ScalerKind
 from runpod_flash.model.hardware import ServerlessScalerType
 from runpod_flash.model.job import DEFAULT_TIMEOUT_MS
 from runpod_flash.model.resources import CpuFields, GpuFields, Resource, read_gpu, read_instance
-from runpod_flash.model.value import is_duration
+from runpod_flash.model.value import HIGHEST, Value, is_duration
 from runpod_flash.model.volumes import Env, PodTemplate, VolumeId, port_number, read_env
 
+LONGEST_S: Final = 1e12
+"""Seconds beyond which nobody waits for the difference."""
 LB_CONCURRENCY_ASYNC: Final = 100
 LB_CONCURRENCY_SYNC: Final = 8
 
-NO_EFFECT_HERE: Final = (
-    "imageName",
-    "templateId",
-    "flashboot",
-    "cudaVersions",
-    "minCudaVersion",
-    "datacenter",
-    "locations",
-    "id",
-    "workersPFBTarget",
-    "python_version",
+NO_EFFECT_HERE: Final = frozenset(
+    {
+        *("imageName", "templateId", "flashboot", "cudaVersions", "minCudaVersion", "datacenter", "locations", "id"),
+        *("workersPFBTarget", "python_version", "networkVolume", "networkVolumeId"),
+    }
 )
-"""Fields that mean something to a cloud, and nothing on the user's own machines."""
+"""Fields that mean something to a cloud, and nothing (or nothing yet) on the user's own machines."""
+NO_EFFECT_IN_TEMPLATES: Final = frozenset(
+    {
+        *("expose_ports", "name", "imageName", "containerDiskInGb", "ports", "startScript", "dockerArgs"),
+        *("advancedStart", "config", "containerRegistryAuthId", "cpu_count"),
+    }
+)
+"""The same of a PodTemplate. Processor time is shared between workers, so `cpu_count` limits nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,13 @@ def resolve_endpoint(resource: Resource, app: str, env: str, origin: Origin = "s
         env=env,
         name=resource.name,
         kind="queue" if resource.is_queue else "lb",
-        workers_min=resource.workersMin,
-        workers_max=resource.workersMax,
-        idle_timeout_s=resource.idleTimeout,
+        workers_min=min(resource.workersMin, HIGHEST),
+        workers_max=min(resource.workersMax, HIGHEST),
+        idle_timeout_s=min(resource.idleTimeout, LONGEST_S),
         scaler=resolve_scaler(resource),
-        scaler_value=resource.scalerValue,
+        scaler_value=min(resource.scalerValue, HIGHEST),
         origin=origin,
-        execution_timeout_ms=resource.executionTimeoutMs or None,
+        execution_timeout_ms=min(resource.executionTimeoutMs or 0, HIGHEST) or None,
     )
 
 
@@ -88,7 +92,8 @@ def resolve_gpus(resource: Resource) -> tuple[GpuRequest, ...]:
         return ()
     wanted = [found.value for gpu in resource.gpus or ["any"] if (found := read_gpu(gpu))]
     counts = Counter(wanted)  # remembers the order in which members came first
-    return tuple(GpuRequest(name, resource.gpuCount or count) for name, count in counts.items())
+    asked = min(resource.gpuCount or 0, HIGHEST)
+    return tuple(GpuRequest(name, asked or count) for name, count in counts.items())
 
 
 def resolve_cpus(resource: Resource) -> float:
@@ -98,14 +103,14 @@ def resolve_cpus(resource: Resource) -> float:
     if resource.instanceIds:
         return _instance_or_count(resource.instanceIds[0])[0]
     template = pod_template(resource)
-    return template.cpu_count if template and template.cpu_count else 1
+    return float(min(template.cpu_count, HIGHEST)) if template and template.cpu_count else 1
 
 
 def resolve_memory_mb(resource: Resource) -> int | None:
     """The limit on one worker's memory in MiB: its template's, else its instance type's, else none."""
     template = pod_template(resource)
     if template and template.memory_gb:
-        return max(1, round(template.memory_gb * 1024))
+        return max(1, round(min(template.memory_gb, HIGHEST / 1024) * 1024))
     sizes = [resource.cpuCount] if isinstance(resource, CpuFields) else []
     for size in (*sizes, *(resource.instanceIds or ())[:1]):
         if gigabytes := _instance_or_count(size)[1]:
@@ -116,7 +121,7 @@ def resolve_memory_mb(resource: Resource) -> int | None:
 def resolve_concurrency(resource: Resource, *, is_async: bool) -> int:
     """How many calls a worker takes at once: one from a queue; many over HTTP, unless they share a card."""
     if resource.max_concurrency is not None:
-        return resource.max_concurrency
+        return min(resource.max_concurrency, HIGHEST)
     if resource.is_queue or resolve_gpus(resource):
         return 1
     return LB_CONCURRENCY_ASYNC if is_async else LB_CONCURRENCY_SYNC
@@ -130,7 +135,8 @@ def resolve_mounts(resource: Resource) -> tuple[Mount, ...]:
     volume = named.volume if isinstance(named, VolumeId) else resource.networkVolume
     if volume is None:
         return (Mount(str(named)),)
-    return (Mount(str(volume.id), volume.mount_path, volume.size),)
+    size = None if volume.size is None else min(volume.size, HIGHEST)
+    return (Mount(str(volume.id), volume.mount_path, size),)
 
 
 def resolve_ports(resource: Resource) -> tuple[int, ...]:
@@ -158,15 +164,15 @@ def resolve_timeout_ms(timeout_s: float | None, resource: Resource) -> int:
     """The time of one attempt: `@remote`'s if it was given, else the resource's, else an hour."""
     if timeout_s is not None:
         return seconds_to_ms("timeout", timeout_s)
-    return resource.executionTimeoutMs or DEFAULT_TIMEOUT_MS
+    return min(resource.executionTimeoutMs or DEFAULT_TIMEOUT_MS, HIGHEST)
 
 
 def seconds_to_ms(field: str, seconds: float) -> int:
     """Whole milliseconds, at least one; a `ConfigError` for what is no positive number of seconds."""
     if is_duration(seconds) and seconds > 0:
-        return max(1, round(seconds * 1000))
+        return max(1, round(min(seconds, HIGHEST // 1000) * 1000))
     raise ConfigError(
-        f"{field}={seconds!r} is not possible",
+        f"{field}={shown(seconds)} is not possible",
         where=call_site(),
         why=f"{field} must be a number of seconds above 0",
     )
@@ -174,11 +180,17 @@ def seconds_to_ms(field: str, seconds: float) -> int:
 
 def without_effect(resource: Resource) -> tuple[str, ...]:
     """The given fields that change nothing on the user's own machines, for a notice that says so once."""
-    return tuple(name for name in NO_EFFECT_HERE if resource.given.get(name) is not None)
+    template = pod_template(resource)
+    inner = _given(template, NO_EFFECT_IN_TEMPLATES) if template else []
+    return (*_given(resource, NO_EFFECT_HERE), *(f"PodTemplate.{name}" for name in inner))
+
+
+def _given(value: Value, names: Container[str]) -> list[str]:
+    return [name for name, one in value.given.items() if name in names and one is not None]
 
 
 def _instance_or_count(size: object) -> tuple[int, int]:
     """vCPUs and GB (0: no limit) of an instance type or a plain number."""
     if isinstance(size, int):
-        return size, 0
+        return min(size, HIGHEST), 0
     return read_instance(size) or (1, 0)

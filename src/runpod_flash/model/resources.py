@@ -19,11 +19,11 @@ Development and production differ in how a cloud bills them (spot, on-demand), n
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Final, TypeAlias, cast
 
-from runpod_flash.errors import did_you_mean
+from runpod_flash.errors import UsageError, call_site, did_you_mean, shown
 from runpod_flash.model.hardware import (
     CpuInstanceType,
     CudaVersion,
@@ -35,9 +35,12 @@ from runpod_flash.model.hardware import (
 )
 from runpod_flash.model.value import (
     FrozenList,
+    Rule,
     Value,
     is_count,
     is_duration,
+    is_flag,
+    is_name,
     is_some,
     is_text,
     refusal,
@@ -46,6 +49,28 @@ from runpod_flash.model.value import (
 from runpod_flash.model.volumes import Env, NetworkVolume, PodTemplate, read_env
 
 Gpu: TypeAlias = GpuGroup | GpuType | str
+
+ANY_GPU: Final = FrozenList([GpuGroup.ANY])
+"""What GPU classes ask for unless they are told otherwise."""
+
+NAME: Final = Rule("a non-empty string without line breaks", is_name)
+TEXT: Final = Rule("a non-empty string", is_text)
+FLAG: Final = Rule("True or False", is_flag)
+COUNT: Final = Rule("a whole number, 0 or more", lambda value: is_count(value, 0))
+AMOUNT: Final = Rule("a whole number, 1 or more", lambda value: is_count(value, 1))
+
+
+def _one_of(kind: Iterable[ServerlessScalerType]) -> Rule:
+    choices = [member.value for member in kind]
+    return Rule(f"one of {', '.join(choices)}", lambda value: isinstance(value, str) and value in choices)
+
+
+def _all(holds: Callable[[object], bool], values: object) -> bool:
+    return is_some(values) and all(holds(value) for value in cast("Sequence[object]", values))
+
+
+def _is_version(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\d+(\.\d+){1,2}", value) is not None
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,48 +107,52 @@ class Resource(Value):
     is_spot: ClassVar[bool]
     """Development: a cloud may run it on spare capacity."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if "workersMax" not in self.given and is_count(self.workersMin, 0):
-            object.__setattr__(self, "workersMax", max(3, self.workersMin))
-        self._check_scaling()
-        self._check_values()
-        self._check_alternatives()
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "name": NAME,
+        "workersMin": COUNT,
+        "workersMax": AMOUNT,
+        "idleTimeout": Rule("a number of seconds, 0 or more", is_duration),
+        "networkVolumeId": Rule("the name or id of a volume", is_name),
+        "networkVolume": Rule("a NetworkVolume", lambda value: isinstance(value, NetworkVolume)),
+        "podTemplate": Rule("a PodTemplate", lambda value: isinstance(value, PodTemplate)),
+        "template": Rule("a PodTemplate", lambda value: isinstance(value, PodTemplate)),
+        "templateId": TEXT,
+        "imageName": TEXT,
+        "scalerType": _one_of(ServerlessScalerType),
+        "scalerValue": AMOUNT,
+        "executionTimeoutMs": COUNT,
+        "max_concurrency": AMOUNT,
+        "flashboot": FLAG,
+        "datacenter": Rule("a DataCenter, or a list of them", lambda value: is_text(value) or _all(is_text, value)),
+        "locations": TEXT,
+        "type": Rule("QB or LB, whichever is for this class", is_text),
+        "id": TEXT,
+        "workersPFBTarget": COUNT,
+        "python_version": Rule('a version of Python, such as "3.12"', _is_version),
+    }
 
-    def _check_scaling(self) -> None:
-        if not is_text(self.name):
-            raise self._refuse_field("name", "a non-empty string")
-        if not is_count(self.workersMin, 0):
-            raise self._refuse_field("workersMin", "a whole number, 0 or more")
-        if not is_count(self.workersMax, 1):
-            raise self._refuse_field("workersMax", "a whole number, 1 or more")
+    def __post_init__(self) -> None:
+        if not hasattr(self, "is_spot"):
+            raise self._abstract()
+        super().__post_init__()
+        if "workersMax" not in self.given:
+            object.__setattr__(self, "workersMax", max(3, self.workersMin))
         if self.workersMin > self.workersMax:
             raise self._refuse_field("workersMin", f"at most workersMax={self.workersMax}")
-        if not is_duration(self.idleTimeout):
-            raise self._refuse_field("idleTimeout", "a number of seconds, 0 or more")
-
-    def _check_values(self) -> None:
-        if not is_count(self.scalerValue, 1):
-            raise self._refuse_field("scalerValue", "a whole number, 1 or more")
-        for name, least in (("executionTimeoutMs", 0), ("max_concurrency", 1), ("workersPFBTarget", 0)):
-            if getattr(self, name) is not None and not is_count(getattr(self, name), least):
-                raise self._refuse_field(name, f"a whole number, {least} or more")
-        for name, kind in (
-            ("podTemplate", PodTemplate),
-            ("template", PodTemplate),
-            ("networkVolume", NetworkVolume),
-        ):
-            if not isinstance(getattr(self, name), kind | None):
-                raise self._refuse_field(name, f"a {kind.__name__}")
-        if self.networkVolumeId is not None and not is_text(self.networkVolumeId):
-            raise self._refuse_field("networkVolumeId", "the name or id of a volume")
         read_env(self.env, type(self).__name__)
-        self._check_scaler()
+        self._check_kind()
+        self._check_alternatives()
 
-    def _check_scaler(self) -> None:
-        possible = [kind.value for kind in ServerlessScalerType]
-        if self.scalerType is not None and self.scalerType not in possible:
-            raise self._refuse_field("scalerType", f"one of {', '.join(possible)}")
+    @classmethod
+    def _abstract(cls) -> UsageError:
+        return UsageError(
+            f"{cls.__name__} cannot be made",
+            where=call_site(),
+            why="it is what several resource classes have in common, and says not enough to run a function",
+            fix="use one of the eight, such as LiveServerless or CpuLiveServerless",
+        )
+
+    def _check_kind(self) -> None:
         own = (ServerlessType.QB if self.is_queue else ServerlessType.LB).value
         if self.type is not None and self.type != own:
             raise self._refuse_field("type", f"{own} for this class")
@@ -148,8 +177,8 @@ class LoadBalancedResource(Resource):
 
     is_queue = False
 
-    def _check_scaler(self) -> None:
-        super()._check_scaler()
+    def _check_kind(self) -> None:
+        super()._check_kind()
         if self.scalerType == ServerlessScalerType.QUEUE_DELAY:
             raise self._refuse_field("scalerType", "REQUEST_COUNT: there is no queue whose delay could be measured")
 
@@ -160,10 +189,17 @@ class GpuFields(Resource):
 
     _: KW_ONLY
     # Distinct members are alternatives in order, a repeated member is a count.
-    gpus: Sequence[Gpu] | None = field(default_factory=lambda: FrozenList([GpuGroup.ANY]))
+    gpus: Sequence[Gpu] | None = field(default_factory=lambda: ANY_GPU)
     gpuCount: int | None = None
     cudaVersions: Sequence[CudaVersion | str] | None = None
     minCudaVersion: CudaVersion | str | None = None
+
+    rules: ClassVar[Mapping[str, Rule]] = {
+        **Resource.rules,
+        "gpuCount": AMOUNT._replace(fix="for no GPU at all use a CPU class"),
+        "cudaVersions": Rule("a list of CudaVersion", lambda value: _all(_is_version, value)),
+        "minCudaVersion": Rule('a CudaVersion, such as "12.8"', _is_version),
+    }
 
     is_cpu = False
 
@@ -171,17 +207,18 @@ class GpuFields(Resource):
     def _unknown(cls, name: str, value: object) -> Exception:
         if name not in _names_of(CpuFields):
             return super()._unknown(name, value)
-        fix = f"write podTemplate=PodTemplate(cpu_count={value!r}), or use a CPU class"
+        fix = f"write podTemplate=PodTemplate(cpu_count={shown(value)}), or use a CPU class"
         return refusal(cls.__name__, name, value, "left out on a GPU class", fix)
 
     def _check_alternatives(self) -> None:
         super()._check_alternatives()
         if self.gpus is not None:
             self._check_gpus(self.gpus)
-        if self.gpuCount is not None and not is_count(self.gpuCount, 1):
-            raise self._refuse_field("gpuCount", "a whole number, 1 or more", "for no GPU at all use a CPU class")
-        if self.instanceIds is not None and self.given.get("gpus") is not None:
-            raise self._refuse_field("instanceIds", "left out where gpus is given: it asks for CPU workers")
+        for name in ("gpus", "gpuCount"):
+            # dataclasses.replace() writes out what was not given: our own list is no wish of the user's.
+            written = self.given.get(name)
+            if self.instanceIds is not None and written is not None and written is not ANY_GPU:
+                raise self._refuse_field("instanceIds", f"left out where {name} is given: it asks for CPU workers")
 
     def _check_gpus(self, gpus: Sequence[Gpu]) -> None:
         if not is_some(gpus):
@@ -189,7 +226,7 @@ class GpuFields(Resource):
         for gpu in gpus:
             if read_gpu(gpu) is None:
                 names = [member.value for kind in (GpuGroup, GpuType) for member in kind]
-                meant = did_you_mean(str(gpu), names)
+                meant = did_you_mean(str(gpu), names) if is_text(gpu) else ""
                 raise refusal(type(self).__name__, "gpus", [gpu], f"made of GpuGroup and GpuType members.{meant}")
 
 
@@ -200,6 +237,14 @@ class CpuFields(Resource):
     _: KW_ONLY
     cpuCount: int | CpuInstanceType | str = 1
 
+    rules: ClassVar[Mapping[str, Rule]] = {
+        **Resource.rules,
+        "cpuCount": Rule(
+            "a whole number, 1 or more, or a CpuInstanceType",
+            lambda value: is_count(value, 1) or read_instance(value) is not None,
+        ),
+    }
+
     is_cpu = True
 
     @classmethod
@@ -207,11 +252,6 @@ class CpuFields(Resource):
         if name not in _names_of(GpuFields):
             return super()._unknown(name, value)
         return refusal(cls.__name__, name, value, "left out on a CPU class", "use a GPU class, or delete the field")
-
-    def _check_alternatives(self) -> None:
-        super()._check_alternatives()
-        if not is_count(self.cpuCount, 1) and read_instance(self.cpuCount) is None:
-            raise self._refuse_field("cpuCount", "a whole number, 1 or more, or a CpuInstanceType")
 
 
 # ── the eight ─────────────────────────────────────────────────────────────────────────────────────
@@ -287,6 +327,8 @@ def read_gpu(gpu: object) -> GpuGroup | GpuType | None:
 
 def read_instance(instance: object) -> tuple[int, int] | None:
     """vCPUs and GB of a CpuInstanceType, its value or name, or of any `cpu…-<vCPUs>-<GB>`; (1, 0) for ANY."""
+    if not isinstance(instance, str):
+        return None
     text = str(instance)
     if text.upper() in CpuInstanceType.__members__:
         text = CpuInstanceType[text.upper()].value
@@ -301,7 +343,8 @@ def _check_instances(owner: str, instances: Sequence[CpuInstanceType | str]) -> 
         raise refusal(owner, "instanceIds", instances, "a non-empty list of CpuInstanceType")
     for instance in instances:
         if read_instance(instance) is None:
-            meant = did_you_mean(str(instance), [member.value for member in CpuInstanceType])
+            choices = [member.value for member in CpuInstanceType]
+            meant = did_you_mean(str(instance), choices) if is_text(instance) else ""
             raise refusal(owner, "instanceIds", [instance], f"made of CpuInstanceType members.{meant}")
 
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn, TypeVar
 
-from runpod_flash.errors import ConfigError, ImmutableError, UsageError, call_site, did_you_mean
+from runpod_flash.errors import ConfigError, ImmutableError, UsageError, call_site, did_you_mean, shown
 
 V = TypeVar("V", bound="Value")
 
-MASK = "***"
+MASK: Final = "***"
+DEEPEST: Final = 32
+"""Lists and dicts in one another, in a configuration: more is a mistake, or one that holds itself."""
+HIGHEST: Final = 2**53
+"""Numbers above it are as good as this one, which every message and database can hold."""
+
+
+class Rule(NamedTuple):
+    """What a field may hold: in words that follow "must be", and as a question to a value."""
+
+    words: str
+    holds: Callable[[Any], bool]
+    fix: str | None = None
 
 
 class FrozenList(list[Any]):
@@ -52,6 +65,9 @@ class Value:
     Equality and hash are by value, so that a default that is written out makes no difference.
     """
 
+    rules: ClassVar[Mapping[str, Rule]] = {}
+    """By field. A field that is None unless it is given may be given as None."""
+
     if not TYPE_CHECKING:  # type checkers read the dataclass fields instead
 
         def __new__(cls, /, *args: object, **given: object) -> Value:
@@ -59,13 +75,57 @@ class Value:
             for name in given:
                 if name not in names:
                     raise cls._unknown(name, given[name])
+            cls._check_positions(args, given)
             value = object.__new__(cls)
             object.__setattr__(value, "_given", {**dict(zip(names, args, strict=False)), **given})
             return value
 
     def __post_init__(self) -> None:
         for name, value in self.given.items():
-            object.__setattr__(self, name, freeze(value))
+            object.__setattr__(self, name, self._frozen(name, value))
+        for name in self.given:
+            self._check_rule(name)
+
+    def _frozen(self, name: str, value: Any) -> Any:
+        try:
+            return freeze(value)
+        except RecursionError:
+            rule = f"no more than {DEEPEST} lists and dicts in one another"
+            raise refusal(type(self).__name__, name, value, rule) from None
+
+    def _check_rule(self, name: str) -> None:
+        rule, value = self.rules.get(name), getattr(self, name)
+        if rule is None or (value is None and getattr(type(self), name, MISSING) is None):
+            return
+        if not rule.holds(value):
+            raise self._refuse_field(name, rule.words, rule.fix)
+
+    @classmethod
+    def _check_positions(cls, args: tuple[object, ...], given: Mapping[str, object]) -> None:
+        """What Python would refuse by itself, with a place in the user's code and the line to write."""
+        first = [field for field in fields(cls) if not field.kw_only]  # type: ignore[arg-type]
+        if len(args) > len(first):
+            names = " and ".join(field.name for field in first) or "nothing"
+            raise UsageError(
+                f"{cls.__name__} was given {len(args)} values without their names",
+                where=call_site(),
+                why=f"only {names} can be written without a name",
+                fix=f"write the others as name=value: {cls.__name__}(…, {fields(cls)[-1].name}=…)",  # type: ignore[arg-type]
+            )
+        for position, field in enumerate(first):
+            if position < len(args) and field.name in given:
+                raise UsageError(
+                    f"{cls.__name__} was given {field.name} twice",
+                    where=call_site(),
+                    why=f"{shown(args[position])} came first, and {field.name}={shown(given[field.name])} too",
+                )
+            if position >= len(args) and field.name not in given and field.default is MISSING:
+                raise UsageError(
+                    f"{cls.__name__} needs a {field.name}",
+                    where=call_site(),
+                    why=f"{field.name} has no default",
+                    fix=f'write {cls.__name__}({field.name}="…")',
+                )
 
     @property
     def given(self) -> dict[str, Any]:
@@ -111,23 +171,29 @@ def sealed(kind: type[V]) -> type[V]:
 
 def refusal(owner: str, field: str, value: object, rule: str, fix: str | None = None) -> ConfigError:
     """The error for a value that cannot be: names field, value, rule, and the line that wrote it."""
-    shown = mask(field, value)
     return ConfigError(
-        f"{owner}({field}={shown!r}) is not possible",
+        f"{owner}({field}={shown(mask(field, value))}) is not possible",
         where=call_site(),
         why=f"{field} must be {rule}",
         fix=fix,
     )
 
 
-def freeze(value: Any) -> Any:
-    """`value` with every list and dict in it made immutable; whatever else it is, it stays."""
+def freeze(value: Any, depth: int = 0) -> Any:
+    """`value` with every list, dict and set in it made immutable; whatever else it is, it stays.
+
+    RecursionError where they are too deep in one another, as one is that holds itself.
+    """
+    if depth > DEEPEST:
+        raise RecursionError
     if isinstance(value, FrozenList | FrozenDict):
         return value
     if isinstance(value, list):
-        return FrozenList(freeze(item) for item in value)
-    if isinstance(value, dict):
-        return FrozenDict({key: freeze(item) for key, item in value.items()})
+        return FrozenList(freeze(item, depth + 1) for item in value)
+    if isinstance(value, Mapping):
+        return FrozenDict({key: freeze(item, depth + 1) for key, item in value.items()})
+    if isinstance(value, AbstractSet):
+        return frozenset(value)
     return value
 
 
@@ -159,13 +225,31 @@ def is_duration(value: object) -> bool:
 
 
 def is_text(value: object) -> bool:
-    """Whether `value` is a string that is not blank."""
-    return isinstance(value, str) and bool(value.strip())
+    """Whether `value` is a string that is not blank, and can be written down."""
+    return isinstance(value, str) and bool(value.strip()) and is_unicode(value)
+
+
+def is_name(value: object) -> bool:
+    """Whether `value` is a text that stays on its line."""
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` has neither NUL nor halves of characters, so that it can travel."""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def is_flag(value: object) -> bool:
+    """Whether `value` is True or False."""
+    return isinstance(value, bool)
 
 
 def is_some(value: object) -> bool:
     """Whether `value` is a list, or a sequence like it, with something in it. A string is not."""
-    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 0
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) > 0
 
 
 def _rebuild(kind: type[Value], given: dict[str, Any]) -> Value:

@@ -4,22 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
-from runpod_flash.errors import ConfigError, call_site
+from runpod_flash.errors import ConfigError, call_site, shown
 from runpod_flash.model.hardware import DataCenter
-from runpod_flash.model.value import MASK, Value, is_count, is_duration, is_text, refusal, sealed
+from runpod_flash.model.value import (
+    MASK,
+    Rule,
+    Value,
+    is_count,
+    is_duration,
+    is_flag,
+    is_name,
+    is_text,
+    is_unicode,
+    refusal,
+    sealed,
+)
 
 DEFAULT_MOUNT_PATH: Final = "/runpod-volume"
 HIGHEST_PORT: Final = 65_535
 
 
-@dataclass(frozen=True)
-class KeyValuePair:
-    """One variable, as the list form of `env` has it."""
+@sealed
+@dataclass(frozen=True, repr=False)
+class KeyValuePair(Value):
+    """One variable, as the list form of `env` has it. Its repr keeps the value to itself."""
 
     key: str
     value: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_variable(self.key, self.value, type(self).__name__)
 
     def __repr__(self) -> str:
         return f"KeyValuePair(key={self.key!r}, value={None if self.value is None else MASK!r})"
@@ -34,7 +51,9 @@ def read_env(env: Env | None, owner: str = "env") -> dict[str, str | None]:
     if env is None:
         return {}
     pairs = env.items() if isinstance(env, Mapping) else [_pair(item, owner) for item in _listed(env, owner)]
-    return {name: value for name, value in pairs if _is_variable(name, value, owner)}
+    for name, value in pairs:
+        _check_variable(name, value, owner)
+    return dict(pairs)
 
 
 def _listed(env: object, owner: str) -> Sequence[Any]:
@@ -51,21 +70,24 @@ def _pair(item: Any, owner: str) -> tuple[str, str | None]:
     raise refusal(owner, "env", [item], 'a dict, or a list of {"key": …, "value": …}')
 
 
-def _is_variable(name: object, value: object, owner: str) -> bool:
-    if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+def _check_variable(name: object, value: object, owner: str) -> None:
+    if not isinstance(name, str) or not name or "=" in name or not is_unicode(name):
         raise ConfigError(
-            f"{owner}: {name!r} cannot be the name of a variable",
+            f"{owner}: {shown(name)} cannot be the name of a variable",
             where=call_site(),
             why="a name must be a non-empty string without '='",
         )
-    if value is not None and (not isinstance(value, str) or "\0" in value):
+    if value is not None and (not isinstance(value, str) or not is_unicode(value)):
         raise ConfigError(
-            f"{owner}: the value of variable {name} is of type {type(value).__name__}",
+            f"{owner}: the value of variable {name} is {_kind_of(value)}",
             where=call_site(),
-            why="a value must be a string without NUL, or None for the caller's own",
+            why="a value must be a string that other programs can read, or None for the caller's own",
             fix=f"write {name!r}: str(…)",
         )
-    return True
+
+
+def _kind_of(value: object) -> str:
+    return "not valid Unicode without NUL" if isinstance(value, str) else f"of type {type(value).__name__}"
 
 
 # ── volumes ───────────────────────────────────────────────────────────────────────────────────────
@@ -89,6 +111,10 @@ def _id_of(volume: NetworkVolume) -> str:
     return volume.id
 
 
+def _is_mount_path(value: object) -> bool:
+    return is_name(value) and (path := str(value)).startswith("/") and path.strip("/") != "" and ".." not in path
+
+
 @sealed
 @dataclass(frozen=True, repr=False)
 class NetworkVolume(Value):
@@ -105,20 +131,49 @@ class NetworkVolume(Value):
     dataCenterId: DataCenter | str | None = None
     id: str = ""
 
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "name": Rule("a string without line breaks", lambda value: value == "" or is_name(value)),
+        "mount_path": Rule("an absolute path below /, such as /models", _is_mount_path),
+        "size": Rule("a whole number of GB, at least 1", lambda value: is_count(value, 1)),
+        "datacenter": Rule('a DataCenter, such as "EU-RO-1"', is_text),
+        "dataCenterId": Rule('a DataCenter, such as "EU-RO-1"', is_text),
+        "id": Rule("a string without line breaks", lambda value: value == "" or is_name(value)),
+    }
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.name and not self.id:
             raise self._refuse_field("name", "a non-empty string, unless id= names a volume that exists")
-        if not is_text(self.mount_path) or not self.mount_path.startswith("/") or self.mount_path == "/":
-            raise self._refuse_field("mount_path", "an absolute path below /, such as /models")
-        if self.size is not None and not is_count(self.size, 1):
-            raise self._refuse_field("size", "a whole number of GB, at least 1")
         if self.datacenter and self.dataCenterId and str(self.datacenter) != str(self.dataCenterId):
             raise self._refuse_field("dataCenterId", f"the same as datacenter={self.datacenter!s}")
         object.__setattr__(self, "id", VolumeId(self.id or self.name, self))
 
 
 # ── templates ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _are_ports(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and None not in map(port_number, value)
+
+
+def _is_json(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    return value is None or isinstance(value, (str, int, float))
+
+
+def port_number(port: object) -> int | None:
+    """The number of `8080`, `"8080"` or `"8080/http"`, or None if it is none."""
+    if not isinstance(port, str) and not is_count(port, 1):
+        return None
+    digits = str(port).partition("/")[0].strip()
+    number = int(digits) if digits.isdecimal() and digits.isascii() else 0
+    return number if 1 <= number <= HIGHEST_PORT else None
+
+
+_TEMPLATE_TEXTS: Final = ("name", "imageName", "ports", "startScript", "dockerArgs", "containerRegistryAuthId")
 
 
 @sealed
@@ -144,21 +199,18 @@ class PodTemplate(Value):
     config: Mapping[str, Any] | None = None
     containerRegistryAuthId: str | None = None
 
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "memory_gb": Rule("a number of GB above 0", lambda value: is_duration(value) and value > 0),
+        "cpu_count": Rule("a number above 0", lambda value: is_duration(value) and value > 0),
+        "expose_ports": Rule("a list of numbers from 1 to 65535", _are_ports, 'write ["8080"]'),
+        "containerDiskInGb": Rule("a whole number of GB, at least 1", lambda value: is_count(value, 1)),
+        "advancedStart": Rule("True or False", is_flag),
+        "config": Rule(
+            "a dict of what JSON has", lambda value: isinstance(value, Mapping) and _is_json(value), "leave it out"
+        ),
+        **dict.fromkeys(_TEMPLATE_TEXTS, Rule("a non-empty string", is_text)),
+    }
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("memory_gb", "cpu_count"):
-            value = getattr(self, name)
-            if value is not None and not (is_duration(value) and value > 0):
-                raise self._refuse_field(name, "a number above 0")
-        if self.containerDiskInGb is not None and not is_count(self.containerDiskInGb, 1):
-            raise self._refuse_field("containerDiskInGb", "a whole number of GB, at least 1")
-        if isinstance(self.expose_ports, str) or None in [port_number(port) for port in self.expose_ports]:
-            raise self._refuse_field("expose_ports", "a list of numbers from 1 to 65535", 'write ["8080"]')
         read_env(self.env, type(self).__name__)
-
-
-def port_number(port: object) -> int | None:
-    """The number of `8080`, `"8080"` or `"8080/http"`, or None if it is none."""
-    digits = str(port).partition("/")[0].strip()
-    number = int(digits) if digits.isdecimal() and digits.isascii() else 0
-    return number if 1 <= number <= HIGHEST_PORT else None
