@@ -31,6 +31,7 @@ class EngineDouble:
         self.forgets = False
         self.refuses: list[messages.Refuse] = []
         self.extra: Callable[[Any, messages.Submit, int], None] | None = None
+        self.full = 0  # so many calls are refused because the queue is full
         self.before_submit: Callable[[], None] | None = None  # happens once
         self.on_handover: Callable[[], None] | None = None
         self.starts = 0
@@ -192,6 +193,11 @@ class Connection(asyncio.Protocol):
             happens()
         if blobs.missing(self.engine.home / "blobs", head.blobs):
             self.say(messages.Error(code="no_blob", what="gone"), frame, flags=kinds.END | kinds.FAILED)
+            return
+        if self.engine.full:
+            self.engine.full -= 1
+            error = messages.Error(code="queue_full", what="full", retry_after_ms=5)
+            self.say(error, frame, flags=kinds.END | kinds.FAILED)
             return
         if self.engine.forgets or head.fn not in self.engine.functions:
             self.engine.forgets = False

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runpod_flash import CpuLiveServerless, JobHandle, remote
-from runpod_flash.errors import EngineError, JobNotFound, JobTimeout, RemoteError
+from runpod_flash.errors import EngineError, JobNotFound, JobTimeout, QueueFull, RemoteError
 from runpod_flash.wire import kinds, messages
 from tests.client.engine_double import EngineDouble
 
@@ -237,19 +237,92 @@ def test_leaving_a_map_cancels_what_is_under_way(engine: EngineDouble) -> None:
     asyncio.run(main())
 
 
-def test_an_input_that_raises_ends_the_map_with_its_error(engine: EngineDouble) -> None:
-    def numbers() -> Any:
+@pytest.mark.parametrize("ordered", [True, False])
+def test_an_input_that_raises_cancels_what_is_under_way_and_ends_the_map(engine: EngineDouble, ordered: bool) -> None:
+    broken = asyncio.Event()
+
+    async def numbers() -> Any:
         yield 1
+        await asyncio.to_thread(engine.wait_for, messages.Submit)
+        engine.holding = True
+        yield 2
+        yield 3
+        await broken.wait()
         raise KeyError("input")
 
     async def main() -> list[int]:
-        jobs = double.map(numbers())
+        jobs = double.map(numbers(), ordered=ordered)
         first = (await anext(jobs)).unwrap()
+        await asyncio.to_thread(engine.wait_for, messages.Submit, 3)
+        broken.set()
         with pytest.raises(KeyError, match="input"):
             await anext(jobs)
+        await asyncio.to_thread(engine.wait_for, messages.Cancel, 2)
         return [first]
 
     assert asyncio.run(main()) == [2]
+
+
+def test_results_that_had_come_before_an_input_raised_are_given_first(engine: EngineDouble) -> None:
+    async def main() -> list[int]:
+        raised = asyncio.Event()
+
+        async def numbers() -> Any:
+            yield 1
+            yield 2
+            while len(engine.jobs) < 2:
+                await asyncio.sleep(0.001)
+            await double(3)  # its outcome comes after theirs
+            raised.set()
+            raise KeyError("input")
+
+        jobs = double.map(numbers())
+        first = await anext(jobs)
+        await raised.wait()
+        second = await anext(jobs)
+        with pytest.raises(KeyError, match="input"):
+            await anext(jobs)
+        return [first.unwrap(), second.unwrap()]
+
+    assert asyncio.run(main()) == [2, 4]
+    with pytest.raises(ZeroDivisionError):
+        list(double.sync.map(1 // n for n in (1, 0)))
+
+
+@pytest.mark.parametrize("how", ["async", "sync"])
+def test_a_map_waits_for_room_in_a_full_queue_and_goes_on(engine: EngineDouble, how: str) -> None:
+    engine.full = 5
+    if how == "sync":
+        found = [job.unwrap() for job in double.sync.map(range(20), in_flight=4)]
+    else:
+        found = asyncio.run(_all(double.map(range(20), in_flight=4)))
+    assert found == [n * 2 for n in range(20)]
+    assert len(engine.of(messages.Submit)) == 25
+    engine.full = 1
+    with pytest.raises(QueueFull):
+        double.sync(1)
+
+
+async def _all(jobs: Any) -> list[Any]:
+    return [job.unwrap() async for job in jobs]
+
+
+def test_leaving_a_map_that_waits_for_room_sends_nothing_more(engine: EngineDouble) -> None:
+    async def main() -> None:
+        engine.full = 1000
+        jobs = double.map(range(10), in_flight=3)
+        first = asyncio.ensure_future(anext(jobs))
+        await asyncio.to_thread(engine.wait_for, messages.Submit, 3)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await jobs.aclose()  # type: ignore[attr-defined]
+        before = {head.job for head in engine.of(messages.Submit)}
+        engine.full = 0
+        await double(1)
+        await asyncio.sleep(0.05)
+        assert len({head.job for head in engine.of(messages.Submit)} - before) == 1
+
+    asyncio.run(main())
 
 
 def test_blocking_calls_work_in_threads_and_inside_a_running_loop(engine: EngineDouble) -> None:

@@ -160,6 +160,22 @@ def daemonize(script: str) -> int:
     return subprocess.Popen([sys.executable, script]).pid
 
 
+@remote(cpu)
+def tell(folder: str) -> int:
+    """Prints a line for each file that it finds, and fails the first time that it has found all."""
+    import os
+    import time
+
+    for step in ("one", "two", "three"):
+        while not os.path.exists(f"{folder}/{step}"):
+            time.sleep(0.005)
+        print(step, flush=True)
+    if not os.path.exists(f"{folder}/failed"):
+        open(f"{folder}/failed", "w").close()
+        raise ValueError("the first time")
+    return 3
+
+
 async def main(verb: str, name: str, *arguments: str) -> None:
     function = globals()[name]
     if verb.startswith("spawn"):

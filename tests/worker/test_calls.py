@@ -365,7 +365,7 @@ def test_a_running_asynchronous_call_can_be_cancelled(peer: Peer) -> None:
     peer.log.read_until(b"sleeping")
     peer.send(kinds.CANCEL, {"job": job, "epoch": 1, "cause": "nobody waits"})
     error = peer.done().error
-    assert (error["kind"], error["message"]) == ("cancelled", "nobody waits")
+    assert (error["kind"], error["message"]) == ("cancelled", "cancelled: nobody waits")
     assert peer.call(echo, 1).value == 1
 
 

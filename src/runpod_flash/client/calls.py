@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from runpod_flash.client import environment, job, output, scope, transport
+from runpod_flash.client import environment, job, output, scope, transcript, transport
 from runpod_flash.client.function import RemoteConfig, RemoteFunction
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
@@ -92,11 +92,16 @@ class Caller:
         binding = self._bound(link) or await self._binding(link)
         return await self._submit(link, binding, policy, args, kwargs).output()
 
-    async def begin(self, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Submits a job and returns at once. After the first call this does not suspend, unless writing has to wait."""
+    async def begin(self, policy: JobPolicy, args: tuple[Any, ...]) -> Call:
+        """Submits one of many jobs and returns at once; while the queue is full, it is sent again and again.
+
+        After the first call this does not suspend, unless writing has to wait.
+        """
         link = transport.current()
         binding = self._bound(link) or await self._binding(link)
-        return self._submit(link, binding, policy, args, kwargs)
+        call = self._submit(link, binding, policy, args, {})
+        call.stream.patient = True
+        return call
 
     def _submit(
         self, link: Link, binding: Binding, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -137,7 +142,7 @@ class Caller:
             prepared = self._prepared = self._prepare(link)
         binding: Binding | None = link.bindings.get(prepared)
         if binding is None:
-            watch = output.Watch(self._function.__name__, partial(job.past_lines, link))
+            watch = output.Watch(self._function.__name__, partial(transcript.past_lines, link))
             binding = link.bindings[prepared] = Binding(prepared.declare, watch)
         if not binding.fn:
             try:
@@ -183,6 +188,7 @@ class Caller:
             digest=packed.digest,
             defs=packed.defs,
             where=self._where,
+            is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
         )
         declare = Declare(
             endpoint=resolve_endpoint(config.resource, app, env),

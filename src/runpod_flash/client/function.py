@@ -135,6 +135,16 @@ class RemoteFunction(Generic[P, R, T]):
         """Like `map`, for an iterable of argument tuples."""
         return self._map(inputs, ordered, in_flight)
 
+    def stream(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        """What a generator yields, one by one; other functions have nothing to stream, and that is said."""
+        self._check_callable()
+        raise UsageError(
+            f"{self.__name__} gives no stream",
+            where=call_site(),
+            why="it returns one value when it has ended; only generators yield values before",
+            fix=f"await {self.__name__}(…)",
+        )
+
     def _map(self, inputs: Iterable[Any] | AsyncIterable[Any], ordered: bool, in_flight: int) -> AsyncIterator[T]:
         from runpod_flash.client import mapping  # noqa: PLC0415 - loads what talks to an engine
 

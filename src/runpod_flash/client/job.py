@@ -6,14 +6,13 @@ A handle needs nothing but the id, so another program, or this one tomorrow, can
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Generator, Iterator
-from contextlib import suppress
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from runpod_flash.client import background, transport
 from runpod_flash.client.link import Link
-from runpod_flash.client.session import AlreadyEnded, Stream
+from runpod_flash.client.session import AlreadyEnded
+from runpod_flash.client.transcript import Transcript
 from runpod_flash.errors import JobTimeout, UsageError, call_site, shown
 from runpod_flash.model.job import ErrorKind, JobStatus
 from runpod_flash.model.output import JobOutput
@@ -22,7 +21,7 @@ from runpod_flash.payload import json_view as views
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire import blobs, messages
 from runpod_flash.wire.frame import Buffer, Frame
-from runpod_flash.wire.messages import Attach, Cancel, GetDef, Log, Outcome, Query, Retry, Rows, State
+from runpod_flash.wire.messages import Attach, Cancel, GetDef, Outcome, Retry, State
 
 R = TypeVar("R")
 
@@ -91,10 +90,16 @@ class JobHandle(Generic[R]):
         state: State = await transport.current().request(Attach(job=self.id, wait=False))
         return state.status
 
-    async def cancel(self) -> None:
-        """Ends the job, wherever it stands. One that has ended already stays as it is."""
-        with suppress(AlreadyEnded):
+    async def cancel(self) -> bool:
+        """Ends the job, wherever it stands; False if it has ended already, and stays as it is.
+
+        A running coroutine is cancelled and has five seconds to clean up; the worker of a plain function is killed.
+        """
+        try:
             await transport.current().request(Cancel(job=self.id, cause="handle.cancel()"))
+        except AlreadyEnded:
+            return False
+        return True
 
     async def retry(self) -> JobHandle[R]:
         """Runs a job that failed or timed out once more, under its id."""
@@ -102,40 +107,22 @@ class JobHandle(Generic[R]):
         return self
 
     async def logs(self, follow: bool = False) -> AsyncIterator[str]:
-        """The lines that the job printed so far; with `follow` also those to come, until it ends."""
-        if follow:
-            async for line in self._follow():
-                yield line
-            return
-        async for row in self._printed():
-            yield row["line"]
+        """The lines that the job printed so far; with `follow` also those to come, until it ends.
 
-    def _printed(self) -> AsyncIterator[dict[str, Any]]:
-        return _lines(transport.current(), {"job": self.id})
+        Where a second or later attempt begins there is a line `── attempt 2 ──`.
+        """
+        transcript = Transcript(transport.current(), self.id)
+        async for line in transcript.until_the_end() if follow else transcript.so_far():
+            yield line
 
-    async def _follow(self) -> AsyncIterator[str]:
-        """Listens first and asks for the past then, so that nothing falls between; what came twice is left out."""
-        arrived: asyncio.Queue[Log | None] = asyncio.Queue()
-
-        def watch(_: Stream, head: Any) -> None:
-            if isinstance(head, Log):
-                arrived.put_nowait(head)
-
-        link = transport.current()
-        ended = asyncio.ensure_future(link.ask(Attach(job=self.id, logs=True), watcher=watch))
-        ended.add_done_callback(lambda _: arrived.put_nowait(None))
-        shown: Counter[int] = Counter()  # lines of each attempt
-        try:
-            async for row in self._printed():
-                shown[row["attempt"]] += 1
-                yield row["line"]
-            while (log := await arrived.get()) is not None:
-                for line in log.lines[max(0, shown[log.attempt] - log.n) :]:
-                    yield line
-            ended.result()
-        finally:
-            ended.cancel()
-            await asyncio.gather(ended, return_exceptions=True)
+    def stream(self) -> NoReturn:
+        """What a generator yields, one by one; other functions have nothing to stream, and that is said."""
+        raise UsageError(
+            f"job {self.id} gives no stream",
+            where=call_site(),
+            why="its function returns one value when it has ended; only generators yield values before",
+            fix="await the handle, or follow what it prints: handle.logs(follow=True)",
+        )
 
 
 EndpointJob = JobHandle
@@ -160,9 +147,9 @@ class SyncHandle(Generic[R]):
         """What `await handle.status()` gives."""
         return background.run(self._handle.status())
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         """What `await handle.cancel()` does."""
-        background.run(self._handle.cancel())
+        return background.run(self._handle.cancel())
 
     def retry(self) -> JobHandle[R]:
         """What `await handle.retry()` does."""
@@ -171,6 +158,10 @@ class SyncHandle(Generic[R]):
     def logs(self, follow: bool = False) -> Iterator[str]:
         """What `handle.logs()` gives, as an ordinary iterator."""
         return background.iterate(self._handle.logs(follow))
+
+    def stream(self) -> NoReturn:
+        """What `handle.stream()` gives."""
+        self._handle.stream()
 
 
 def json_view(value: object) -> bytes:
@@ -242,18 +233,3 @@ def _failed(head: Outcome, exceptions: Any) -> JobOutput[Any]:
 
 def _words(error: messages.ErrorInfo) -> str:
     return f"{error.type}: {error.message}" if error.message else error.type
-
-
-async def past_lines(link: Link, job: str, attempt: int, first: int) -> list[str]:
-    """The lines on record of one attempt of a job, from that one on."""
-    return [row["line"] async for row in _lines(link, {"job": job, "attempt": attempt}, str(first))]
-
-
-async def _lines(link: Link, which: dict[str, Any], cursor: str = "") -> AsyncIterator[dict[str, Any]]:
-    while True:
-        rows: Rows = await link.request(Query(what="logs", filter=which, limit=1000, cursor=cursor))
-        for row in rows.rows:
-            yield row
-        cursor = rows.next
-        if not cursor:
-            return

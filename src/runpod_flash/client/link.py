@@ -20,7 +20,7 @@ from runpod_flash._version import __version__
 from runpod_flash.client import environment, output, sent
 from runpod_flash.client.dial import dial
 from runpod_flash.client.session import Binding, Session, Stream, Watcher, error_of
-from runpod_flash.errors import EngineError, EngineUnavailable, StoreError
+from runpod_flash.errors import EngineError, EngineUnavailable, QueueFull, StoreError
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire import blobs, frame, kinds, messages
 from runpod_flash.wire.frame import Buffer, Frame
@@ -32,6 +32,7 @@ _FORGOTTEN: Final = {"unknown_function", "no_definition"}
 """Errors of an engine that has lost sight of something that was declared; declaring it again mends them."""
 _NO_BLOB: Final = "no_blob"
 _MAX_TRIES: Final = 5
+_FULL_MS: Final = 1000
 _LET_GO_SECONDS: Final = 1.0
 
 
@@ -250,10 +251,17 @@ class Link(asyncio.Protocol):
         elif error.code == _NO_BLOB and stream.tries < _MAX_TRIES:
             stream.blob_home = ""  # a file was removed between our look and the engine's
             self.open(stream)
+        elif error.code == QueueFull.code and stream.patient:
+            stream.tries = 0
+            self.loop.call_later((error.retry_after_ms or _FULL_MS) / 1000, self._open_if_wanted, stream)
         else:
             if isinstance(stream.head, messages.PutDef):
                 self._known.discard(stream.head.digest)
             stream.fail(error_of(error))
+
+    def _open_if_wanted(self, stream: Stream) -> None:
+        if stream.future is not None and not stream.future.done() and not self._closing:
+            self.open(stream)
 
     async def _bind_and_send(self, binding: Binding, stream: Stream) -> None:
         try:

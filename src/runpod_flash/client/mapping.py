@@ -7,7 +7,7 @@ import concurrent.futures
 import contextlib
 import queue
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any, Final
 
 from runpod_flash.client import background
@@ -62,10 +62,8 @@ async def map_calls(
     run = _Map(function, ordered, in_flight)
     feeder = asyncio.ensure_future(run.feed(inputs))
     try:
-        while (item := await run.arrived.get()) is not _END:
-            if isinstance(item, BaseException):
-                raise item
-            yield await run.finish(item)
+        while (item := await run.next()) is not _END:
+            yield item
     finally:
         # Also when the consumer breaks out of its loop: nobody will want what is still under way.
         feeder.cancel()
@@ -82,6 +80,7 @@ class _Map:
         self._ordered = ordered
         self._slots = asyncio.Semaphore(in_flight)
         self._under_way: set[Call | asyncio.Task[Any]] = set()
+        self._error: BaseException | None = None
         self.arrived: asyncio.Queue[Any] = asyncio.Queue()
 
     async def feed(self, inputs: _Input) -> None:
@@ -99,7 +98,7 @@ class _Map:
         try:
             async for args in each(inputs):
                 await self._slots.acquire()
-                call = await self._begin(args)
+                call = await _begin(self._function, args)
                 self._under_way.add(call)
                 if self._ordered:
                     self.arrived.put_nowait(call)
@@ -113,18 +112,24 @@ class _Map:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - of the input, or of the encoding: it is the consumer's
-            self.arrived.put_nowait(error)
-        else:
-            self.arrived.put_nowait(_END)
+            self._error = error
+            self.cancel()
+        self.arrived.put_nowait(_END)
 
-    async def _begin(self, args: Any) -> Call | asyncio.Task[Any]:
-        function = self._function
-        config = function.__remote_config__
-        if config.local:
-            return asyncio.ensure_future(function(*args))
-        return await function._caller().begin(config.policy, tuple(args), {})
+    async def next(self) -> Any:
+        """The next result, or the end. After an error of the input: results that have come, and then the error."""
+        call = await self.arrived.get()
+        try:
+            if call is not _END:
+                return await self._finish(call)
+        except asyncio.CancelledError:
+            if self._error is None:
+                raise
+        if self._error is not None:
+            raise self._error
+        return _END
 
-    async def finish(self, call: Call | asyncio.Task[Any]) -> Any:
+    async def _finish(self, call: Call | asyncio.Task[Any]) -> Any:
         """The result of a call that was handed over, and room for another."""
         try:
             return await (call.output() if isinstance(call, Call) else call)
@@ -170,7 +175,7 @@ def map_blocking(
         for args in inputs:
             while count >= in_flight or (count and ready()):
                 yield take()
-            future = background.submit(_coroutine(function, tuple(args)))
+            future = background.submit(_call(function, args))
             futures.add(future)
             future.add_done_callback(futures.discard)
             count += 1
@@ -185,5 +190,13 @@ def map_blocking(
             future.cancel()
 
 
-def _coroutine(function: RemoteFunction[Any, Any, Any], args: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
-    return function(*args)
+async def _begin(function: RemoteFunction[Any, Any, Any], args: Any) -> Call | asyncio.Task[Any]:
+    config = function.__remote_config__
+    if config.local:
+        return asyncio.ensure_future(function(*args))
+    return await function._caller().begin(config.policy, tuple(args))
+
+
+async def _call(function: RemoteFunction[Any, Any, Any], args: Any) -> Any:
+    call = await _begin(function, args)
+    return await (call.output() if isinstance(call, Call) else call)

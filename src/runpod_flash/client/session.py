@@ -54,6 +54,7 @@ class Stream:
         "kept_back",
         "lines",
         "parts",
+        "patient",
         "sent",
         "sid",
         "tries",
@@ -80,6 +81,7 @@ class Stream:
         self.sent = False
         self.again = False  # sent to a second engine, or over a second connection
         self.tries = 0
+        self.patient = False  # a full queue is waited for
         # What it has shown of the job's output: attempt, lines; and, while a gap is being closed, what came since.
         self.lines = (0, 0)
         self.kept_back: list[messages.Log] = []

@@ -76,7 +76,7 @@ class Worker:
         with self._lock:
             if self._running == key and self._ending is None:
                 self._end_early(
-                    _Ending("cancelled", "JobCancelled", cause or "it was cancelled", "runpod_flash.errors")
+                    _Ending("cancelled", "JobCancelled", f"cancelled: {cause or 'asked for'}", "runpod_flash.errors")
                 )
 
     # ── taking turns ─────────────────────────────────────────────────────────────────────────────
