@@ -115,6 +115,11 @@ def _is_mount_path(value: object) -> bool:
     return is_name(value) and (path := str(value)).startswith("/") and path.strip("/") != "" and ".." not in path
 
 
+_LABEL: Final = Rule(
+    "a string without line breaks", lambda value: isinstance(value, str) and (not value or is_name(value))
+)
+
+
 @sealed
 @dataclass(frozen=True, repr=False)
 class NetworkVolume(Value):
@@ -132,12 +137,12 @@ class NetworkVolume(Value):
     id: str = ""
 
     rules: ClassVar[Mapping[str, Rule]] = {
-        "name": Rule("a string without line breaks", lambda value: value == "" or is_name(value)),
+        "name": _LABEL,
         "mount_path": Rule("an absolute path below /, such as /models", _is_mount_path),
         "size": Rule("a whole number of GB, at least 1", lambda value: is_count(value, 1)),
         "datacenter": Rule('a DataCenter, such as "EU-RO-1"', is_text),
         "dataCenterId": Rule('a DataCenter, such as "EU-RO-1"', is_text),
-        "id": Rule("a string without line breaks", lambda value: value == "" or is_name(value)),
+        "id": _LABEL,
     }
 
     def __post_init__(self) -> None:
