@@ -28,6 +28,7 @@ from runpod_flash._version import __version__
 
 TYPE_CHECKING = False  # type checkers take it for typing's; importing that would double the time of this import
 if TYPE_CHECKING:
+    from runpod_flash.client.endpoints import FlashApp, ResourceManager
     from runpod_flash.client.job import EndpointJob, JobHandle
     from runpod_flash.client.remote import remote
     from runpod_flash.errors import (
@@ -73,10 +74,12 @@ if TYPE_CHECKING:
         ServerlessEndpoint,
     )
     from runpod_flash.model.volumes import KeyValuePair, NetworkVolume, PodTemplate
+    from runpod_flash.worker.progress import progress
 
 _HOMES = {
     "client.remote": ("remote",),
     "client.job": ("EndpointJob", "JobHandle"),
+    "client.endpoints": ("FlashApp", "ResourceManager"),
     "errors": (
         "ConfigError",
         "DependencyError",
@@ -120,6 +123,7 @@ _HOMES = {
         "ServerlessEndpoint",
     ),
     "model.volumes": ("KeyValuePair", "NetworkVolume", "PodTemplate"),
+    "worker.progress": ("progress",),
 }
 _HOME_OF = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 
@@ -138,6 +142,7 @@ __all__ = [
     "EngineError",
     "EngineRefused",
     "EngineUnavailable",
+    "FlashApp",
     "FlashError",
     "GpuGroup",
     "GpuType",
@@ -157,6 +162,7 @@ __all__ = [
     "PodTemplate",
     "QueueFull",
     "RemoteError",
+    "ResourceManager",
     "ScopeError",
     "ServerlessEndpoint",
     "ServerlessScalerType",
@@ -166,6 +172,7 @@ __all__ = [
     "UsageError",
     "WorkerLost",
     "__version__",
+    "progress",
     "remote",
 ]
 

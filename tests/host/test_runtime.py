@@ -15,6 +15,7 @@ def test_the_copies_can_be_imported_by_an_interpreter_that_has_nothing(tmp_path:
     folder = Runtimes(tmp_path).ensure(RUNTIME)
     code = (
         f"import sys; sys.path.insert(0, {str(folder)!r}); import _flash_cloudpickle, msgspec, runpod_flash.wire;"
+        "import tetra_rp;"
         "print(_flash_cloudpickle.__name__, msgspec.json.encode([1]).decode())"
     )
     command = [getattr(sys, "_base_executable", sys.executable), "-I", "-S", "-c", code]

@@ -17,6 +17,21 @@ def fresh(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
+PROMISED = """
+    remote LiveServerless CpuLiveServerless ServerlessEndpoint CpuServerlessEndpoint LiveLoadBalancer
+    CpuLiveLoadBalancer LoadBalancerSlsResource CpuLoadBalancerSlsResource GpuGroup GpuType CpuInstanceType
+    NetworkVolume PodTemplate KeyValuePair CudaVersion DataCenter ServerlessType ServerlessScalerType
+    JobOutput JobHandle EndpointJob progress ResourceManager FlashApp FlashError ConfigError ScopeError RemoteError
+"""
+
+
+def test_programs_of_both_generations_find_the_names_they_import() -> None:
+    for name in PROMISED.split():
+        assert name in runpod_flash.__all__
+        assert name in tetra_rp.__all__
+    assert runpod_flash.EndpointJob is runpod_flash.JobHandle
+
+
 @pytest.mark.parametrize("name", runpod_flash.__all__)
 def test_both_packages_have_the_same_objects(name: str) -> None:
     assert getattr(runpod_flash, name) is getattr(tetra_rp, name)

@@ -22,6 +22,10 @@ from runpod_flash.model.resources import (
 )
 from runpod_flash.model.volumes import KeyValuePair, NetworkVolume, PodTemplate
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from runpod_flash.client.endpoints import ResourceManager
+
 __all__ = [
     "CpuInstanceType",
     "CpuLiveLoadBalancer",
@@ -39,7 +43,16 @@ __all__ = [
     "LoadBalancerSlsResource",
     "NetworkVolume",
     "PodTemplate",
+    "ResourceManager",
     "ServerlessEndpoint",
     "ServerlessScalerType",
     "ServerlessType",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name != "ResourceManager":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from runpod_flash.client.endpoints import ResourceManager  # noqa: PLC0415 - loads what talks to an engine
+
+    return ResourceManager

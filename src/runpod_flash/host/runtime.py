@@ -14,6 +14,8 @@ from pathlib import Path
 from runpod_flash.model.endpoint import RuntimeSpec
 
 PICKLER = "_flash_cloudpickle.py"
+ALIAS = "tetra_rp"
+"""The earlier name of the package, for functions that import that."""
 
 
 class RuntimeMissing(OSError):
@@ -47,7 +49,10 @@ class Runtimes:
         temporary = self._folder / f"tmp.{os.getpid()}.{spec.key}"
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            _copy_tree(Path(spec.package), temporary / "runpod_flash", _is_source)
+            package = Path(spec.package)
+            _copy_tree(package, temporary / package.name, _is_source)
+            if (alias := package.parent / ALIAS).is_dir():
+                _copy_tree(alias, temporary / ALIAS, _is_source)
             _copy_tree(Path(spec.msgspec), temporary / "msgspec", _is_module)
             _copy_file(_pickler(Path(spec.cloudpickle)), temporary / PICKLER)
             os.rename(temporary, target)

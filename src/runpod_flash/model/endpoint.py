@@ -107,6 +107,11 @@ def endpoint_id(app: str, env: str, name: str) -> str:
     return "ep" + base64.b32encode(digest)[:14].decode().lower()
 
 
+def is_endpoint_id(text: str) -> bool:
+    """Whether `text` could be one of them."""
+    return re.fullmatch(r"ep[a-z2-7]{14}", text) is not None
+
+
 def environment_key(pool: PoolSpec) -> str:
     """32 hex digits for the request behind an environment: interpreter, packages, and where they come from.
 

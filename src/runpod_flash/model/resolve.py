@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from runpod_flash.errors import ConfigError, call_site, shown
-from runpod_flash.model.endpoint import EndpointSpec, GpuRequest, Mount, Origin, ScalerKind
+from runpod_flash.model.endpoint import EndpointSpec, GpuRequest, Mount, Origin, ScalerKind, is_endpoint_id
 from runpod_flash.model.hardware import ServerlessScalerType
 from runpod_flash.model.job import DEFAULT_TIMEOUT_MS
 from runpod_flash.model.resources import CpuFields, GpuFields, Resource, read_gpu, read_instance
@@ -182,7 +182,9 @@ def without_effect(resource: Resource) -> tuple[str, ...]:
     """The given fields that change nothing on the user's own machines, for a notice that says so once."""
     template = pod_template(resource)
     inner = _given(template, NO_EFFECT_IN_TEMPLATES) if template else []
-    return (*_given(resource, NO_EFFECT_HERE), *(f"PodTemplate.{name}" for name in inner))
+    ours = resource.id is not None and is_endpoint_id(resource.id)
+    outer = [name for name in _given(resource, NO_EFFECT_HERE) if not (name == "id" and ours)]
+    return (*outer, *(f"PodTemplate.{name}" for name in inner))
 
 
 def _given(value: Value, names: Container[str]) -> list[str]:

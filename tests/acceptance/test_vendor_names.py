@@ -1,0 +1,60 @@
+"""Names that programs of the vendor's SDK use beside `remote`: what stands behind them here."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from runpod_flash import CpuLiveServerless, FlashApp, ResourceManager, UsageError, progress, remote
+from runpod_flash.testing import IsolatedEngine
+
+config = CpuLiveServerless(name="managed", workersMax=2)
+
+
+@remote(config)
+def of_both_names(step: int) -> bool:
+    import runpod_flash
+    import tetra_rp
+    from tetra_rp import progress as report
+
+    runpod_flash.progress({"step": step})
+    report("half\nway")
+    return runpod_flash.LiveServerless is tetra_rp.LiveServerless
+
+
+def test_endpoints_are_looked_after_by_their_ids(flash_engine: IsolatedEngine) -> None:
+    manager = ResourceManager()
+    there = asyncio.run(manager.get_or_deploy_resource(config))
+    assert there == config.replace(id=there.id)
+    assert manager.list_all_resources() == {}, "an endpoint is made by the first call of a function on it"
+    assert remote(there)(of_both_names.__wrapped__).sync(1).unwrap()
+    ((id, endpoint),) = ResourceManager().find_resources_by_name("managed")
+    assert (id, endpoint.workersMax, endpoint.workers) == (there.id, 2, 1)
+    assert manager.find_resources_by_name("other") == []
+    with pytest.raises(UsageError, match="workers end by themselves"):
+        asyncio.run(manager.undeploy_resource(id))
+
+
+def test_progress_is_a_line_of_the_jobs_output(flash_engine: IsolatedEngine, capfd: pytest.CaptureFixture[str]) -> None:
+    assert of_both_names.sync(3).unwrap(), "and both names are there, and one, in a worker"
+    said = [line.partition("] ")[2] for line in capfd.readouterr().err.splitlines()]
+    assert said == ['progress: {"step": 3}', "progress: half way"]
+
+
+def test_progress_outside_of_a_job_is_a_line_on_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    progress(0.5)
+    progress(object)
+    assert capfd.readouterr().err == "progress: 0.5\nprogress: <class 'object'>\n"
+
+
+def test_what_stands_for_deployments_says_that_there_are_none_yet() -> None:
+    with pytest.raises(UsageError, match=r"FlashApp\(…\) cannot be used yet(.|\n)*FLASH_APP"):
+        FlashApp("shop")
+    with pytest.raises(UsageError, match=r"FlashApp\.from_name\(\) cannot be used yet"):
+        asyncio.run(FlashApp.from_name("shop"))
+
+
+def test_the_manager_takes_resources_only() -> None:
+    with pytest.raises(UsageError, match="it takes one of the eight resource classes"):
+        asyncio.run(ResourceManager().get_or_deploy_resource("managed"))  # type: ignore[type-var]
