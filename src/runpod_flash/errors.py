@@ -308,12 +308,12 @@ def shown(value: object, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def suggestion(word: str, choices: Iterable[str]) -> str | None:
+def suggestion(word: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The one of `choices` that `word` probably means: a typo, another case, snake_case for camelCase."""
     from difflib import get_close_matches  # noqa: PLC0415 - only a program that is about to fail pays for it
 
     known = {_folded(choice): choice for choice in choices}
-    close = get_close_matches(_folded(word), known, n=1, cutoff=0.6)
+    close = get_close_matches(_folded(word), known, n=1, cutoff=cutoff)
     return known[close[0]] if close else None
 
 

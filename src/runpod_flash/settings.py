@@ -6,18 +6,20 @@ Importing reads nothing; `load()` does.
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from runpod_flash.errors import ConfigError, did_you_mean
+from runpod_flash.errors import ConfigError, did_you_mean, suggestion
 
 
 class Provenance(NamedTuple):
-    """Where a value came from, for people: `FLASH_HOME`, `pyproject.toml [tool.flash] home`, `default`."""
+    """A value and where it came from, for people: `FLASH_HOME`, `…/pyproject.toml:12 [tool.flash] env`, `default`."""
 
     value: Any
     source: str
@@ -25,7 +27,10 @@ class Provenance(NamedTuple):
 
 @dataclass(frozen=True)
 class Option:
-    """One setting: its variable, its `[tool.flash]` key (if it may stand there), how it is read."""
+    """One setting: its variable, its `[tool.flash]` key (if it may stand there), how it is read.
+
+    The docstring of `parse` says what it takes.
+    """
 
     variable: str
     key: str | None
@@ -35,35 +40,51 @@ class Option:
 
 
 def _text(raw: str) -> str:
+    """text on one line"""
+    if not raw.strip() or not raw.isprintable():
+        raise ValueError("it must be text on one line")
+    return raw
+
+
+def _folder(raw: str) -> str:
+    """a folder"""
+    if not os.path.isabs(os.path.expanduser(raw)) and raw.startswith("~"):
+        raise ValueError("there is no user of that name")
     return raw
 
 
 def _seconds(raw: str) -> float:
-    value = float(raw)
-    if value < 0:
-        raise ValueError("must not be negative")
+    """seconds, 0 or more"""
+    try:
+        value = float(raw)
+    except ValueError:
+        value = -1
+    if not 0 <= value < math.inf:
+        raise ValueError("it must be a number of seconds, 0 or more")
     return value
 
 
 def _flag(raw: str) -> bool:
+    """1 or 0"""
     if raw.lower() in {"1", "true", "yes", "on"}:
         return True
     if raw.lower() in {"", "0", "false", "no", "off"}:
         return False
-    raise ValueError("must be 1 or 0")
+    raise ValueError("it must be 1 or 0")
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(raw: str) -> str:
         if raw not in choices:
-            raise ValueError(f"must be {' or '.join(choices)}{did_you_mean(raw, choices)}")
+            raise ValueError(f"it must be {words}.{did_you_mean(raw, choices)}")
         return raw
 
+    words = parse.__doc__ = " or ".join(choices)
     return parse
 
 
 OPTIONS: Final[dict[str, Option]] = {
-    "home": Option("FLASH_HOME", None, None, _text, "folder of store, environments and logs"),
+    "home": Option("FLASH_HOME", None, None, _folder, "folder of store, environments and logs"),
     "engine": Option(
         "FLASH_ENGINE",
         None,
@@ -146,13 +167,20 @@ class Settings:
 def load(environ: Mapping[str, str] | None = None, project: Path | None = None) -> Settings:
     """Reads everything now; ConfigError names the variable or key, its value and the rule."""
     environ = os.environ if environ is None else environ
-    table, file = _tool_table(project)
-    found = {name: _read(name, option, environ, table, file) for name, option in OPTIONS.items()}
+    table = _tool_table(project)
+    found = {name: _read(option, environ, table) for name, option in OPTIONS.items()}
     if found["home"].value is None:
         found["home"] = Provenance(_default_home(environ), "default")
     values = {name: item.value for name, item in found.items()}
     values["home"] = Path(values["home"]).expanduser().absolute()
     return Settings(**values, provenance=found)
+
+
+def misspelled(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Variables that are no setting but look like one, and the one that is probably meant."""
+    known = [option.variable for option in OPTIONS.values()]
+    names = [name for name in (os.environ if environ is None else environ) if name.upper().startswith("FLASH_")]
+    return {name: meant for name in names if name not in known and (meant := suggestion(name, known, cutoff=0.85))}
 
 
 def inherited(environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -170,50 +198,86 @@ def project_root(start: Path | None = None) -> Path | None:
     return None
 
 
-def _read(
-    name: str, option: Option, environ: Mapping[str, str], table: Mapping[str, Any], file: Path | None
-) -> Provenance:
+@dataclass(frozen=True)
+class _Table:
+    """The table [tool.flash] of a pyproject.toml, and where its keys stand in it."""
+
+    values: Mapping[str, Any]
+    file: Path | None = None
+    text: str = ""
+
+    def where(self, key: str) -> str:
+        """Such as `/project/pyproject.toml:12`; without the line where TOML has another way to write it."""
+        pattern = rf"^\s*\[\s*tool\s*\.\s*flash\s*\](?:(?!^\s*\[).)*?^\s*[\"']?{re.escape(key)}[\"']?\s*="
+        found = re.search(pattern, self.text, re.MULTILINE | re.DOTALL)
+        return f"{self.file}:{self.text.count(chr(10), 0, found.end()) + 1}" if found else str(self.file)
+
+
+def _read(option: Option, environ: Mapping[str, str], table: _Table) -> Provenance:
     if raw := environ.get(option.variable, ""):
-        return Provenance(_parse(option, raw, option.variable), option.variable)
-    if option.key is not None and option.key in table:
-        source = f"{file} [tool.flash] {option.key}"
-        return Provenance(_parse(option, str(table[option.key]), source), source)
+        return Provenance(_parse(option, raw, option.variable, ""), option.variable)
+    if option.key is not None and option.key in table.values:
+        where, raw = table.where(option.key), str(table.values[option.key])
+        value = _parse(option, raw, f"[tool.flash] {option.key}", where)
+        return Provenance(value, f"{where} [tool.flash] {option.key}")
     return Provenance(option.default, "default")
 
 
-def _parse(option: Option, raw: str, source: str) -> Any:
+def _parse(option: Option, raw: str, source: str, where: str) -> Any:
     try:
         return option.parse(raw)
     except ValueError as error:
         raise ConfigError(
             f"{source} = {raw!r} cannot be used",
+            where=where or "the environment of this program",
             why=str(error),
-            fix=f"set {option.variable} to something else ({option.help}), or leave it out",
+            fix=f"set {option.variable if not where else 'it'} to something else ({option.help}), or leave it out",
         ) from None
 
 
-def _tool_table(project: Path | None) -> tuple[Mapping[str, Any], Path | None]:
+def _tool_table(project: Path | None) -> _Table:
     root = project or project_root()
     file = root / "pyproject.toml" if root else None
     if file is None or not file.is_file():
-        return {}, None
+        return _Table({})
     if sys.version_info >= (3, 11):
         import tomllib  # noqa: PLC0415  (only where a pyproject.toml is there)
     else:
         import tomli as tomllib  # noqa: PLC0415
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("flash", {})
+        text = file.read_text(encoding="utf-8")
+        tool = tomllib.loads(text).get("tool", {})
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{file} cannot be read", why=str(error), fix="mend the file") from None
-    known = {option.key for option in OPTIONS.values() if option.key}
-    for key in table:
+        raise ConfigError(
+            f"{file} cannot be read",
+            where=str(file),
+            why=str(error),
+            fix="mend the file: its table [tool.flash] may hold settings",
+        ) from None
+    table = _Table(tool.get("flash", {}) if isinstance(tool, dict) else {}, file, text)
+    _check_keys(table)
+    return table
+
+
+def _check_keys(table: _Table) -> None:
+    known = sorted(option.key for option in OPTIONS.values() if option.key)
+    if not isinstance(table.values, dict):
+        raise ConfigError(
+            f"tool.flash = {table.values!r} cannot be used",
+            where=str(table.file),
+            why="it must be a table, with a setting on each line",
+            fix=f"write [tool.flash], and below it {known[0]} = …",
+        )
+    for key in table.values:
         if key not in known:
+            variable = next((option.variable for name, option in OPTIONS.items() if name == key), None)
+            instead = f"{key} is set by the variable {variable} alone; " if variable else ""
             raise ConfigError(
-                f"{file}: [tool.flash] has no key {key!r}",
-                why=f"known keys: {', '.join(sorted(known))}",
-                fix=f"remove the key{did_you_mean(key, known)}",
+                f"[tool.flash] has no key {key!r}.{did_you_mean(key, known)}",
+                where=table.where(key),
+                why=f"{instead}its keys are {', '.join(known)}",
+                fix="change the key, or remove the line",
             )
-    return table, file
 
 
 def _default_home(environ: Mapping[str, str]) -> Path:

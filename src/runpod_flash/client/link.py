@@ -44,6 +44,8 @@ class Link(asyncio.Protocol):
         self.loop = loop
         self._closed = closed
         self.settings = settings_.load()
+        for name, meant in settings_.misspelled().items():
+            output.notice_once(f"the variable {name} has no effect. Did you mean {meant}?")
         self.app = environment.app_name(self.settings.app), self.settings.env
         self.bindings: dict[Any, Binding] = {}
         self._session = Session()
