@@ -5,6 +5,7 @@ The rooms, bottom to top; each uses only those above it in this list:
     errors, settings    one tree of errors; every variable, read once
     installation        whether other distributions have written over this one
     model               nouns, frozen, no I/O: hardware, resources, endpoints and pools, jobs, JobOutput
+    check               what a call would refuse or warn about, found in source files
     wire                frames, messages, the worker's status page, blob files
     payload             what only the two ends open: pickles, definitions by digest, exceptions
     worker              the program that runs user code, and the zygote that it is forked from

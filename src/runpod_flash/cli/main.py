@@ -8,6 +8,7 @@ import click
 
 from runpod_flash._version import __version__
 from runpod_flash.cli.call import call
+from runpod_flash.cli.check import check
 from runpod_flash.cli.deps import deps
 from runpod_flash.cli.engine import engine
 from runpod_flash.cli.failures import Verbs, close_output
@@ -22,6 +23,7 @@ Examples:
   flash jobs --status FAILED   what went wrong lately
   flash job 4e1f8a20           one job: attempts, where the time went, its error
   flash logs 4e1f8a20 -f       what it prints, as it prints it
+  flash check                  what a call would refuse, found in the source
 
 \b
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 no such job
@@ -36,7 +38,7 @@ def flash() -> None:
     """Serverless functions on this machine: their jobs, workers, logs and environments."""
 
 
-for verb in (call, jobs, job, logs, ps, cancel, retry, deps, engine):
+for verb in (call, jobs, job, logs, ps, cancel, retry, deps, check, engine):
     flash.add_command(verb)
 
 

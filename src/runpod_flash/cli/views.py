@@ -118,6 +118,11 @@ def clean(text: str) -> str:
     return "".join(char if char.isprintable() else _visible(char) for char in text.strip())
 
 
+def clean_line(text: str) -> str:
+    """The same for a line whose blanks count: where it is indented, it stays so."""
+    return "".join(char if char.isprintable() else _visible(char) for char in text)
+
+
 # ── units ─────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -1,0 +1,65 @@
+"""Names that a file imports from files beside it, where those define remote functions."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from runpod_flash.check.module import OURS, Module
+from runpod_flash.check.packages import up_to_root
+from runpod_flash.check.source import Source, Unreadable, read
+
+
+class Neighbours:
+    """Reads each file that others import from once, and only if it has to do with Flash."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, frozenset[str]] = {}
+        self._files: dict[tuple[Path, str], Path | None] = {}
+
+    def imported(self, source: Source) -> frozenset[str]:
+        """The names in a file that stand for remote functions of other files."""
+        folder = Path(source.path).absolute().parent
+        return frozenset(self._bound(folder, source.tree))
+
+    def _bound(self, folder: Path, tree: ast.AST) -> Iterator[str]:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.level or node.module):
+                for alias in node.names:
+                    file = self._file(folder, node.level, node.module or "")
+                    if file is not None and alias.name in self._remotes(file):
+                        yield alias.asname or alias.name
+
+    def _remotes(self, file: Path) -> frozenset[str]:
+        """The remote functions that can be imported from a file: its own, and those that it imports itself."""
+        if file not in self._known:
+            self._known[file] = frozenset()  # files may import each other in a circle
+            try:
+                source = read(file, str(file))
+            except Unreadable:
+                return frozenset()
+            own = Module(source).remote_names if mentions_flash(source.text) else frozenset()
+            self._known[file] = own | self.imported(source)
+        return self._known[file]
+
+    def _file(self, folder: Path, level: int, module: str) -> Path | None:
+        place = folder.parents[level - 2] if 2 <= level <= len(folder.parents) + 1 else folder
+        asked = (place if level else folder, f"{'.' * bool(level)}{module}")
+        if asked not in self._files:
+            bases = [place] if level else [one for base in up_to_root(folder) for one in (base, base / "src")]
+            self._files[asked] = next(filter(None, (_module_file(base, module) for base in bases)), None)
+        return self._files[asked]
+
+
+def mentions_flash(text: str) -> bool:
+    """Whether a text could import us; most files do not, and need no closer look."""
+    return any(name in text for name in OURS)
+
+
+def _module_file(base: Path, module: str) -> Path | None:
+    path = base.joinpath(*module.split(".")) if module else base
+    for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
+        if file.is_file():
+            return file
+    return None
