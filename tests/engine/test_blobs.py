@@ -10,7 +10,7 @@ import pytest
 
 from runpod_flash.model.job import JobPolicy, new_job_id
 from runpod_flash.wire import blobs
-from runpod_flash.wire.messages import Error, Submit
+from runpod_flash.wire.messages import Admin, Error, Ok, Submit
 from tests.engine.scene import ClientSide, Scene, WorkerSide
 
 LARGE = b"large"
@@ -111,3 +111,17 @@ def test_a_stray_that_a_call_names_before_it_is_removed_stays(scene: Scene, clie
     scene.client().says(call(fn, first), [b""])
     scene.advance(1)
     assert first.exists()
+
+
+def test_files_that_somebody_reads_stay_until_he_is_gone(scene: Scene, client: ClientSide, worker: WorkerSide) -> None:
+    fn, path = client.declare(workers_max=1), file(scene)
+    reader = scene.client()
+    assert isinstance(reader.ask(Admin(verb="hold_blobs")), Ok)
+    client.says(call(fn, path), [b""])
+    worker.done()
+    scene.advance(300)
+    assert scene.rows("SELECT * FROM blobs") == []
+    assert path.exists()
+    reader.leave()
+    scene.advance(0.1)
+    assert not path.exists()

@@ -68,7 +68,7 @@ def stop(drain: bool, grace: float | None, as_json: bool) -> None:
         return
     grace_s = DEFAULT_GRACE if grace is None else grace
     with link:
-        _leave(link, "stop", None if drain else grace_s + ENDING_SECONDS, drain=drain, grace_s=grace_s)
+        leave(link, "stop", None if drain else grace_s + ENDING_SECONDS, drain=drain, grace_s=grace_s)
     _report_stop(link.welcome.pid, as_json)
 
 
@@ -84,7 +84,7 @@ def restart(as_json: bool) -> None:
     link = connect_running()
     if link is not None:
         with link:
-            _leave(link, "handover", ENDING_SECONDS)
+            leave(link, "handover", ENDING_SECONDS)
     _report_start(_start(), as_json, started=True)
 
 
@@ -176,7 +176,7 @@ def _start() -> Connection:
     return connect()
 
 
-def _leave(link: Connection, verb: str, patience: float | None, **how: float) -> None:
+def leave(link: Connection, verb: str, patience: float | None, **how: float) -> None:
     """Tells the engine to leave, and returns when its process is gone."""
     from runpod_flash.errors import EngineError
     from runpod_flash.wire import messages

@@ -15,6 +15,7 @@ from runpod_flash.cli.failures import Verbs, close_output
 from runpod_flash.cli.jobs import cancel, job, jobs, retry
 from runpod_flash.cli.logs import logs
 from runpod_flash.cli.ps import ps
+from runpod_flash.cli.upkeep import backup, restore, verify
 
 EPILOG = """\b
 Examples:
@@ -40,6 +41,8 @@ def flash() -> None:
 
 for verb in (call, jobs, job, logs, ps, cancel, retry, deps, check, engine):
     flash.add_command(verb)
+for verb in (verify, backup, restore):
+    engine.add_command(verb)
 
 
 def main() -> None:

@@ -29,8 +29,12 @@ PATIENCE_S: Final = 15.0
 _NO_LOCKS: Final = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 
 
-def acquire(folders: Sequence[Path], address: Path, *, patience_s: float = PATIENCE_S) -> list[int] | None:
+def acquire(
+    folders: Sequence[Path], address: Path, *, patience_s: float = PATIENCE_S, doing: str = ""
+) -> list[int] | None:
     """Locks all of `folders`; None if another engine has them and answers. `address` is where we shall listen.
+
+    `doing` is for a holder that is no engine: what it does, in words.
 
     The locks are the open descriptors returned. EngineUnavailable if the holder neither answers nor ends.
     """
@@ -49,7 +53,7 @@ def acquire(folders: Sequence[Path], address: Path, *, patience_s: float = PATIE
                 raise _stuck(folder / NAME, holder)
             time.sleep(random.uniform(0.01, 0.03))
     for fd in held:
-        _sign(fd, address)
+        _sign(fd, address, doing)
     return held
 
 
@@ -64,9 +68,11 @@ def _locked(fd: int) -> bool:
     return True
 
 
-def _sign(fd: int, address: Path) -> None:
+def _sign(fd: int, address: Path, doing: str) -> None:
     """Says who holds the lock, for those who find it held."""
     text = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__, "socket": str(address)}
+    if doing:
+        text["doing"] = doing
     os.ftruncate(fd, 0)
     os.pwrite(fd, json.dumps(text).encode(), 0)
 
@@ -96,6 +102,12 @@ def _answers(address: object) -> bool:
 def _stuck(path: Path, holder: dict[str, Any]) -> EngineUnavailable:
     host, pid = holder.get("host", "an unknown machine"), holder.get("pid", "unknown")
     here = host == socket.gethostname()
+    if doing := holder.get("doing"):
+        return EngineUnavailable(
+            f"the data folder is in use: {doing}",
+            why=f"process {pid} on {host} keeps engines from starting until it is done",
+            fix="try again when it has ended",
+        )
     return EngineUnavailable(
         "another engine has this data folder, and does not answer",
         why=f"process {pid} on {host} (version {holder.get('version', 'unknown')}) holds {path}, but nobody "

@@ -112,6 +112,7 @@ class Engine:
             rundir=rundir,
             clients=lambda: sum(1 for each in self._links if each.role == "client"),
             on_stop=self._asked_to_stop,
+            hold_blobs=self._retention.hold,
         )
         return {
             "client": {**requests.handlers, **questions.handlers},
@@ -279,6 +280,7 @@ class Engine:
         if isinstance(link.state, Client):
             self._followers.drop(link)
             self._registry.leave(link)
+            self._retention.release(link)
             self._busy_at = self.state.clock.monotonic()
         elif isinstance(link.state, Worker):
             self._guarded(lambda: self._fleet.left(link))

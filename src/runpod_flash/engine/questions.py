@@ -42,6 +42,7 @@ class Questions:
         rundir: Path,
         clients: Callable[[], int],
         on_stop: OnStop,
+        hold_blobs: Callable[[Link], None],
     ) -> None:
         self._state = state
         self._turn = state.turn
@@ -50,6 +51,7 @@ class Questions:
         self._rundir = rundir
         self._clients = clients
         self._on_stop = on_stop
+        self._hold_blobs = hold_blobs
         self._started_at = state.clock.monotonic()
         self.handlers: dict[int, Callable[[Link, Frame, Any], None]] = {
             kinds.QUERY: self._query,
@@ -141,6 +143,9 @@ class Questions:
             self._turn.after(lambda: self._on_stop(head.verb, head.args))
         elif head.verb == "prune_deps":
             self._prune(link, message.sid, everything=bool(head.args.get("all")))
+        elif head.verb == "hold_blobs":
+            self._hold_blobs(link)
+            self._turn.send(link, Ok().encode(sid=message.sid, flags=_END))
         else:
             raise _Unsupported(f"the engine has no verb {head.verb!r}")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from runpod_flash.engine.state import State
+from runpod_flash.engine.turn import Link
 from runpod_flash.wire import blobs
 
 logger = logging.getLogger(__name__)
@@ -30,11 +31,25 @@ class Retention:
         self._state = state
         self._blobs = state.settings.home / "blobs"
         self._next: asyncio.TimerHandle | None = None
+        # Links of those who read the files just now, and what is kept as long as there is one.
+        self._holders: set[Link] = set()
+        self._held: list[str] = []
 
     def start(self) -> None:
         """Begins to sweep."""
         self._again_in(_FIRST_SWEEP_S)
         self._look_for_strays()
+
+    def hold(self, link: Link) -> None:
+        """Keeps every file until the link is gone."""
+        self._holders.add(link)
+
+    def release(self, link: Link) -> None:
+        """The link is gone; with the last that held them, the files go that nobody needs by now."""
+        self._holders.discard(link)
+        if self._held and not self._holders:
+            held, self._held = self._held, []
+            self._remove(held)
 
     def _again_in(self, seconds: float) -> None:
         if self._next is not None:
@@ -66,6 +81,9 @@ class Retention:
         Asked only now, and in the loop: a call that named one of them may have come with the turn that forgot the
         last job before it, and none can come until the files are gone. Calls that name one later are refused.
         """
+        if self._holders:
+            self._held += names
+            return
         for name in self._state.store.unneeded(names):
             try:
                 blobs.remove(self._blobs, name)

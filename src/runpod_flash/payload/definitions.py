@@ -17,7 +17,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from hashlib import blake2b
 from types import ModuleType
 from typing import Any
 
@@ -33,11 +32,6 @@ class MissingDefinition(EncodingError):
     def __init__(self, digest: str, needed_for: str) -> None:
         super().__init__(f"the definition of {needed_for} has not arrived", why=f"there is none with digest {digest}")
         self.digest = digest
-
-
-def digest_of(body: bytes) -> str:
-    """The name of a definition: 32 hexadecimal digits of blake2b."""
-    return blake2b(body, digest_size=16).hexdigest()
 
 
 class Definitions:

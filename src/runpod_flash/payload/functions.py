@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from runpod_flash.errors import EncodingError
-from runpod_flash.payload.definitions import TABLE, Sources, digest_of
+from runpod_flash.payload.definitions import TABLE, Sources
+from runpod_flash.wire.digest import digest_of
 
 
 class Packed(NamedTuple):

@@ -18,10 +18,11 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from runpod_flash.payload import cloudpickle_private, codec
-from runpod_flash.payload.definitions import TABLE, Sources, _definition, digest_of, fill_module
+from runpod_flash.payload.definitions import TABLE, Sources, _definition, fill_module
 from runpod_flash.payload.exceptions import reduce_exception
 from runpod_flash.payload.ownership import is_users_own, users_own_class
 from runpod_flash.payload.stream import view_of
+from runpod_flash.wire.digest import digest_of
 
 _cloudpickle: Any = cloudpickle_private.load()
 _cloudpickle._is_registered_pickle_by_value = is_users_own

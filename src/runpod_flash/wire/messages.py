@@ -333,7 +333,11 @@ class Rows(Head):
 
 
 class Admin(Head):
-    """Operates the engine: verb stop {drain: bool, grace_s: float} | handover | prune_deps {all: bool}. → OK."""
+    """Operates the engine. → OK.
+
+    `verb`: stop {drain: bool, grace_s: float} | handover | prune_deps {all: bool} | hold_blobs, which keeps every blob
+    file for as long as this link lives.
+    """
 
     KIND = kinds.ADMIN
     verb: str

@@ -23,6 +23,11 @@ def connect(path: Path, *, threads: bool = False) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, timeout=5, cached_statements=256, check_same_thread=not threads)
 
 
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """One that cannot write, for other processes than the engine's: closing it moves no log either."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5)
+
+
 def prepare(db: sqlite3.Connection, path: Path) -> None:
     """Checks the store, sets how it is written, and makes or migrates its tables."""
     (found,) = db.execute("PRAGMA user_version").fetchone()
