@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -65,6 +67,26 @@ def test_typos_other_cases_and_snake_case_are_recognised() -> None:
     assert did_you_mean("IDLETIMEOUT", choices) == " Did you mean 'idleTimeout'?"
     assert did_you_mean("wrokersMin", choices) == " Did you mean 'workersMin'?"
     assert did_you_mean("colour", choices) == ""
+
+
+def raised_without_reason(file: Path) -> list[str]:
+    """Where errors of ours are made with nothing but what happened."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    ours = {kind.__name__ for kind in TREE}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and any(
+            isinstance(base, ast.Name) and base.id in ours for base in node.bases
+        ):
+            # A class with a constructor of its own says there what it always says.
+            ours |= set() if any(isinstance(one, ast.FunctionDef) for one in node.body) else {node.name}
+    made = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ours]
+    vague = [node for node in made if node.args and not {"why", "fix", None} & {word.arg for word in node.keywords}]
+    return [f"{file.name}:{node.lineno}" for node in vague]
+
+
+def test_no_error_is_raised_without_a_reason_or_a_way_out() -> None:
+    package = Path(errors.__file__).parent
+    assert [place for file in package.rglob("*.py") for place in raised_without_reason(file)] == []
 
 
 # ── errors of workers ─────────────────────────────────────────────────────────────────────────────

@@ -124,7 +124,11 @@ class Connection:
         """The reply to one request; an ERROR is raised. None waits as long as it takes."""
         for reply in self.follow(request, timeout):
             return reply
-        raise EngineRefused("the engine answered with something this program does not know")
+        raise EngineRefused(
+            "the engine answered with something this program does not know",
+            why="the two are of different versions",
+            fix="flash engine restart",
+        )
 
     def follow(self, request: messages.Head, timeout: float | None = None) -> Iterator[Any]:
         """Sends a request now; gives every reply to it, up to the last. Others may be asked meanwhile."""
@@ -172,7 +176,11 @@ class Connection:
     def _one(self, what: str, filter: Mapping[str, Any]) -> dict[str, Any]:
         rows, _ = self.some(what, filter, 1)
         if not rows:
-            raise JobNotFound(f"there is no {what} {' '.join(map(str, filter.values()))}".strip())
+            raise JobNotFound(
+                f"there is no {what} {' '.join(map(str, filter.values()))}".strip(),
+                why="it was never there, or was removed after its retention",
+                fix="see which there are: flash jobs",
+            )
         return rows[0]
 
     def _send(self, data: bytes) -> None:

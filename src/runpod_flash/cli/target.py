@@ -105,7 +105,7 @@ def _check_file(path: Path) -> None:
             path.open("rb").close()
             return
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise UsageError(f"{path} cannot be read", why=str(getattr(error, "strerror", None) or error)) from None
     there = [one.name for one in path.parent.glob("*.py")] if path.parent.is_dir() else []
     where = f"its folder has {', '.join(sorted(there)[:8])}" if there else f"the current folder is {Path.cwd()}"
     raise UsageError(f"there is no file {path}.{did_you_mean(path.name, there)}", why=where)

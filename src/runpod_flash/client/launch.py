@@ -170,7 +170,11 @@ def _check_peer(sock: socket.socket, path: Path) -> None:
     _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if uid != os.getuid():
         sock.close()
-        raise EngineUnavailable(f"the program that listens at {path} belongs to user {uid}, not to you")
+        raise EngineUnavailable(
+            f"the program that listens at {path} belongs to user {uid}, not to you",
+            why="an engine is given your functions and variables, so it has to be yours",
+            fix="set FLASH_HOME to a folder of your own, or XDG_RUNTIME_DIR to one that nobody else can write",
+        )
 
 
 # ── start ─────────────────────────────────────────────────────────────────────────────────────────

@@ -310,7 +310,13 @@ class Link(asyncio.Protocol):
         try:
             await self._connect_again_and_again()
         except asyncio.CancelledError:
-            self._tell_all(EngineUnavailable("the program was ending before there was an engine"))
+            self._tell_all(
+                EngineUnavailable(
+                    "the program was ending before there was an engine",
+                    why="its event loop was closed while calls waited to be sent",
+                    fix="await the calls before the program ends",
+                )
+            )
             raise
         except Exception as error:
             self._tell_all(error)

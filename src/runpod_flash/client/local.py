@@ -78,7 +78,10 @@ async def _run(function: Callable[..., Any], policy: JobPolicy, args: tuple[Any,
         return task.result()
     task.cancel()
     await asyncio.wait({task})
-    raise JobTimeout(f"{function.__name__} took longer than its timeout of {seconds:g} s")
+    raise JobTimeout(
+        f"{function.__name__} took longer than its timeout of {seconds:g} s",
+        fix="give it more time: @remote(…, timeout=…) is in seconds",
+    )
 
 
 def failure(error: BaseException) -> dict[str, Any]:

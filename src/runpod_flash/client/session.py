@@ -169,7 +169,7 @@ def encode(stream: Stream) -> bytes:
 def error_of(head: messages.Error | messages.Refuse) -> FlashError:
     """The exception for an ERROR or a REFUSE."""
     if head.code == "already_ended":
-        return AlreadyEnded(head.what)
+        return AlreadyEnded(head.what, why=head.why)
     return error_from_code(
         _MEANT.get(head.code, head.code),
         head.what,

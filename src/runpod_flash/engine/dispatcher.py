@@ -160,7 +160,11 @@ class Dispatcher:
         claimed = store.claim(pool.id, worker.id, self._state.clock.wall_ms())
         if claimed is None:
             # Only a bug of ours can cause it; memory is read again from the store.
-            raise StoreError(f"the store has none of the {pool.queued} jobs that wait in pool {pool.id}")
+            raise StoreError(
+                f"the store has none of the {pool.queued} jobs that wait in pool {pool.id}",
+                why="the engine remembers what its store does not hold: a bug of Flash, or somebody wrote to the store",
+                fix="nothing has to be done: the engine reads everything anew; please report it",
+            )
         fn = self._state.functions[claimed.fn]
         if self.suits(worker, fn):
             self._take(worker, claimed)

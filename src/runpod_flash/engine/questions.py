@@ -83,7 +83,12 @@ class Questions:
                 refuse(self._state, link, sid, error)
             else:
                 logger.error("QUERY %s failed", head.what, exc_info=error)
-                refuse(self._state, link, sid, FlashError(f"the engine could not answer: {error}"))
+                refuse(
+                    self._state,
+                    link,
+                    sid,
+                    FlashError("the engine could not answer", why=str(error), fix="see engine.log"),
+                )
 
         self._turn.in_thread(work, then)
 
@@ -147,7 +152,11 @@ class Questions:
             self._hold_blobs(link)
             self._turn.send(link, Ok().encode(sid=message.sid, flags=_END))
         else:
-            raise _Unsupported(f"the engine has no verb {head.verb!r}")
+            raise _Unsupported(
+                f"the engine has no verb {head.verb!r}",
+                why="it is older than the program that asks",
+                fix="flash engine restart",
+            )
 
     def _prune(self, link: Link, sid: int, *, everything: bool) -> None:
         used = {pool.environment.lock for pool in self._state.pools.values() if pool.workers or pool.queued}

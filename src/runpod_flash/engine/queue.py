@@ -116,7 +116,7 @@ class Queue:
         """The files that a call names have to be there in the turn that puts it on record; then they are kept."""
         for _index, blob, _size in moved:
             if not blobs.is_id(blob):
-                raise _BadCall(f"{blob!r} is no blob id")
+                raise _BadCall(f"{blob!r} is no blob id", why="blobs are named by 32 hexadecimal digits")
         if missing := blobs.missing(self._state.settings.home / "blobs", moved):
             raise _NoBlob(
                 f"{len(missing)} of {len(moved)} files with large arguments of a call are not there",
@@ -247,7 +247,10 @@ def _check(head: Submit) -> None:
     if policy is not USUAL_POLICY:
         check_policy(policy)
         if max(policy.timeout_ms, policy.delay_ms, policy.ttl_ms or 0, policy.max_retries) >= _HIGHEST:
-            raise _BadCall(f"the policy of this call is beyond any measure: {policy}")
+            raise _BadCall(
+                f"the policy of this call is beyond any measure: {policy}",
+                why=f"times, in milliseconds, and retries have to be below {_HIGHEST}",
+            )
     if not (0 < len(head.job) <= _LONGEST_ID and head.job.isascii()):
         raise _BadCall(f"{head.job[:80]!r} cannot be the id of a job", why=f"1 to {_LONGEST_ID} ASCII characters")
 

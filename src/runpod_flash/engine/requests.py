@@ -69,7 +69,9 @@ class Requests:
     def _submit(self, link: Link, message: Frame, head: Submit) -> None:
         fn: Function | None = self._state.functions.get(head.fn)
         if fn is None:
-            raise _UnknownFunction(f"function {head.fn} is not declared here")
+            raise _UnknownFunction(
+                f"function {head.fn} is not declared here", why="this engine has started since", fix="declare it again"
+            )
         self._queue.submit(link, message.sid, fn, head, message.parts)
 
     # ── declarations ──────────────────────────────────────────────────────────────────────────────
@@ -101,7 +103,11 @@ class Requests:
     def _get_def(self, link: Link, message: Frame, head: GetDef) -> None:
         body = self._state.store.definition(head.digest)
         if body is None:
-            raise _NoDefinition(f"there is no definition {head.digest!r}")
+            raise _NoDefinition(
+                f"there is no definition {head.digest!r}",
+                why="no program has sent it, or the jobs that needed it are gone",
+                fix="call the function again from a program that has it",
+            )
         self._turn.send(link, Def(digest=head.digest).encode((body,), sid=message.sid, flags=_END))
 
     # ── jobs ──────────────────────────────────────────────────────────────────────────────────────
@@ -123,7 +129,9 @@ class Requests:
         row = self._row(head.job)
         state = JobState(row["state"])
         if state.is_terminal:
-            raise _AlreadyEnded(f"job {head.job} has ended already ({state.status})")
+            raise _AlreadyEnded(
+                f"job {head.job} has ended already ({state.status})", why="what has ended cannot be cancelled"
+            )
         cause = head.cause or "asked for"
         if live := self._state.active.get(head.job):
             self._attempts.cancel(live, cause)

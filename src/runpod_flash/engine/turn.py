@@ -191,7 +191,13 @@ class Turn:
             _send_all(covered)
             self._sync()
         else:
-            self.fail(StoreError(f"the store cannot be synced: {error}"))
+            self.fail(
+                StoreError(
+                    "the store cannot be synced to the disk",
+                    why=str(error),
+                    fix="look after the disk; calls are acknowledged again when it answers",
+                )
+            )
 
     def _look_after_log(self) -> None:
         if self._store.log_size() > _SHRINK_AT:

@@ -15,8 +15,8 @@ V = TypeVar("V", bound="Value")
 MASK: Final = "***"
 DEEPEST: Final = 32
 """Lists and dicts in one another, in a configuration: more is a mistake, or one that holds itself."""
-HIGHEST: Final = 2**53
-"""Numbers above it are as good as this one, which every message and database can hold."""
+HIGHEST: Final = 2**47
+"""Numbers above it are as good as this one, which every message and database can hold; in ms, 4,000 years."""
 
 
 class Rule(NamedTuple):

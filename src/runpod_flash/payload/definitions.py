@@ -113,7 +113,11 @@ class Definitions:
         for member in self.load(digest):
             if isinstance(member, type) and (member.__module__, member.__qualname__) == (module, qualname):
                 return member
-        raise EncodingError(f"the definition {digest} holds no {module}.{qualname}")
+        raise EncodingError(
+            f"the definition {digest} holds no {module}.{qualname}",
+            why="the class was renamed or moved after the value was sent",
+            fix="send it again",
+        )
 
     def _load(self, digest: str) -> tuple[Any, ...]:
         self._loading.append({})

@@ -39,7 +39,10 @@ def load_function(digest: str) -> Callable[..., Any]:
     """The function behind `digest`, made anew unless it is loaded; its definitions must be in the table."""
     function = TABLE.load(digest)[0]
     if not callable(function):
-        raise EncodingError(f"the definition {digest} is no function")
+        raise EncodingError(
+            f"the definition {digest} is no function",
+            why=f"it is a {type(function).__name__}, sent by a program of another version",
+        )
     return function  # type: ignore[no-any-return]
 
 

@@ -158,7 +158,10 @@ class Worker:
 
     def _arguments(self, start: Start) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if start.encoding != "pickle":
-            raise EncodingError(f"this worker does not read arguments encoded as {start.encoding!r}")
+            raise EncodingError(
+                f"this worker does not read arguments encoded as {start.encoding!r}",
+                why="the program that calls is of another version than the one that declared the function",
+            )
         parts: Sequence[Buffer] = start.parts
         if start.blobs:
             parts = blobs.gather(Path(self._link.blob_dir), parts, start.blobs)

@@ -33,7 +33,11 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
             why="another program has it open for writing",
             fix="close that program (fuser shows it)",
         )
-    return StoreError(f"the store {path} failed: {text}")
+    return StoreError(
+        f"the store {path} failed",
+        why=text,
+        fix="calls go on by themselves once the store does; if it stays like this: flash engine restart",
+    )
 
 
 def corrupt(path: Path, why: str) -> StoreError:
