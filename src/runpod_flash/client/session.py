@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import copy_context
 from typing import Any, Final
 
 from runpod_flash.errors import FlashError, JobNotFound, UsageError, error_from_code
@@ -48,6 +49,7 @@ class Stream:
         "binding",
         "blob_home",
         "catching_up",
+        "context",
         "future",
         "head",
         "inline",
@@ -77,6 +79,8 @@ class Stream:
         self.future = future
         self.binding = binding
         self.watcher = watcher
+        # Of who asks. A notebook reads from it which cell a line belongs to.
+        self.context = copy_context() if watcher is not None else None
         self.sid = 0
         self.sent = False
         self.again = False  # sent to a second engine, or over a second connection
@@ -148,8 +152,8 @@ class Session:
                 if frame.sid == 0 or frame.kind == kinds.PING:
                     yield None, frame
             elif frame.kind in _INTERMEDIATE and not frame.flags & kinds.END:
-                if stream.watcher is not None:
-                    stream.watcher(stream, messages.decode(frame))
+                if stream.watcher is not None and stream.context is not None:
+                    stream.context.run(stream.watcher, stream, messages.decode(frame))
             elif frame.kind == kinds.ERROR or frame.flags & kinds.FAILED:
                 del streams[frame.sid]
                 yield stream, frame

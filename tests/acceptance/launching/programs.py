@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -76,3 +77,9 @@ class Programs:
         assert "Warning" not in done.stderr, done.stderr
         assert "Traceback" not in done.stderr, done.stderr
         return done.stdout
+
+    def jobs(self, status: str) -> list[str]:
+        """The functions of the jobs in a status."""
+        flash = Path(sys.executable).with_name("flash")
+        said = subprocess.run([flash, "jobs", "--status", status, "--json"], capture_output=True, check=True).stdout
+        return [job["fn"].rpartition(":")[2] for job in json.loads(said)]
