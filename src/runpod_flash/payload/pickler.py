@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from runpod_flash.payload import cloudpickle_private, codec
+from runpod_flash.payload.asserts import as_written
 from runpod_flash.payload.definitions import TABLE, Sources, _definition, fill_module
 from runpod_flash.payload.exceptions import reduce_exception
 from runpod_flash.payload.ownership import is_users_own, users_own_class
@@ -128,7 +129,7 @@ class Pickler(_cloudpickle.Pickler):  # type: ignore[misc]  # the base is loaded
         return NotImplemented
 
     def _function(self, function: types.FunctionType) -> Reduced:
-        reduced = self._function_reduce(function)
+        reduced = self._function_reduce(as_written(function))
         if reduced is NotImplemented:
             _by_name[id(function)] = weakref.ref(function)
         elif self.sources is not None:
