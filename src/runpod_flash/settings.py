@@ -64,6 +64,18 @@ def _seconds(raw: str) -> float:
     return value
 
 
+def _bytes(raw: str) -> int:
+    number = raw.strip().lower().rstrip("ib")
+    unit = _UNITS.get(number[-1:])
+    value = int(float(number[:-1] if unit else number) * (unit or 1))
+    if value < 1:
+        raise ValueError("must be 1 or more")
+    return value
+
+
+_UNITS: Final = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
 def _flag(raw: str) -> bool:
     """1 or 0"""
     if raw.lower() in {"1", "true", "yes", "on"}:
@@ -126,6 +138,13 @@ OPTIONS: Final[dict[str, Option]] = {
         _seconds,
         "seconds that results of spawned jobs are kept",
     ),
+    "max_value": Option(
+        "FLASH_MAX_VALUE",
+        "max_value",
+        8 << 30,
+        _bytes,
+        "size that the arguments of a call, or its result, may have, such as 500MB",
+    ),
     "hardware": Option(
         "FLASH_HARDWARE",
         "hardware",
@@ -159,6 +178,7 @@ class Settings:
     lease: float
     retention_awaited: float
     retention_spawned: float
+    max_value: int
     hardware: str
     debug: bool
     provenance: Mapping[str, Provenance]

@@ -19,6 +19,7 @@ from runpod_flash.model.output import JobOutput
 from runpod_flash.model.resolve import resolve_endpoint, without_effect
 from runpod_flash.payload import codec, functions
 from runpod_flash.wire.frame import Frame
+from runpod_flash.wire.kinds import INLINE_LIMIT
 from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Submit, decode
 
 codec.travels_as(RemoteFunction, RemoteFunction.by_value)
@@ -106,7 +107,7 @@ class Caller:
     def _submit(
         self, link: Link, binding: Binding, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Call:
-        parts, defs = codec.encode((args, kwargs), named=self._parameters)
+        parts, defs = self._encode(link, args, kwargs)
         name = new_job_id()
         head = Submit(job=name, fn=binding.fn, policy=policy, logs=True, defs=defs)
         stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher)
@@ -119,12 +120,19 @@ class Caller:
         """Submits a job that belongs to nobody, and waits until it is on record."""
         link = transport.current()
         binding = await self._binding(link)
-        parts, defs = codec.encode((args, kwargs), named=self._parameters)
+        parts, defs = self._encode(link, args, kwargs)
         head = Submit(job=new_job_id(), fn=binding.fn, policy=policy, wait=False, idem=key, defs=defs)
         stream = Stream(head, link.loop.create_future(), parts, binding=binding)
         link.open(stream)
         accepted: Accepted = decode(await link.reply(stream))
         return job.JobHandle(accepted.job, self._function.__name__)
+
+    def _encode(self, link: Link, args: tuple[Any, ...], kwargs: dict[str, Any]) -> codec.Encoded:
+        encoded = codec.encode((args, kwargs), named=self._parameters)
+        parts, limit = encoded.parts, link.settings.max_value
+        if (len(parts) > 1 or len(parts[0]) > INLINE_LIMIT) and codec.size(parts) > limit:
+            raise codec.too_large(codec.size(parts), limit, (args, kwargs), self._parameters())
+        return encoded
 
     # ── being known to the engine ─────────────────────────────────────────────────────────────────
 

@@ -6,14 +6,14 @@ A handle needs nothing but the id, so another program, or this one tomorrow, can
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
-from runpod_flash.client import background, transport
+from runpod_flash.client import background, transfer, transport
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import AlreadyEnded
 from runpod_flash.client.transcript import Transcript
-from runpod_flash.errors import JobTimeout, UsageError, call_site, shown
+from runpod_flash.errors import EngineError, JobTimeout, StoreError, UsageError, call_site, shown
 from runpod_flash.model.job import ErrorKind, JobStatus
 from runpod_flash.model.output import JobOutput
 from runpod_flash.payload import codec, failures
@@ -181,13 +181,31 @@ async def to_output(link: Link, frame: Frame) -> JobOutput[Any]:
     head: Outcome = messages.decode(frame)
     parts: list[Buffer] | tuple[bytes, ...] = frame.parts
     if head.blobs:
-        parts = blobs.gather(link.blob_folder(), parts, head.blobs)
+        parts = await _gather(link, head, parts)
     if head.defs:
         await _fetch(link, TABLE.missing(head.defs))
     values, exceptions = parts[: head.values], parts[head.values : head.values + head.excs]
     if head.status == JobStatus.COMPLETED:
         return _completed(head, codec.decode(values) if values else None)
     return _failed(head, exceptions)
+
+
+async def _gather(link: Link, head: Outcome, parts: Sequence[Buffer]) -> list[Buffer]:
+    """Every part of an outcome, large ones from the files that they are in."""
+    try:
+        return blobs.gather(link.blob_folder(), parts, head.blobs)
+    except blobs.BlobError:  # it is gone, or we do not see the engine's files
+        whole = list(parts)
+    try:
+        for index, blob, size in head.blobs:
+            whole[index] = await transfer.download(link, blob, size)
+    except EngineError as error:
+        raise StoreError(
+            f"the result of job {head.job} cannot be read: {error.what}",
+            why="large results are kept in files, and one of this result's was removed",
+            fix="call again; results are kept for FLASH_RETENTION_AWAITED and FLASH_RETENTION_SPAWNED seconds",
+        ) from error
+    return whole
 
 
 async def _fetch(link: Link, digests: list[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
@@ -50,11 +50,12 @@ class Link(asyncio.Protocol):
         self.bindings: dict[Any, Binding] = {}
         self._session = Session()
         self._coming: asyncio.Task[None] | None = None
-        self._rebinding: set[asyncio.Task[None]] = set()
+        self._mending: set[asyncio.Task[None]] = set()
         self._end_of_loop: AsyncGenerator[None, None] | None = None
         self._closing = False
         self._asked_for_room = False
         self._holding = False
+        self.shares_files = True  # until it is known that the engine does not see what we write
 
         # Lives as long as one connection.
         self.up = False
@@ -177,6 +178,8 @@ class Link(asyncio.Protocol):
 
     def _place(self, data: Buffer) -> str:
         assert self.welcome is not None
+        if not self.shares_files:
+            return sent.name_of(data)  # a name: if it means nothing to the engine, the contents follow
         blob = sent.TABLE.place(self.blob_folder(), data, sync=self.welcome.durability == "power")
         if type(data) is bytes and len(data) > sent.HASHED and not self._holding:
             self._holding = True
@@ -247,12 +250,9 @@ class Link(asyncio.Protocol):
         if error.code in _FORGOTTEN and binding is not None and stream.tries < _MAX_TRIES:
             binding.fn = 0
             self._known.clear()
-            task = self.loop.create_task(self._bind_and_send(binding, stream))
-            self._rebinding.add(task)
-            task.add_done_callback(self._rebinding.discard)
-        elif error.code == _NO_BLOB and stream.tries < _MAX_TRIES:
-            stream.blob_home = ""  # a file was removed between our look and the engine's
-            self.open(stream)
+            self._mend(self._bind_and_send(binding, stream))
+        elif error.code == _NO_BLOB and isinstance(stream.head, messages.Submit) and stream.tries < _MAX_TRIES:
+            self._bring_files(stream)
         elif error.code == QueueFull.code and stream.patient:
             stream.tries = 0
             self.loop.call_later((error.retry_after_ms or _FULL_MS) / 1000, self._open_if_wanted, stream)
@@ -260,6 +260,35 @@ class Link(asyncio.Protocol):
             if isinstance(stream.head, messages.PutDef):
                 self._known.discard(stream.head.digest)
             stream.fail(error_of(error))
+
+    def _bring_files(self, stream: Stream) -> None:
+        """The engine lacks files that a call names: removed since we looked, or it does not see what we write."""
+        stream.blob_home = ""
+        if stream.tries == 1 and self.shares_files:
+            self.open(stream)
+        else:
+            self.shares_files = False
+            self._mend(self._upload_and_send(stream))
+
+    async def _upload_and_send(self, stream: Stream) -> None:
+        from runpod_flash.client import transfer  # noqa: PLC0415 - only where files are not shared
+
+        try:
+            await self.ready()
+            stream.inline, stream.head.blobs = blobs.spill(stream.parts, sent.name_of)
+            for index, blob, _size in stream.head.blobs:
+                await transfer.upload(self, blob, stream.parts[index])
+            stream.blob_home = self.welcome.engine if self.welcome is not None else ""
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the waiting caller's
+            stream.fail(error)
+        else:
+            self.open(stream)
+
+    def _mend(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does what a request needs before it can be sent again."""
+        task = self.loop.create_task(work)
+        self._mending.add(task)
+        task.add_done_callback(self._mending.discard)
 
     def _open_if_wanted(self, stream: Stream) -> None:
         if stream.future is not None and not stream.future.done() and not self._closing:

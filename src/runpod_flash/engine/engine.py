@@ -30,6 +30,7 @@ from runpod_flash.engine.retention import Retention
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.store.base import Store
 from runpod_flash.engine.timers import Timers
+from runpod_flash.engine.transfers import Transfers
 from runpod_flash.engine.turn import Link, Turn
 from runpod_flash.errors import FlashError, StoreError
 from runpod_flash.model.job import ErrorKind
@@ -115,7 +116,7 @@ class Engine:
             hold_blobs=self._retention.hold,
         )
         return {
-            "client": {**requests.handlers, **questions.handlers},
+            "client": {**requests.handlers, **questions.handlers, **Transfers(self.state).handlers},
             "worker": {
                 kinds.DONE: self._done,
                 kinds.READY: lambda link, _message, head: self._fleet.ready(link, head),
@@ -246,6 +247,7 @@ class Engine:
             durability=self._store.durability,
             lease_ms=lease,
             beat_ms=min(lease // 3, _BEAT_MS),
+            max_value=self._settings.max_value,
         )
 
     def client_joined(self, link: Link, hello: Hello) -> None:

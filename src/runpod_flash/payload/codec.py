@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from runpod_flash.errors import EncodingError
 from runpod_flash.payload import cloudpickle_private, stream
 from runpod_flash.payload.definitions import TABLE
+from runpod_flash.wire.blobs import megabytes
 from runpod_flash.wire.frame import Buffer
 
 _BESIDE: Final = 16 * 1024
@@ -100,6 +101,22 @@ def travels_as(kind: type, reduce: Callable[[Any], tuple[Any, ...]]) -> None:
 def size(parts: Sequence[Buffer]) -> int:
     """Bytes of all parts together."""
     return sum(part.nbytes if isinstance(part, memoryview) else len(part) for part in parts)
+
+
+def too_large(
+    size: int, limit: int, arguments: tuple[Any, Any] | None = None, names: Sequence[str] = ()
+) -> EncodingError:
+    """The error for a value beyond the limit; of arguments it names the largest."""
+    from runpod_flash.payload.explain import largest  # noqa: PLC0415 — only a failing call pays for it
+
+    what, size = largest(*arguments, names) if arguments is not None else ("the result", size)
+    together = "the arguments of a call together" if arguments is not None else "a result"
+    return EncodingError(
+        f"{what} is too large: {megabytes(size)}",
+        why=f"{together} may have {megabytes(limit)} (FLASH_MAX_VALUE)",
+        fix="put it where both sides can read it and pass its path or address, or work on it piece by piece;"
+        " or set FLASH_MAX_VALUE (or max_value in [tool.flash]) higher",
+    )
 
 
 def load_pickler() -> None:

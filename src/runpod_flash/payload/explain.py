@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from runpod_flash.errors import EncodingError
+from runpod_flash.payload import codec
 from runpod_flash.payload.pickler import Pickler, refresh
 
 _DEEPEST: Final = 20
@@ -38,6 +39,12 @@ def explain(value: Any, error: Exception, *, define: bool, names: Sequence[str] 
     start, path, offender = _search(value, define, names)
     where = f"{start}{path}"
     return EncodingError(f"{where} {_holds(offender, bool(path))}", why=_why(error), fix=_mend(offender))
+
+
+def largest(args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str]) -> tuple[str, int]:
+    """The argument that is largest, and its size in bytes."""
+    sizes = [(label, codec.size(codec.encode(argument).parts)) for label, argument in _arguments(args, kwargs, names)]
+    return max(sizes, key=lambda found: found[1])
 
 
 def _search(value: Any, define: bool, names: Sequence[str] | None) -> tuple[str, str, Any]:

@@ -57,7 +57,7 @@ def write(folder: Path, data: Buffer, *, blob: str = "", sync: bool = False) -> 
             sync_folder(target.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise _not_written(error, folder, view.nbytes) from error
+        raise not_written(error, folder, view.nbytes) from error
     return blob
 
 
@@ -80,6 +80,15 @@ def read(folder: Path, blob: str, size: int | None = None) -> memoryview:
 def missing(folder: Path, moved: Sequence[tuple[int, str, int]]) -> list[str]:
     """The ids of those that are not there, or not whole."""
     return [blob for _index, blob, size in moved if _size(path_of(folder, blob)) != size]
+
+
+def append(path: Path, piece: Buffer) -> None:
+    """Adds to a file that is not a blob yet."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(path, "ab", buffering=0, opener=_private) as file:
+        left = memoryview(piece)
+        while left:
+            left = left[file.write(left) :]
 
 
 def remove(folder: Path, blob: str) -> None:
@@ -140,7 +149,8 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
-def _not_written(error: OSError, folder: Path, size: int) -> BlobError:
+def not_written(error: OSError, folder: Path, size: int) -> BlobError:
+    """What to say when a value could not be written."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return BlobError(f"a value of {megabytes(size)} cannot be written to {folder}: {error.strerror or error}")
     try:

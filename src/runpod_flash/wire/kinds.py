@@ -47,6 +47,8 @@ OUTCOME: Final = 31
 QUERY: Final = 32
 ROWS: Final = 33
 ADMIN: Final = 34
+PUT_BLOB: Final = 35
+GET_BLOB: Final = 36
 
 # Engine and host.
 ENSURE_ENV: Final = 48

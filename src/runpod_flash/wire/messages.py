@@ -91,6 +91,7 @@ class Welcome(Head):
     durability: str  # process | power: whether blobs must be synced before they are named
     lease_ms: int
     beat_ms: int
+    max_value: int = 0  # bytes that a result may have; 0: as many as fit
 
 
 class Refuse(Head):
@@ -192,6 +193,27 @@ class GetDef(Head):
 
     KIND = kinds.GET_DEF
     digest: str
+
+
+class PutBlob(Head):
+    """A piece of a blob. Part 0: its bytes from `offset` on; no part: a question. → OK {have: bytes that came so far}.
+
+    A piece that does not follow what came so far is left out. `hashed`: the id says what the contents are.
+    """
+
+    KIND = kinds.PUT_BLOB
+    blob: str
+    size: int
+    offset: int = 0
+    hashed: bool = False
+
+
+class GetBlob(Head):
+    """Asks for a blob. → OK with its bytes from `offset` on, some of them; or ERROR no_blob."""
+
+    KIND = kinds.GET_BLOB
+    blob: str
+    offset: int = 0
 
 
 class Submit(Head):

@@ -85,6 +85,7 @@ class Link:
         # For the life of a stream.
         self.blob_dir = ""
         self.sync_blobs = False
+        self.max_value = 0
         self._stream: socket.socket | None = None
         self._frames = FrameReader()
         self._greeted = False
@@ -234,6 +235,7 @@ class Link:
         head = decode_head(message.head)
         self.blob_dir = head.get("blob_dir", "")
         self.sync_blobs = head.get("durability") == "power"
+        self.max_value = head.get("max_value", 0)
         with self._sending:
             self._send(frame.encode(kinds.READY, self._ready_head()))
             self._greeted = True

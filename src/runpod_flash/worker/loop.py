@@ -241,13 +241,16 @@ class Worker:
             return _Result((), [], [], 0, 0, False, "", {**failure.error, **facts})
         try:
             parts, moved = self._packed(failure.parts)
-        except OSError:  # no room for a large exception: its text will do
+        except (OSError, EncodingError):  # no room for a large exception: its text will do
             return _Result((), [], [], 0, 0, False, "", failure.error)
         return _Result(parts, moved, failure.defs, 0, len(parts), False, "", failure.error)
 
     def _packed(self, parts: Sequence[Buffer]) -> tuple[Sequence[Buffer], list[tuple[int, str, int]]]:
         if len(parts) == 1 and len(parts[0]) <= kinds.INLINE_LIMIT:
             return parts, []
+        limit = self._link.max_value
+        if limit and codec.size(parts) > limit:
+            raise codec.too_large(codec.size(parts), limit)
         folder, sync = Path(self._link.blob_dir), self._link.sync_blobs
         return blobs.spill(parts, lambda part: blobs.write(folder, part, sync=sync))
 

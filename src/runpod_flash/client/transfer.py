@@ -1,0 +1,52 @@
+"""Blobs to and from an engine whose files this program does not see: what is missing there, piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from runpod_flash.client.link import Link
+from runpod_flash.errors import EngineRefused
+from runpod_flash.wire.frame import Buffer
+from runpod_flash.wire.messages import GetBlob, PutBlob, decode
+
+PIECE: Final = 1 << 20
+AT_ONCE: Final = 4
+"""Pieces that are sent before the first of them is answered: as much as either end has to keep in memory."""
+
+
+async def upload(link: Link, blob: str, data: Buffer) -> None:
+    """Brings a blob to the engine that is named by the hash of its contents; nothing is sent that is there already."""
+    view = memoryview(data).cast("B")
+    have = await _put(link, blob, view, 0, view[:0])
+    while have < view.nbytes:
+        before = have
+        pieces = range(have, min(view.nbytes, have + AT_ONCE * PIECE), PIECE)
+        answers = [_put(link, blob, view, offset, view[offset : offset + PIECE]) for offset in pieces]
+        have = max(await asyncio.gather(*answers))
+        await link.drained()
+        if have <= before:
+            raise EngineRefused(
+                f"the engine does not take the blob {blob}",
+                why=f"it has {have} of {view.nbytes} bytes, and takes no more",
+                fix="flash engine status",
+            )
+
+
+async def download(link: Link, blob: str, size: int) -> memoryview:
+    """The contents of a blob, writable."""
+    data = bytearray()
+    while len(data) < size:
+        reply = await link.ask(GetBlob(blob=blob, offset=len(data)))
+        piece = reply.parts[0] if reply.parts else b""
+        if not piece:
+            raise EngineRefused(f"the blob {blob} ends after {len(data)} of {size} bytes")
+        data += piece
+    return memoryview(data)
+
+
+async def _put(link: Link, blob: str, view: memoryview, offset: int, piece: memoryview) -> int:
+    head = PutBlob(blob=blob, size=view.nbytes, offset=offset, hashed=True)
+    reply = await link.ask(head, (piece,) if piece.nbytes else ())
+    have: int = decode(reply).data["have"]
+    return have
