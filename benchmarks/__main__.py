@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -18,6 +19,7 @@ from rich.console import Console
 from benchmarks import cold_start, flash_calls, footprint, nursery, startup, table, yardstick
 from benchmarks.figures import Row, Rows, Run
 from benchmarks.neighbours import Neighbours
+from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.rows import rows as peer_rows
 
 Measure = Callable[[Run], Rows]
@@ -31,10 +33,7 @@ OURS: Final[dict[str, Measure]] = {
 }
 QUIET_CORES: Final = 0.1
 """More than this used by others, and the figures should be taken again."""
-PEERS: Final[dict[str, Measure]] = {
-    "ray": lambda run: peer_rows(run, "ray"),
-    "celery": lambda run: peer_rows(run, "celery"),
-}
+THEIRS: Final[dict[str, Measure]] = {peer.name: partial(peer_rows, peer=peer) for peer in PEERS}
 
 
 def main() -> int:
@@ -44,9 +43,9 @@ def main() -> int:
         print("benchmarks need Linux: they pin processes and read their memory in /proc", file=sys.stderr)
         return 2
     run = Run(core=max(os.sched_getaffinity(0)) if options.pin else None, quick=options.quick)
-    chosen = {**OURS, **({} if options.no_peers else PEERS)}
+    chosen = {**OURS, **({} if options.no_peers else THEIRS)}
     if options.only:
-        chosen = {name: measure for name, measure in {**OURS, **PEERS}.items() if name in options.only}
+        chosen = {name: measure for name, measure in {**OURS, **THEIRS}.items() if name in options.only}
     neighbours = Neighbours()
     try:
         rows = _measure_all(run, chosen)
@@ -63,12 +62,12 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    names = [*OURS, *PEERS]
+    names = [*OURS, *THEIRS]
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast and light this is.")
     option = parser.add_argument
     option("--only", action="append", metavar="NAME", choices=names, help=f"one or more of {', '.join(names)}")
     option("--quick", action="store_true", help="a tenth of the calls: to see that it works")
-    option("--no-peers", action="store_true", help="without Ray and Celery, which are installed first")
+    option("--no-peers", action="store_true", help="without the systems of others, which are installed first")
     option("--json", type=Path, metavar="FILE", help="write the figures there as well")
     option("--pin", action=argparse.BooleanOptionalAction, default=True, help="sequential figures on one core")
     return parser.parse_args()

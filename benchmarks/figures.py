@@ -46,6 +46,8 @@ class Row:
     note: str = ""
     broken: bool = False
     """Could not be measured, though it should have been."""
+    about: bool = False
+    """No measurement: `note` says what the figures of that name stand for."""
 
     @property
     def ratio(self) -> float | None:

@@ -7,13 +7,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
 import psutil
 
-from benchmarks import nursery
+from benchmarks import memory, nursery
 from benchmarks.engine import workers
 from benchmarks.figures import Goal, Row, Rows, Run
 from runpod_flash import CpuLiveServerless, remote
@@ -47,47 +46,35 @@ def rows(run: Run) -> Rows:
     private = ", ".join(f"{size:.1f}" for size in found["workers_private"])
     yield Row("Flash", "engine and host idle, PSS", both, "MB", goal=Goal(60), note=parts)
     yield Row("Flash", "largest further idle worker, private", worker, "MB", goal=Goal(10), note=private)
-    yield Row("Flash", f"all with {WORKERS} idle workers, PSS", found["all_pss"], "MB")
-    yield Row("Flash", "all idle, CPU", found["cpu"], "% of a core", goal=Goal(0.5))
+    yield Row("Flash", f"idle: engine, host, {WORKERS} workers, PSS", found["all_pss"], "MB")
+    yield Row("Flash", f"idle: engine, host, {WORKERS} workers, CPU", found["cpu"], "% of a core", goal=Goal(0.5))
 
 
 async def _measure(idle_s: float) -> Footprint:
     used = {job.worker_id async for job in nap.map(range(WORKERS * 3))}
     assert len(used) == WORKERS, used
-    await asyncio.sleep(2)  # until everything that follows a call has been done
+    await asyncio.sleep(memory.SETTLED_S)
     before = _cpu_s()
     await asyncio.sleep(idle_s)
     cpu = (_cpu_s() - before) / idle_s * 100
     pids = {worker["pid"] for worker in workers()}
     ours = _processes()
     return {
-        "engine_pss": _pss(process for process in ours if "runpod_flash.daemon" in process.cmdline()),
-        "host_pss": _pss(process for process in ours if "runpod_flash.host" in process.cmdline()),
-        "workers_private": sorted(_private(process) for process in ours if process.pid in pids)[1:],
-        "all_pss": _pss(ours),
+        "engine_pss": memory.pss_mb(process.pid for process in ours if "runpod_flash.daemon" in process.cmdline()),
+        "host_pss": memory.pss_mb(process.pid for process in ours if "runpod_flash.host" in process.cmdline()),
+        "workers_private": sorted(_private(process.pid) for process in ours if process.pid in pids)[1:],
+        "all_pss": memory.pss_mb(process.pid for process in ours),
         "cpu": cpu,
     }
 
 
 def _processes() -> list[psutil.Process]:
     """Everything below the nursery but this program: engine, host, zygote, workers."""
-    everything = psutil.Process(os.getppid()).children(recursive=True)
-    return [process for process in everything if process.pid != os.getpid()]
+    return [psutil.Process(pid) for pid in memory.below(os.getppid()) if pid != os.getpid()]
 
 
-def _pss(processes: Iterable[psutil.Process]) -> float:
-    """Proportional: what several share is counted once, in equal parts."""
-    return sum(_memory(process, "Pss:") for process in processes)
-
-
-def _private(process: psutil.Process) -> float:
-    return _memory(process, "Private_Clean:") + _memory(process, "Private_Dirty:")
-
-
-def _memory(process: psutil.Process, field: str) -> float:
-    rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-    kibibytes = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith(field))
-    return kibibytes * 1024 / 1e6
+def _private(pid: int) -> float:
+    return memory.rollup_mb(pid, "Private_Clean:") + memory.rollup_mb(pid, "Private_Dirty:")
 
 
 def _cpu_s() -> float:

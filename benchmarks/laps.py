@@ -1,12 +1,20 @@
-"""Timing of calls, the same for all that are compared. Standard library only: peers run it as well."""
+"""Timing of calls, the same for all that are compared. Standard library only: peers run it as well.
+
+Everybody has the same rounds and as long a warm-up, in proportion; the slower ones are only asked for fewer calls.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from statistics import median
 from typing import Any, TypedDict
+
+ROUNDS = 5
+LANES = 1000
+"""Calls in flight."""
 
 
 class Sequential(TypedDict):
@@ -25,38 +33,50 @@ class InFlight(TypedDict):
     fastest: float
 
 
-def sequential(call: Callable[[int], Any], *, warm: int, rounds: int, calls: int) -> Sequential:
+def sequential(call: Callable[[int], Any], calls: int) -> Sequential:
     """Of a blocking call."""
-    for i in range(warm):
+    for i in range(calls // 2):
         call(i)
-    return _middle([[_timed(call, i) for i in range(calls)] for _ in range(rounds)])
+    return _middle([[_timed(call, i) for i in range(calls)] for _ in range(ROUNDS)])
 
 
-async def sequential_async(call: Callable[[int], Awaitable[Any]], *, warm: int, rounds: int, calls: int) -> Sequential:
+async def sequential_async(call: Callable[[int], Awaitable[Any]], calls: int) -> Sequential:
     """Of an awaited call."""
-    for i in range(warm):
+    for i in range(calls // 2):
         await call(i)
-    return _middle([[await _timed_async(call, i) for i in range(calls)] for _ in range(rounds)])
+    return _middle([[await _timed_async(call, i) for i in range(calls)] for _ in range(ROUNDS)])
 
 
-async def in_flight(call: Callable[[int], Awaitable[Any]], *, lanes: int, warm: int, calls: int) -> InFlight:
-    """That many calls in flight at any time: each lane awaits one after another, and all run at once."""
-    clock = Clock(warm, calls)
+def in_flight(send: Callable[[int], Any], receive: Callable[[Any], Any], calls: int) -> InFlight:
+    """Of calls that are sent and received apart: the oldest is received, then another is sent."""
+    clock = Clock(calls)
+    waiting = deque(send(n) for n in range(LANES))
+    while not clock.over:
+        receive(waiting.popleft())
+        clock.count()
+        waiting.append(send(clock.done))
+    return clock.result()
+
+
+async def in_flight_async(call: Callable[[int], Awaitable[Any]], calls: int) -> InFlight:
+    """Of awaited calls: each lane awaits one after another, and all run at once."""
+    clock = Clock(calls)
 
     async def lane() -> None:
         while not clock.over:
             await call(clock.done)
             clock.count()
 
-    await asyncio.gather(*(lane() for _ in range(lanes)))
+    await asyncio.gather(*(lane() for _ in range(LANES)))
     return clock.result()
 
 
 class Clock:
     """Counts finished calls; times those between the warm-up and the end, in three parts."""
 
-    def __init__(self, warm: int, calls: int) -> None:
+    def __init__(self, calls: int) -> None:
         self.done = 0
+        warm = calls // 2
         self._part = calls // 3
         self._marks = [warm + n * self._part for n in range(4)]
         self._times: list[float] = []

@@ -30,6 +30,8 @@ CACHE: Final = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") 
 """Homes lie here, not in /tmp, which is memory on many machines: a durable queue shall meet the real disk."""
 
 SET_PARENT_DEATH_SIGNAL, SET_CHILD_SUBREAPER = 1, 36
+AWAITED: Final = {signal.SIGTERM, signal.SIGCHLD}
+"""Blocked and waited for: a handler could cut the clearing-up short."""
 
 
 class Failed(Exception):
@@ -48,7 +50,7 @@ def run(
     place = "any" if core is None else str(core)
     command = [sys.executable, "-m", "benchmarks.nursery", place, python, "-m", module, *arguments]
     with tempfile.TemporaryFile("w+") as chatter:
-        nursery = subprocess.Popen(
+        started = subprocess.Popen(
             command,
             cwd=ROOT,
             env=_clean_environment() | dict(variables or {}),
@@ -58,13 +60,14 @@ def run(
             text=True,
             start_new_session=True,  # Ctrl-C reaches this program alone, which then ends the nursery in order
         )
-        try:
-            said, _ = nursery.communicate(timeout=limit_s)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"not done after {limit_s:.0f} s: {_last_words(chatter)}") from None
-        finally:
-            nursery.terminate()
-            nursery.wait()
+        with started as nursery:
+            try:
+                said, _ = nursery.communicate(timeout=limit_s)
+            except subprocess.TimeoutExpired:
+                raise Failed(f"not done after {limit_s:.0f} s: {_last_words(chatter)}") from None
+            finally:
+                nursery.terminate()
+                nursery.wait()
         if nursery.returncode != 0:
             raise Failed(_last_words(chatter) or f"exit code {nursery.returncode}")
     return json.loads(said.splitlines()[-1])
@@ -72,7 +75,7 @@ def run(
 
 def _clean_environment() -> dict[str, str]:
     """The caller's variables, but none that would lead to the user's own engine or change its ways."""
-    unwanted = ("FLASH_", "RAY_", "CELERY_", "PYTHON")
+    unwanted = ("FLASH_", "RAY_", "CELERY_", "DASK_", "PYTHON")
     return {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
 
 
@@ -85,10 +88,10 @@ def _last_words(chatter: Any) -> str:
 def main() -> None:
     """The nursery itself."""
     place, *command = sys.argv[1:]
+    signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     libc.prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     CACHE.mkdir(parents=True, exist_ok=True)
     home = tempfile.mkdtemp(prefix="home-", dir=CACHE)
     sockets = tempfile.mkdtemp(prefix="fb-")  # apart and short: the path of a socket has at most 107 bytes
@@ -96,9 +99,8 @@ def main() -> None:
         if place != "any":
             os.sched_setaffinity(0, {int(place)})
         folders = {"FLASH_HOME": home, "XDG_RUNTIME_DIR": sockets, "BENCH_SCRATCH": sockets}
-        code = _wait(os.posix_spawn(command[0], command, os.environ | folders))
+        code = _wait(os.posix_spawn(command[0], command, os.environ | folders, setsigmask=()))
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _end_all()
         shutil.rmtree(home, ignore_errors=True)
         shutil.rmtree(sockets, ignore_errors=True)
@@ -106,11 +108,13 @@ def main() -> None:
 
 
 def _wait(child: int) -> int:
-    """Exit code of the child; orphans that end meanwhile are reaped on the way."""
-    while True:
-        ended, status = os.wait()
-        if ended == child:
-            return os.waitstatus_to_exitcode(status)
+    """Exit code of the child, or of being told to stop; orphans that end meanwhile are reaped on the way."""
+    while signal.sigwait(AWAITED) != signal.SIGTERM:
+        while (found := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+            ended, status = found
+            if ended == child:
+                return os.waitstatus_to_exitcode(status)
+    return 128 + signal.SIGTERM
 
 
 def _end_all() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.figures import Row
@@ -28,7 +29,8 @@ def show(rows: Sequence[Row], console: Console) -> None:
     table.add_column("goal", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("remarks", style="dim")
-    for section, lines in groupby(rows, lambda row: row.section):
+    measured = [row for row in rows if not row.about]
+    for section, lines in groupby(measured, lambda row: row.section):
         table.add_row(f"[bold]{section}[/]")
         for row in lines:
             table.add_row(
@@ -37,10 +39,13 @@ def show(rows: Sequence[Row], console: Console) -> None:
                 "" if row.ratio is None else f"{_digits(row.ratio)}",
                 "" if row.goal is None else f"{row.goal}",
                 VERDICTS[row.good],
-                row.note,
+                escape(row.note),
             )
         table.add_section()
     console.print(table)
+    for row in rows:
+        if row.about:
+            console.print(f"[bold]{row.metric}:[/] {escape(row.note)}", highlight=False, soft_wrap=False)
 
 
 def write_json(rows: Sequence[Row], others_cores: float, path: Path) -> None:

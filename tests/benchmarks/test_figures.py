@@ -53,12 +53,12 @@ async def _many_lanes() -> tuple[laps.InFlight, int]:
         await asyncio.sleep(0)
         now -= 1
 
-    found = await laps.in_flight(call, lanes=50, warm=100, calls=3000)
+    found = await laps.in_flight_async(call, calls=3000)
     return found, most
 
 
 def test_as_many_calls_are_in_flight_as_there_are_lanes() -> None:
     found, most = asyncio.run(_many_lanes())
 
-    assert most == 50
+    assert most == laps.LANES
     assert found["slowest"] <= found["rate"] <= found["fastest"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -47,6 +48,18 @@ def test_a_program_that_fails_says_why_in_its_last_line(tmp_path: Path) -> None:
 
     with pytest.raises(nursery.Failed, match="the disk is full"):
         nursery.run("fails", variables={"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
+
+
+def test_a_program_that_hangs_is_ended_at_its_limit_with_what_it_started(tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text(
+        "import sys; sys.stdout = sys.stderr\n" + DETACHES + "import time; time.sleep(600)"
+    )
+
+    with pytest.raises(nursery.Failed, match="not done after 2 s") as refused:
+        nursery.run("hangs", variables={"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}, limit_s=2)
+
+    last_words = str(refused.value).partition(": ")[2]
+    assert not psutil.pid_exists(json.loads(last_words)["pid"])
 
 
 def test_a_nursery_whose_benchmark_was_killed_still_clears_up(tmp_path: Path) -> None:
