@@ -108,9 +108,10 @@ class ImmutableError(UsageError, AttributeError):
 
 
 class ScopeError(FlashError):
-    """A function needs something that cannot travel to its worker."""
+    """A function needs something that cannot travel to its worker; `names` are the names that it uses."""
 
     code = "scope"
+    names: tuple[str, ...] = ()
 
 
 class EncodingError(FlashError):

@@ -152,6 +152,13 @@ OPTIONS: Final[dict[str, Option]] = {
         _one_of("nearest", "exact"),
         "what to do when the machine lacks what was asked for",
     ),
+    "scope": Option(
+        "FLASH_SCOPE",
+        "scope",
+        "lenient",
+        _one_of("lenient", "strict"),
+        "lenient: what can travel with a function does; strict: it may use nothing from outside itself",
+    ),
     "debug": Option("FLASH_DEBUG", None, False, _flag, "tracebacks of our own, for people who work on Flash"),
 }
 
@@ -180,6 +187,7 @@ class Settings:
     retention_spawned: float
     max_value: int
     hardware: str
+    scope: str
     debug: bool
     provenance: Mapping[str, Provenance]
 

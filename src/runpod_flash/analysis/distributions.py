@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,8 @@ class Distribution:
     """The URL that it was installed from; "" for an index."""
     from_folder: bool = False
     """Whether it was installed from a folder of this machine: the user's own project."""
+    requires: frozenset[str] = frozenset()
+    """What comes with it, normalised; not what it asks for in some cases only."""
 
     @property
     def requirement(self) -> str:
@@ -54,15 +57,17 @@ def provider(module: str) -> Distribution | None:
 
 def providers(module: str) -> tuple[Distribution, ...]:
     """All installed distributions that claim a module: some replace each other file by file."""
-    for name in _longest_first(module):
+    known = None
+    for name in reversed(list(_longest_first(module))):
         found = find(name)
         if found is None:
-            continue
+            break
         if found.owner not in ("installed", "own"):
             return ()
-        if place := found.file or next(iter(found.folders), ""):
-            return providing(name, place)
-    return ()
+        known = name, found.file or next(iter(found.folders), "")
+        if found.file:  # what is in it comes with it; a folder without code of its own may be shared by many
+            break
+    return providing(*known) if known is not None and known[1] else ()
 
 
 def providing(module: str, place: str) -> tuple[Distribution, ...]:
@@ -72,6 +77,15 @@ def providing(module: str, place: str) -> tuple[Distribution, ...]:
         return _providing(module, folder, os.stat(folder).st_mtime_ns)
     except OSError:
         return ()
+
+
+def installed(requirement: str) -> Distribution | None:
+    """What is installed here of the distribution that a requirement names."""
+    name = required_name(requirement)
+    for folder in sys.path if name else ():
+        if os.path.isdir(folder) and (info := _infos_of(folder).get(name)):
+            return _read(os.path.join(folder, info))
+    return None
 
 
 def likely_name(module: str) -> str:
@@ -104,11 +118,8 @@ def covers(requirements: Iterable[str], module: str) -> bool:
 def unaccounted(requirements: Iterable[str], modules: Iterable[str]) -> tuple[str, ...]:
     """Those of `requirements` of which nobody here knows what they bring: not installed, and the name of no module."""
     modules = tuple(modules)
-    return tuple(
-        one
-        for one in requirements
-        if not _installed(required_name(one)) and not any(covers((one,), m) for m in modules)
-    )
+    strange = (one for one in requirements if installed(one) is None)
+    return tuple(one for one in strange if not any(covers((one,), module) for module in modules))
 
 
 def _longest_first(module: str) -> Iterator[str]:
@@ -123,12 +134,6 @@ def _names_of(module: str) -> set[str]:
 
 def _common(module: str) -> tuple[str, ...]:
     return next((COMMON_NAMES[name] for name in _longest_first(module) if name in COMMON_NAMES), ())
-
-
-def _installed(name: str) -> bool:
-    import sys  # noqa: PLC0415 - only where a requirement names no module that is used
-
-    return bool(name) and any(name in _infos_of(folder) for folder in sys.path if os.path.isdir(folder))
 
 
 # ── what lies beside the packages ─────────────────────────────────────────────────────────────────
@@ -174,12 +179,14 @@ def _claims(info: str, module: str) -> bool:
     return top is not None and module.partition(".")[0] in top.decode(errors="replace").split()
 
 
+@functools.lru_cache(maxsize=1024)
 def _read(info: str) -> Distribution:
     from importlib.metadata import PathDistribution  # noqa: PLC0415 - loads the parser of e-mail
     from pathlib import Path  # noqa: PLC0415 - see above
 
     described = PathDistribution(Path(info))
-    return Distribution(described.metadata["Name"], described.version, *_origin(info))
+    always = {required_name(one) for one in described.requires or () if ";" not in one}
+    return Distribution(described.metadata["Name"], described.version, *_origin(info), frozenset(always))
 
 
 def _origin(info: str) -> tuple[str, bool]:

@@ -47,6 +47,8 @@ class Import:
     """Leading dots: 0 for an absolute import."""
     guarded: bool = False
     """Whether its failure is survived: a `try` that catches ImportError, `suppress(ImportError)`, `if find_spec(…)`."""
+    deferred: bool = False
+    """Whether it stands in a function inside what was read, so that it is asked for later, or never."""
     binds: tuple[str, ...] = ()
     """The names that it binds, by `as` if need be."""
 

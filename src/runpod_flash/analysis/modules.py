@@ -78,8 +78,8 @@ def is_own_module(module: ModuleType) -> bool:
     name, file = module.__name__, getattr(module, "__file__", None)
     if name in _MAIN:
         return True
-    if is_ours(name):
-        return False
+    if is_ours(name) or hasattr(module, "__flash_shipped__"):
+        return False  # a worker has what was shipped to it, under its name
     if not file:
         # Built into the interpreter, frozen, or a folder without a file of its own; but a module that somebody
         # made by hand (a notebook, exec) has no spec and exists nowhere else.

@@ -50,6 +50,13 @@ def facts_of(node: Definition, *, shift: int = 0, postponed: bool = False) -> Fa
     )
 
 
+def imports_of(tree: ast.Module) -> tuple[Import, ...]:
+    """Every import of a module; those in its functions are deferred."""
+    reader = _Reader(0, postponed=False)
+    reader.body(tree, _scope_of(tree, None))
+    return tuple(reader.imports)
+
+
 def is_type_checking(test: ast.expr) -> bool:
     """Whether the condition is `TYPE_CHECKING`: its block is for type checkers and never runs."""
     return (isinstance(test, ast.Name) and test.id == "TYPE_CHECKING") or (
@@ -217,6 +224,7 @@ class _Reader:
         self.mutations: list[Mutation] = []
         self._uses: dict[str, _Uses] = {}
         self._survives: frozenset[str] = frozenset()  # errors that the place being read survives
+        self._depth = 0  # functions around that place
 
     def uses(self) -> tuple[Use, ...]:
         return tuple(
@@ -226,12 +234,12 @@ class _Reader:
 
     def body(self, node: ast.AST, scope: _Scope) -> None:
         """The inside of a function or class. It runs later, so the `try` around its definition guards nothing of it."""
-        before = self._survives
+        before = self._survives, self._depth
         if not scope.is_class:
-            self._survives = frozenset()
+            self._survives, self._depth = frozenset(), self._depth + 1
         for statement in _body(node):
             self.visit(statement, scope)
-        self._survives = before
+        self._survives, self._depth = before
 
     def visit(self, node: ast.AST, scope: _Scope) -> None:
         reader: Any = getattr(self, f"_{type(node).__name__}", None)
@@ -388,7 +396,8 @@ class _Reader:
         self, node: Any, module: str, names: tuple[str, ...] = (), level: int = 0, binds: tuple[str, ...] = ()
     ) -> None:
         guarded = bool(self._survives & _IMPORT_ERRORS)
-        self.imports.append(Import(module, node.lineno + self.shift, names, level, guarded, binds))
+        deferred = self._depth > 1
+        self.imports.append(Import(module, node.lineno + self.shift, names, level, guarded, deferred, binds))
 
     def _Try(self, node: Any, scope: _Scope) -> None:
         self._guarded(node.body, frozenset().union(*map(_caught, node.handlers)), scope)

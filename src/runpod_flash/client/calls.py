@@ -9,15 +9,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from runpod_flash.client import environment, job, output, scope, transcript, transport
+from runpod_flash.client import environment, job, output, scope, shipment, transcript, transport
 from runpod_flash.client.function import RemoteConfig, RemoteFunction
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
-from runpod_flash.errors import ConfigError, EncodingError, UsageError
+from runpod_flash.errors import ConfigError, UsageError
 from runpod_flash.model.job import JobPolicy, new_job_id
 from runpod_flash.model.output import JobOutput
 from runpod_flash.model.resolve import resolve_endpoint, without_effect
-from runpod_flash.payload import codec, functions
+from runpod_flash.payload import codec
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.kinds import INLINE_LIMIT
 from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Submit, decode
@@ -178,23 +178,24 @@ class Caller:
         variables = self._variables()
         environment.check_system_packages(config.system, self._where)
         app, env = link.app
+        ready = shipment.prepare(function, config.requirements, strict=link.settings.scope == "strict")
         pool = environment.pool_spec(
             config.resource,
-            config.requirements,
+            ready.requirements,
             config.system,
             variables,
             is_async=inspect.iscoroutinefunction(function),
         )
-        found = scope.Scope(function)
-        packed = self._pack(found)
+        if ready.notice:
+            output.notice_once(ready.notice)
         if idle := without_effect(config.resource):
             fields = f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'}"
             output.notice_once(f"endpoint {config.resource.name!r}: {fields} no effect on this machine")
         spec = FunctionSpec(
             name=scope.function_name(function),
-            version=found.version,
-            digest=packed.digest,
-            defs=packed.defs,
+            version=ready.version,
+            digest=ready.packed.digest,
+            defs=ready.packed.defs,
             where=self._where,
             is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
         )
@@ -204,14 +205,7 @@ class Caller:
             function=spec,
             exact=link.settings.hardware == "exact",
         )
-        return Prepared(declare, found, variables, link.app)
-
-    def _pack(self, found: scope.Scope) -> functions.Packed:
-        try:
-            return functions.pack_function(self._function)
-        except EncodingError as error:
-            error.where = next((one.where for one in found.values() if repr(one.name) in error.what), self._where)
-            raise
+        return Prepared(declare, ready.scope, variables, link.app)
 
     def _parameters(self) -> tuple[str, ...]:
         code = self._function.__code__

@@ -7,12 +7,15 @@ name at both ends, and the user's own cloudpickle is neither used nor touched.
 
 from __future__ import annotations
 
+import dis
 import importlib.util
+import opcode
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, Final
 
 NAME: Final = "_flash_cloudpickle"
@@ -49,10 +52,25 @@ def _load() -> ModuleType:
     try:
         spec.loader.exec_module(module)
         _complete_classes_once(module)
+        _see_names_of_class_bodies(module)
     except BaseException:
         del sys.modules[NAME]
         raise
     return module
+
+
+def _see_names_of_class_bodies(module: Any) -> None:
+    """Lets a class that a function defines use names of the function's module in its body.
+
+    Such a body reads them by LOAD_NAME, which cloudpickle overlooks: the worker would not have them.
+    """
+    instructions = {opcode.opmap[name] for name in ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS") if name in opcode.opmap}
+    instructions |= set(module.GLOBAL_OPS)
+
+    def _walk_global_ops(code: CodeType) -> Iterator[str]:
+        return (step.argval for step in dis.get_instructions(code) if step.opcode in instructions)
+
+    module._walk_global_ops = _walk_global_ops
 
 
 def _complete_classes_once(module: Any) -> None:

@@ -40,20 +40,28 @@ class Definitions:
     def __init__(self) -> None:
         self.prefer_local = True
         """Whether a class that this program has by module and name goes before the one that was sent."""
+        self.find_shipped: Callable[[str, str], type | None] = _none
+        """Looks a class up, by module and name, in the modules that came as source."""
         self.lock = threading.RLock()
         self._bodies: dict[str, bytes] = {}
         self._needs: dict[str, tuple[str, ...]] = {}
         self._members: dict[str, tuple[Any, ...]] = {}
+        self._imports: dict[str, frozenset[str]] = {}
         self._found: dict[tuple[str, str, str], Callable[[], type | None]] = {}
         self._loading: list[dict[str, None]] = []
         self.digest_by_id: dict[int, tuple[weakref.ref[type], str]] = {}
         """id of a class → (the class, the digest of the definition that it is a member of)."""
 
-    def add(self, digest: str, body: bytes, needs: Iterable[str] | None = None) -> None:
-        """Takes a definition in; `needs` are the digests that it refers to, where they are known."""
+    def add(self, digest: str, body: bytes, needs: Iterable[str] | None = None, imports: Iterable[str] = ()) -> None:
+        """Takes a definition in; `needs` are the digests that it refers to, where they are known.
+
+        `imports`: modules that reading it imports, by name.
+        """
         self._bodies.setdefault(digest, bytes(body))
         if needs is not None:
             self._needs.setdefault(digest, tuple(needs))
+        if imports:
+            self._imports.setdefault(digest, frozenset(imports))
 
     def body(self, digest: str) -> bytes:
         """The bytes to send; MissingDefinition if they are not here."""
@@ -72,6 +80,10 @@ class Definitions:
         for digest in digests:
             self._visit(digest, ordered)
         return list(ordered)
+
+    def imports(self, digests: Iterable[str]) -> set[str]:
+        """The modules that reading these definitions imports, where they were made here."""
+        return {module for digest in digests for module in self._imports.get(digest, ())}
 
     def load(self, digest: str) -> tuple[Any, ...]:
         """The members of a definition, made once for each process."""
@@ -101,8 +113,8 @@ class Definitions:
             self._loading[-1][digest] = None
         known = self._found.get((digest, module, qualname))
         cls = known() if known is not None else None
-        if cls is None and self.prefer_local:
-            cls = find_local(module, qualname)
+        if cls is None:
+            cls = find_local(module, qualname) if self.prefer_local else self.find_shipped(module, qualname)
             if cls is not None:
                 self._found[digest, module, qualname] = weakref.ref(cls)
         return cls if cls is not None else self._member(digest, module, qualname)
@@ -137,6 +149,10 @@ class Definitions:
             for need in self._needs.get(digest, ()):
                 self._visit(need, ordered)
             ordered[digest] = None
+
+
+def _none(_module: str, _qualname: str) -> type | None:
+    return None
 
 
 TABLE = Definitions()

@@ -10,7 +10,7 @@ import io
 import sys
 import types
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from runpod_flash.errors import EncodingError
 from runpod_flash.payload import codec
@@ -21,6 +21,30 @@ _MOST_PIECES: Final = 10_000
 
 Piece = tuple[str, Any]
 """Where in its container a value is (such as `[3]` or `.path`), and the value."""
+
+
+class Obstacle(NamedTuple):
+    """What in a value cannot be pickled."""
+
+    path: str
+    """Where in the value it is, such as `['log']`; "" for the value itself."""
+    thing: str
+    """What it is, in words and as it shows itself: `an open file (<…>)`."""
+    mend: str
+    why: str
+
+
+def obstacle(value: Any) -> Obstacle | None:
+    """What keeps `value` from travelling, or None if nothing does."""
+    try:
+        Pickler(io.BytesIO(), 5).dump(value)
+    except RecursionError as error:
+        return Obstacle("", "nested too deeply", "flatten it", _why(error))
+    except Exception as error:  # noqa: BLE001 — whatever user code raises while it is pickled, that is the answer
+        _, path, offender = _search(value, True, None)
+        what, mend, _ = _kind(offender)
+        return Obstacle(path, f"{what}{_shown(offender)}", mend, _why(error))
+    return None
 
 
 def explain(value: Any, error: Exception, *, define: bool, names: Sequence[str] | None) -> EncodingError:

@@ -7,6 +7,7 @@ what `pickle.dumps` costs. Importing this module loads the private cloudpickle (
 from __future__ import annotations
 
 import copyreg
+import functools
 import io
 import linecache
 import pickle
@@ -14,8 +15,9 @@ import sys
 import types
 import typing
 import weakref
+from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from runpod_flash.payload import cloudpickle_private, codec
 from runpod_flash.payload.asserts import as_written
@@ -80,7 +82,20 @@ def _travels(value: Any) -> bool:
     return True
 
 
+def _reduce_cached(wrapper: Any) -> Reduced:
+    """A function under `functools.cache`. Pickle would send its name, which means nothing where the module is not."""
+    module = sys.modules.get(wrapper.__module__)
+    if module is not None and not is_users_own(module):
+        return wrapper.__qualname__
+    return _cached, (wrapper.__wrapped__, wrapper.cache_parameters())
+
+
+def _cached(function: Any, parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
 _OWN_REDUCERS = {
+    functools._lru_cache_wrapper: _reduce_cached,
     io.TextIOWrapper: _refuse_file,
     memoryview: _reduce_view,
     types.ModuleType: _reduce_module,
@@ -159,6 +174,30 @@ class Pickler(_cloudpickle.Pickler):  # type: ignore[misc]  # the base is loaded
         return _definition, (digest, cls.__module__, cls.__qualname__)
 
 
+class DefinitionPickler(Pickler):
+    """Pickles a definition; afterwards `imports` has the modules that reading it imports.
+
+    A class of its own, so that arguments do not pay for the bookkeeping.
+    """
+
+    @cached_property
+    def imports(self) -> set[str]:
+        """Modules by whose names something is found again at the other end."""
+        return set()
+
+    def reducer_override(self, obj: Any) -> Reduced:
+        """As for every pickle, and remembers what goes by name."""
+        reduced = super().reducer_override(obj)
+        if reduced is NotImplemented:
+            named = (obj.__name__,) if isinstance(obj, types.ModuleType) else (_module_of(obj), _module_of(type(obj)))
+            self.imports.update(name for name in named if isinstance(name, str))
+        return reduced
+
+
+def _module_of(obj: Any) -> Any:
+    return obj.__module__ if isinstance(obj, (type, types.FunctionType, types.BuiltinFunctionType)) else None
+
+
 def refresh() -> None:
     """Learns the reducers that were registered with `copyreg` since, and forgets which names were importable."""
     _by_name.clear()
@@ -192,6 +231,11 @@ def _collect_source(sources: Sources, function: types.FunctionType) -> None:
         sources.setdefault(code.co_filename, {})[code.co_firstlineno] = block
 
 
+def global_names(code: types.CodeType) -> Iterable[str]:
+    """The names of the module that code reads or writes, also in what is defined inside it: those that travel."""
+    return cast("Iterable[str]", _cloudpickle._extract_code_globals(code))
+
+
 def _last_line(code: types.CodeType) -> int:
     own = (line for _start, _end, line in code.co_lines() if line)
     nested = (_last_line(const) for const in code.co_consts if isinstance(const, types.CodeType))
@@ -201,15 +245,18 @@ def _last_line(code: types.CodeType) -> int:
 # ── definitions ──────────────────────────────────────────────────────────────────────────────────
 
 
-def definition_bytes(members: tuple[Any, ...], sources: Sources | None = None) -> tuple[bytes, list[str]]:
-    """The body of a definition of `members` (the classes among them in full) and the digests it refers to."""
+def definition_bytes(members: tuple[Any, ...], sources: Sources | None = None) -> tuple[bytes, list[str], set[str]]:
+    """The body of a definition of `members` (the classes among them in full).
+
+    With the digests that it refers to, and the modules that reading it imports.
+    """
     file = io.BytesIO()
-    pickler = Pickler(file, 5)
+    pickler = DefinitionPickler(file, 5)
     pickler.members = tuple(member for member in members if isinstance(member, type))
     pickler.sources = {name: dict(blocks) for name, blocks in (sources or {}).items()}
     # The sources are pickled after the members, that is when they have been collected.
     pickler.dump((members, pickler.sources))
-    return file.getvalue(), list(pickler.used)
+    return file.getvalue(), list(pickler.used), pickler.imports
 
 
 class _Cycle(BaseException):
@@ -236,17 +283,17 @@ def _define(cls: type) -> str:
         members = [cls]
         _frames.append(members)
         try:
-            body, needs = _definition_of_all(members)
+            body, needs, imports = _definition_of_all(members)
         finally:
             _frames.pop()
         digest = digest_of(body)
-        TABLE.add(digest, body, needs)
+        TABLE.add(digest, body, needs, imports)
         for member in members:
             TABLE.register(digest, member)
         return digest
 
 
-def _definition_of_all(members: list[type]) -> tuple[bytes, list[str]]:
+def _definition_of_all(members: list[type]) -> tuple[bytes, list[str], set[str]]:
     while True:
         try:
             return definition_bytes(tuple(members))

@@ -26,6 +26,7 @@ from runpod_flash.errors import EncodingError
 from runpod_flash.payload import codec, failures, json_view
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.payload.functions import load_function
+from runpod_flash.payload.modules import SHIPPED
 from runpod_flash.wire import blobs, frame, kinds
 from runpod_flash.wire.frame import Buffer
 from runpod_flash.wire.status_page import StatusPage
@@ -129,6 +130,7 @@ class Worker:
                 function = self._load(start.name, start.digest)
                 loaded = _now()
             self._page.begin(start.job, start.epoch, start.attempt, start.timeout_ms)
+            SHIPPED.activate(start.digest)
             step = "bind"
             args, kwargs = self._arguments(start)
             step = "user"

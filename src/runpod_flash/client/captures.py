@@ -1,0 +1,64 @@
+"""What a function captures: names bound outside it, with the values that travel along."""
+
+from __future__ import annotations
+
+import types
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+MOST_DATA: Final = 1 << 20
+"""Bytes of captured data that may travel with a function. More belongs into an argument or a file."""
+
+_CONTAINERS: Final = (list, dict, set, bytearray, deque)
+_CODE: Final = (types.FunctionType, types.ModuleType, types.BuiltinFunctionType, type)
+MISSING: Final = object()
+
+
+@dataclass(slots=True)
+class Capture:
+    """One name that a function uses and does not define: where it is bound, and to what it was bound."""
+
+    name: str
+    value: Any
+    owner: types.FunctionType
+    namespace: Mapping[str, Any] | types.CellType
+    content: str | None  # of a container, which can change and still be the same object
+
+    def now(self) -> Any:
+        """What the name is bound to in this moment."""
+        return contents(self.namespace) if isinstance(self.namespace, types.CellType) else self._global()
+
+    def _global(self) -> Any:
+        assert isinstance(self.namespace, Mapping)
+        return self.namespace.get(self.name, MISSING)
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it is neither code nor a module: what may refuse to travel."""
+        return not isinstance(self.value, _CODE)
+
+
+def contents(cell: types.CellType) -> Any:
+    """What a closure's variable holds, MISSING before it was assigned."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return MISSING
+
+
+def may_change(value: Any) -> bool:
+    """Whether a value can become another one and stay the same object, in a way that is worth looking for."""
+    if isinstance(value, tuple):
+        return any(map(may_change, value))
+    return isinstance(value, _CONTAINERS)
+
+
+def too_large(value: Any) -> bool:
+    """Whether a value is surely larger than may travel, told without going through it."""
+    size = getattr(value, "nbytes", None) if not isinstance(value, type) else None
+    if isinstance(size, int):
+        return size > MOST_DATA
+    # Each item of a container takes at least a byte in a pickle.
+    return isinstance(value, (str, bytes, *_CONTAINERS)) and len(value) > MOST_DATA
