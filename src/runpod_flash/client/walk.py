@@ -76,7 +76,8 @@ class Walk:
         self._write(mark, "defaults", self.value(function.__defaults__), self.value(function.__kwdefaults__))
         self._write(mark, "annotations", self.value(_annotations(function)))
         for name in sorted(global_names(function.__code__)):
-            if name in function.__globals__:
+            # pytest's own names, in what it makes of `assert`, are none that could be written; they stay here.
+            if name in function.__globals__ and name.isidentifier():
                 self._capture(mark, name, function.__globals__[name], function, function.__globals__)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if (value := contents(cell)) is not MISSING:
