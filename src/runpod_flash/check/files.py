@@ -97,9 +97,7 @@ def _judged(path: str) -> Found | Skipped:
     if not stat.S_ISREG(facts.st_mode):
         return Skipped(path, "it is no regular file")
     if facts.st_size > LARGEST:
-        return Skipped(
-            path, f"it has {facts.st_size // 1_000_000} MB, and more than {LARGEST // 1_000_000} are not read"
-        )
+        return Skipped(path, f"it is larger than {LARGEST // 1_000_000} MB: written by a program")
     return Found(Path(path), path)
 
 

@@ -58,8 +58,9 @@ def check(module: Module, remote: Remote, reach: Reach, packages: Packages) -> I
     runs_elsewhere = not packages.runs_here
     for part, use, binding in reach.uses():
         if binding is None:
-            if not use.guarded and not reach.may_be_defined(use.name):
-                yield _undefined(module, reach, part, use)
+            place = part.place(use.name, use.lines[0])
+            if not reach.may_be_defined(use.name) and not (use.guarded and _is_expected(module, place)):
+                yield _undefined(module, reach, part, use, place)
         elif runs_elsewhere:
             yield from _captured(module, part, use, binding, packages)
     if runs_elsewhere:
@@ -69,13 +70,25 @@ def check(module: Module, remote: Remote, reach: Reach, packages: Packages) -> I
                     yield from _changed(module, reach, part, mutation)
 
 
-def _undefined(module: Module, reach: Reach, part: Part, use: Use) -> Finding:
+def _is_expected(module: Module, place: ast.AST) -> bool:
+    """Whether a `try` around a place waits for this very error; `except Exception` is there for others."""
+    parent = module.parents.get(place)
+    while parent is not None:
+        if isinstance(parent, ast.Try):
+            caught = [one for handler in parent.handlers if handler.type for one in ast.walk(handler.type)]
+            if any(isinstance(one, ast.Name) and one.id == "NameError" for one in caught):
+                return True
+        parent = module.parents.get(parent)
+    return False
+
+
+def _undefined(module: Module, reach: Reach, part: Part, use: Use, place: ast.AST) -> Finding:
     known = {*module.names, *part.facts.bound} - {reach.remote.name, part.facts.name}
     meant = did_you_mean(use.name, sorted(known))
     helper = "" if part.direct else f", which {reach.remote.name} uses"
     return module.source.finding(
         "FL101",
-        part.place(use.name, use.lines[0]),
+        place,
         f"the name {use.name!r} is defined nowhere{'.' * bool(meant)}{meant}",
         f"{part.facts.name}{helper} would fail with a NameError",
         f"define or import {use.name} inside {part.facts.name}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import codecs
 import io
 import re
 import tokenize
@@ -83,6 +82,9 @@ def read(path: Path, shown: str) -> Source:
 def parse(data: bytes, shown: str) -> Source:
     """The bytes of a file, parsed."""
     encoding, text = _decode(data, shown)
+    if "\0" in text:
+        line = len(split_lines(text[: text.index("\0") + 1]))
+        raise _refusal("FL001", shown, "this is no Python: it has a null byte", _PARSER, _MEND, line)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the user's own escapes and comparisons; other tools say that
@@ -92,9 +94,8 @@ def parse(data: bytes, shown: str) -> Source:
         raise _refusal("FL001", shown, f"this is no Python: {error.msg}", _PARSER, _MEND, line, column) from None
     except (RecursionError, MemoryError):
         raise _refusal("FL001", shown, "this is nested too deeply for Python", _PARSER, "write it flatter") from None
-    except (ValueError, UnicodeError) as error:  # null bytes, half of a surrogate pair
-        line = text[: text.find("\0")].count("\n") + 1 if "\0" in text else 1
-        raise _refusal("FL001", shown, f"this is no Python: {error}", _PARSER, _MEND, line) from None
+    except ValueError as error:  # half of a surrogate pair, which some encodings let through
+        raise _refusal("FL001", shown, f"this is no Python: {error}", _PARSER, _MEND) from None
     return Source(shown, text, encoding, tree, split_lines(text))
 
 
@@ -111,14 +112,12 @@ _MEND: Final = "mend that line, then check again"
 def _decode(data: bytes, shown: str) -> tuple[str, str]:
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-        text = codecs.decode(data, encoding)
-    except (SyntaxError, LookupError, UnicodeError, ValueError) as error:
+        text = data.decode(encoding)
+    except (SyntaxError, LookupError, ValueError) as error:
         line = data[: error.start].count(b"\n") + 1 if isinstance(error, UnicodeDecodeError) else 1
         why = "Python reads a file as UTF-8 unless its first two lines name another encoding"
         fix = "save it as UTF-8, or name its encoding: # -*- coding: latin-1 -*-"
         raise _refusal("FL002", shown, f"the file cannot be decoded: {error}", why, fix, line) from None
-    if not isinstance(text, str):
-        raise _refusal("FL002", shown, f"the file cannot be decoded: {encoding} is no encoding of text", "", "")
     return encoding, text
 
 
