@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from runpod_flash.client import output
-
 _GRACE: Final = 10.0
 
 
@@ -64,6 +62,8 @@ def temporary_home(instead_of: Path, why: str) -> Path:
     """A data folder for as long as this program runs; says so once."""
     with _lock:
         if instead_of not in _temporary:
+            from runpod_flash.client import output  # noqa: PLC0415 - asyncio with it: the command line starts without
+
             _temporary[instead_of] = Path(tempfile.mkdtemp(prefix="flash-"))
             output.notice(
                 f"{instead_of} cannot be written ({why}): "
