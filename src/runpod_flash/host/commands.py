@@ -66,6 +66,11 @@ class Runner:
         self._over = False
         self._next(None)
 
+    @property
+    def over(self) -> bool:
+        """Whether the generator has come to its end, or was cancelled."""
+        return self._over
+
     def cancel(self) -> None:
         """Kills what runs; the generator sees GeneratorExit. Idempotent."""
         if self._over:

@@ -30,6 +30,7 @@ from runpod_flash.host.loop import Loop, Timer
 from runpod_flash.host.machine import measure
 from runpod_flash.host.processes import Children, become_subreaper, look_up, raise_limits
 from runpod_flash.host.restart import EngineStarter
+from runpod_flash.host.usage import Usage
 from runpod_flash.host.workers import Workers
 from runpod_flash.wire import kinds
 from runpod_flash.wire.frame import Frame
@@ -45,6 +46,7 @@ from runpod_flash.wire.messages import (
     Hello,
     Launch,
     ListEnvs,
+    Measure,
     Ping,
     Pong,
     PruneEnvs,
@@ -112,6 +114,7 @@ class Host:
             note=log.note,
         )
         self._guard = Guard(self._workers, self._loop, log.note)
+        self._usage = Usage(self._workers, self._loop, self._children, cards=bool(self._machine.gpus))
         self._handlers: dict[type, Callable[[Any, int], None]] = {
             EnsureEnv: self._builder.ensure,
             CancelEnv: lambda message, _sid: self._builder.cancel(message.env),
@@ -119,6 +122,7 @@ class Host:
             Stop: lambda message, _sid: self._workers.stop(message),
             ListEnvs: self._list_environments,
             PruneEnvs: self._prune_environments,
+            Measure: self._measure,
             BeatOk: self._beaten,
             Goodbye: self._goodbye,
             Ping: lambda _message, sid: self._link.send(Pong(), sid),
@@ -247,6 +251,9 @@ class Host:
                 self._builder.remove(self._environments.retire(name))
                 removed.append(row)
         self._link.send(Rows(rows=removed), sid, kinds.END)
+
+    def _measure(self, _message: Measure, sid: int) -> None:
+        self._usage.measure(lambda rows: self._link.send(Rows(rows=rows), sid, kinds.END))
 
     def _send_beat(self) -> None:
         rows = [(worker.id, look_up(worker.pid)) for worker in self._workers]

@@ -62,6 +62,7 @@ BEAT_OK: Final = 55
 SPAN: Final = 56
 LIST_ENVS: Final = 57
 PRUNE_ENVS: Final = 58
+MEASURE: Final = 59
 
 # Engine and worker.
 READY: Final = 64

@@ -39,20 +39,19 @@ def encode(at_ms: int, job: str, attempt: int, fd: int, data: bytes) -> bytes:
 
 def decode(data: bytes) -> Iterator[Record]:
     """The records in `data`; ends at the first one that is not whole, as the writer may be in its midst."""
+    return (record for _end, record in _walk(data))
+
+
+def _walk(data: bytes) -> Iterator[tuple[int, Record]]:
+    """Each record, and where it ends."""
     at = 0
     while found := _HEADER.match(data, at):
         start, length = found.end(), int(found[5])
         if start + length > len(data):
             return
         job = found[2].decode("ascii", "replace")
-        yield Record(
-            int(found[1]),
-            "" if job == "-" else job,
-            int(found[3]),
-            int(found[4]),
-            data[start : start + length],
-        )
         at = start + length
+        yield at, Record(int(found[1]), "" if job == "-" else job, int(found[3]), int(found[4]), data[start:at])
 
 
 def read_span(home: Path, segment: str, start: int, length: int, job: str, attempt: int) -> list[tuple[int, int, str]]:
@@ -73,6 +72,27 @@ def read_span(home: Path, segment: str, start: int, length: int, job: str, attem
         if record.job == job and record.attempt == attempt
         for line in lines_of(record.data)
     ]
+
+
+def read_on(home: Path, segment: str, start: int, length: int) -> tuple[list[tuple[int, int, Record]], bool]:
+    """The whole records of a stretch, each with its begin and end in the file; and whether the file goes on behind.
+
+    A record that is longer than the stretch is read nevertheless. A file that is gone has none.
+    """
+    try:
+        with open(_inside(home, segment), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            while True:
+                file.seek(start)
+                ends = list(_walk(file.read(max(0, min(length, size - start)))))
+                if ends or start + length >= size:
+                    break
+                length *= 4
+    except FileNotFoundError:
+        return [], False
+    begins = [0, *(end for end, _record in ends)]
+    found = [(start + begin, start + end, record) for begin, (end, record) in zip(begins, ends, strict=False)]
+    return found, start + length < size
 
 
 def segments_of(home: Path, worker: str) -> list[str]:

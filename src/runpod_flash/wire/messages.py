@@ -337,7 +337,7 @@ class Outcome(Head):
 
 
 class Query(Head):
-    """Reads facts. → ROWS. `what`: jobs | job | endpoints | workers | logs | events | deps | status."""
+    """Reads facts. → ROWS. `what`: jobs | job | endpoints | workers | logs | events | names | deps | status."""
 
     KIND = kinds.QUERY
     what: str
@@ -358,7 +358,8 @@ class Admin(Head):
     """Operates the engine. → OK.
 
     `verb`: stop {drain: bool, grace_s: float} | handover | prune_deps {all: bool} | hold_blobs, which keeps every blob
-    file for as long as this link lives.
+    file for as long as this link lives | purge {ended: bool, older_than_ms: int, dry: bool, and by what endpoint, app,
+    env and fn they are named}, answered with what was done.
     """
 
     KIND = kinds.ADMIN
@@ -504,6 +505,13 @@ class PruneEnvs(Head):
 
     KIND = kinds.PRUNE_ENVS
     keep: list[str]
+
+
+class Measure(Head):
+    """What is in use right now. → ROWS, one of each worker {worker, processes, memory_kb, cpu_percent} and one of
+    each card {gpu, name, percent, memory_mb, memory_used_mb}; takes a fraction of a second."""
+
+    KIND = kinds.MEASURE
 
 
 # ── engine and worker ────────────────────────────────────────────────────────────────────────────
