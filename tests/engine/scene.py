@@ -512,6 +512,11 @@ class HostSide:
                 worker.die(why="stop", signal=9)
             else:
                 self.report(Exited(worker=head.worker, why="stop"))
+        elif isinstance(head, messages.Measure):
+            uses = [{"worker": name, "processes": 2, "memory_kb": 1500, "cpu_percent": 70} for name in self.workers]
+            cards = [{"gpu": index, "name": name, "percent": 30, "memory_mb": memory, "memory_used_mb": 9}
+                     for index, name, memory in self.machine.gpus]  # fmt: skip
+            self.wire.says(messages.Rows(rows=uses + cards), sid=said.sid)
         elif isinstance(head, messages.Ok):
             self.kept.clear()
         elif isinstance(head, messages.Goodbye) and head.stop_host:

@@ -92,12 +92,12 @@ def test_a_job_without_environment_has_it_built_first() -> None:
     unknown = PoolView(1, 1, queued=1, env="unknown")
     assert plan(snapshot([unknown])) == [EnsureEnv(1)]
     building = replace(unknown, env="building")
-    assert plan(snapshot([building])) == [Waits(1, "waiting for its environment, which is being built")]
+    assert plan(snapshot([building])) == [Waits(1, "environment", "waiting for its environment, which is being built")]
 
 
 def test_no_worker_starts_while_the_pool_backs_off_or_the_engine_drains() -> None:
     blocked = snapshot([PoolView(1, 1, queued=1, launch_blocked_ms=2500)])
-    assert plan(blocked) == [Waits(1, "its workers crash while they start; the next try is within 3 s")]
+    assert plan(blocked) == [Waits(1, "backoff", "its workers crash while they start; the next try is within 3 s")]
     assert look_again_ms(blocked) == min(2500, 100)
     assert plan(snapshot([PoolView(1, 1, queued=1)], draining=True)) == []
     assert look_again_ms(snapshot([PoolView(1, 1, queued=1)], draining=True)) is None
@@ -153,7 +153,7 @@ def test_workers_max_counts_over_all_pools_of_an_endpoint() -> None:
     actions = plan(snapshot(pools, workers(1, 1, "starting")))
     assert launched(actions) == {1: 1, 2: 1}
     why = "waiting for a worker: workersMax=3 are busy"
-    assert set(actions[-2:]) == {Waits(1, why), Waits(2, why)}
+    assert set(actions[-2:]) == {Waits(1, "workers_max", why), Waits(2, "workers_max", why)}
 
 
 def test_stopping_workers_count_until_they_are_gone() -> None:
@@ -297,7 +297,7 @@ def test_cards_are_leased_to_one_worker_each() -> None:
     assert actions[:2] == [Launch(1, (0,)), Launch(1, (1,))]
     crew = [WorkerView("a", 1, "busy", gpus=(0,)), WorkerView("b", 1, "busy", gpus=(1,))]
     assert plan(snapshot([pool], crew, capacity=two, endpoints=[endpoint])) == [
-        Waits(1, "waiting for a GPU: GPU 0 is in use by train, GPU 1 by train")
+        Waits(1, "gpu", "waiting for a GPU: GPU 0 is in use by train, GPU 1 by train")
     ]
 
 
@@ -331,7 +331,7 @@ def test_two_cards_are_not_snatched_away_one_by_one() -> None:
     wide = PoolView(1, 1, queued=1, gpus=2, oldest_wait_ms=9000)
     narrow = PoolView(2, 2, queued=1, gpus=1, oldest_wait_ms=100)
     leaving = WorkerView("leaving", 2, "stopping", gpus=(1,))
-    waits = Waits(2, "waiting for a GPU: GPU 1 is in use by worker leaving")
+    waits = Waits(2, "gpu", "waiting for a GPU: GPU 1 is in use by worker leaving")
     assert plan(snapshot([wide, narrow], [leaving], capacity=two)) == [waits]
 
 
@@ -340,7 +340,7 @@ def test_memory_is_not_promised_twice() -> None:
     pool = PoolView(1, 1, queued=3, memory_mb=4000, oldest_wait_ms=1000)
     actions = plan(snapshot([pool], capacity=small))
     assert launched(actions) == {1: 2}
-    assert actions[-1] == Waits(1, "waiting for memory: a worker needs 4000 of this machine's 10000 MB")
+    assert actions[-1] == Waits(1, "memory", "waiting for memory: a worker needs 4000 of this machine's 10000 MB")
 
 
 def test_more_than_the_machine_has_is_clamped_and_starts() -> None:

@@ -17,10 +17,12 @@ from runpod_flash._version import __version__
 from runpod_flash.engine.attempts import Attempts
 from runpod_flash.engine.clock import Clock
 from runpod_flash.engine.dispatcher import Dispatcher, active
+from runpod_flash.engine.disuse import Disuse
 from runpod_flash.engine.environments import Environments
 from runpod_flash.engine.fleet import Fleet
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.hosts import Hosts, Watch
+from runpod_flash.engine.purge import Purge
 from runpod_flash.engine.questions import OnStop, Questions
 from runpod_flash.engine.queue import Queue
 from runpod_flash.engine.records import Active, Host, Worker
@@ -92,6 +94,7 @@ class Engine:
         self._registry = Registry(state)
         self._followers = Followers(state)
         dispatcher = Dispatcher(state)
+        self._retention = Retention(state)
         self._queue = Queue(state, dispatcher, self._followers)
         self._attempts = Attempts(state, dispatcher, self._followers)
         self._hosts = Hosts(state, self._registry, provider, rundir, self._guarding(watch))
@@ -100,7 +103,7 @@ class Engine:
             state, dispatcher, self._queue, self._attempts, self._followers, self._hosts, self._environments
         )
         self._timers = Timers(state, loop, self._guarded, queue=self._queue, fleet=self._fleet, hosts=self._hosts)
-        self._retention = Retention(state)
+        self._disuse = Disuse(state, self._registry, self._oldest_client_ms)
         state.replan, state.look_within = self._fleet.replan, self._fleet.look_within
         state.wake_at = self._timers.wake_at
         self._handlers = self._all_handlers(rundir)
@@ -110,6 +113,7 @@ class Engine:
         questions = Questions(
             self.state,
             self._hosts,
+            Purge(self.state, self._queue, self._attempts, self._retention),
             rundir=rundir,
             clients=lambda: sum(1 for each in self._links if each.role == "client"),
             on_stop=self._asked_to_stop,
@@ -140,6 +144,7 @@ class Engine:
         self._guarded(self._take_up)
         self._timers.start()
         self._retention.start()
+        self._disuse.start()
 
     def _remember(self) -> None:
         """Reads into memory what the store says. Writes nothing: the disk may be full."""
@@ -252,7 +257,7 @@ class Engine:
 
     def client_joined(self, link: Link, hello: Hello) -> None:
         """A program has connected."""
-        link.state = Client()
+        link.state = Client(since_ms=self.state.clock.wall_ms())
         self._links.add(link)
 
     def host_joined(self, link: Link, hello: Hello) -> Refuse | None:
@@ -353,6 +358,10 @@ class Engine:
             live.lines_out = True
         self._followers.all_lines_are_out(head.job, head.attempt)
         self._turn.promise(link, Ok().encode(sid=message.sid, flags=kinds.END))
+
+    def _oldest_client_ms(self) -> int | None:
+        clients = [link.state.since_ms for link in self._links if isinstance(link.state, Client)]
+        return min(clients, default=None)
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────────
 

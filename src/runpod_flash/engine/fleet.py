@@ -92,10 +92,10 @@ class Fleet:
             self._dispatcher.serve(pool)
         snapshot = snapshot_of(self._state)
         actions = planning.plan(snapshot)
-        waits = {action.pool: action.why for action in actions if isinstance(action, planning.Waits)}
+        waits = {action.pool: action for action in actions if isinstance(action, planning.Waits)}
         self._state.hungry = bool(waits)
         for pool in self._state.pools.values():
-            self._explain(pool, waits.get(pool.id, ""))
+            self._explain(pool, waits.get(pool.id))
         for action in actions:
             self._carry_out(action)
         self._look_later(planning.look_again_ms(snapshot))
@@ -142,8 +142,11 @@ class Fleet:
         if worker.state == "draining" and not worker.inflight:
             self._dispatcher.stop(worker, worker.stop_why, grace_ms=_IDLE_GRACE_MS)
 
-    def _explain(self, pool: Pool, why: str) -> None:
+    def _explain(self, pool: Pool, waits: planning.Waits | None) -> None:
         """Remembers what a pool waits for, and tells the callers if it lasts."""
+        code, why = (waits.code, waits.why) if waits else ("", "")
+        if code != pool.wait_code:
+            pool.wait_code, pool.waits_since = code, self._state.clock.monotonic()
         if why == pool.why:
             return
         pool.why = why
@@ -202,6 +205,7 @@ class Fleet:
     def _start_failed(self, pool: Pool, why: str) -> None:
         """Backs off; after three starts in a row that failed, nothing of this pool can run."""
         pool.failed_starts += 1
+        pool.last_error = why
         pause = min(_LONGEST_BLOCK_S, _FIRST_BLOCK_S * 2.0 ** (pool.failed_starts - 1))
         pool.blocked_until = self._state.clock.monotonic() + pause
         if pool.failed_starts % _START_TRIES == 0:
@@ -265,6 +269,7 @@ class Fleet:
             return  # it has said so before, or a newer stream has taken this one's place
         worker.joining, worker.link = None, link
         worker.pool.failed_starts = 0
+        worker.pool.last_error = ""
         worker.last_done = self._state.clock.monotonic()
         if worker.state == "starting":
             worker.state, worker.ready_at = "busy", worker.last_done

@@ -130,11 +130,15 @@ class DrainWorker:
     why: Literal["evicted", "surplus"]
 
 
+WaitCode = Literal["environment", "backoff", "workers_max", "gpu", "memory", "machine_full"]
+
+
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Nothing can be done for the pool's queued jobs now; `why` is for their callers."""
+    """Nothing can be done for the pool's queued jobs now; `why` is for their callers, `code` for programs."""
 
     pool: int
+    code: WaitCode
     why: str
 
 
@@ -406,18 +410,18 @@ def _serve_queues(book: _Book) -> Iterator[Action]:
         elif pool.alive >= _wanted(pool):
             continue
         elif not pool.can_launch():
-            yield Waits(pool.view.id, _why_not_yet(pool.view))
+            yield Waits(pool.view.id, *_why_not_yet(pool.view))
         else:
             claims.setdefault(pool.endpoint.view.id, []).append(_pool_rank(pool))
     if claims:
         yield from _settle(book, claims)
 
 
-def _why_not_yet(pool: PoolView) -> str:
+def _why_not_yet(pool: PoolView) -> tuple[WaitCode, str]:
     if pool.env == "building":
-        return "waiting for its environment, which is being built"
+        return "environment", "waiting for its environment, which is being built"
     seconds = _divide_up(pool.launch_blocked_ms, 1000)
-    return f"its workers crash while they start; the next try is within {seconds} s"
+    return "backoff", f"its workers crash while they start; the next try is within {seconds} s"
 
 
 def _settle(book: _Book, claims: dict[int, list[tuple[int, int, int]]]) -> Iterator[Action]:
@@ -454,7 +458,7 @@ def _serve(book: _Book, pool: _Pool) -> tuple[bool, list[Action]]:
     lacking = book.lacking(pool)
     ended = _make_room(book, pool, lacking)
     if ended is None:
-        return False, [Waits(pool.view.id, _why_none(book, pool, lacking))]
+        return False, [Waits(pool.view.id, *_why_none(book, pool, lacking))]
     for worker in ended:
         book.end(worker)
     book.take(pool)
@@ -530,16 +534,16 @@ def _has_too_much(other: _Pool, pool: _Pool) -> bool:
     return pool.endpoint.alive == 0 or other.endpoint.alive >= pool.endpoint.alive + 2
 
 
-def _why_none(book: _Book, pool: _Pool, lacking: _Room) -> str:
+def _why_none(book: _Book, pool: _Pool, lacking: _Room) -> tuple[WaitCode, str]:
     if lacking.places > 0:
         most = pool.endpoint.view.workers_max
-        return f"waiting for a worker: workersMax={most} {'is' if most == 1 else 'are'} busy"
+        return "workers_max", f"waiting for a worker: workersMax={most} {'is' if most == 1 else 'are'} busy"
     if lacking.gpus > 0:
-        return f"waiting for a GPU: {_gpu_users(book, pool)}"
+        return "gpu", f"waiting for a GPU: {_gpu_users(book, pool)}"
     if lacking.memory > 0:
         has = book.capacity.memory_mb
-        return f"waiting for memory: a worker needs {pool.memory} of this machine's {has} MB"
-    return f"waiting for a worker: this machine runs {book.capacity.max_workers}, as many as it takes"
+        return "memory", f"waiting for memory: a worker needs {pool.memory} of this machine's {has} MB"
+    return "machine_full", f"waiting for a worker: this machine runs {book.capacity.max_workers}, as many as it takes"
 
 
 def _gpu_users(book: _Book, pool: _Pool) -> str:

@@ -1,4 +1,4 @@
-"""What people ask: rows for `flash jobs`, `job`, `ps`, `logs` and `status`.
+"""What people ask about jobs: rows for `flash jobs`, `job`, `logs` and `status`.
 
 Statements run on the reading connection in another thread, so a long listing holds nobody up; what only memory
 knows (who runs what right now) is laid over the rows in the loop.
@@ -11,24 +11,21 @@ from typing import Any, Final
 
 import msgspec
 
+from runpod_flash.engine.listing import Listing, read_filter
 from runpod_flash.engine.outcomes import out_head_of, timing_of
-from runpod_flash.engine.records import Active, Endpoint, Worker
+from runpod_flash.engine.output import Output
+from runpod_flash.engine.records import Active
 from runpod_flash.engine.state import State
 from runpod_flash.errors import ConfigError, JobNotFound
 from runpod_flash.model.job import STATUSES, JobState
-from runpod_flash.wire import logfile
 from runpod_flash.wire.messages import Query, Rows
 
 Read = Callable[[], list[dict[str, Any]]]
+Page = tuple[list[dict[str, Any]], str]
+"""Rows, and where the next ones begin."""
 
 _decode = msgspec.json.decode
-_LISTED: Final = """j.seq, j.id, j.state, j.attempt, j.worker, j.created_ms, j.started_ms, j.assigned_ms,
-                    j.ended_ms, j.error, f.name AS fn, e.spec AS endpoint
-                    FROM jobs j JOIN functions f ON f.id = j.fn JOIN pools p ON p.id = j.pool_id
-                    JOIN endpoints e ON e.id = p.endpoint_id"""
-_STATES_OF: Final = {status: [int(state) for state in JobState if state.status == status] for status in STATUSES}
 _MAX_ROWS: Final = 10_000
-_PAGE_CHARACTERS: Final = 1 << 20  # six bytes each at most in JSON, in a frame of 8 MiB
 _SHORTEST_ID: Final = 4
 
 
@@ -43,51 +40,62 @@ class Queries:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._output = Output(state)
 
-    def reader(self, query: Query) -> Read:
+    def reader(self, query: Query) -> Callable[[], Any]:
         """The reading of `query`, to be run in the reading thread."""
-        makers: dict[str, Callable[[Query], Read]] = {
+        makers: dict[str, Callable[[Query], Callable[[], Any]]] = {
             "jobs": self._jobs,
             "job": self._job,
             "logs": self._logs,
             "events": self._events,
+            "names": self._names,
         }
         if query.what not in makers:
             raise ConfigError(f"nothing is known about {query.what!r}", why=f"known: {', '.join(makers)}")
         return makers[query.what](query)
 
-    def finish(self, query: Query, rows: list[dict[str, Any]]) -> Rows:
+    def finish(self, query: Query, found: Any) -> Rows:
         """The answer, with what memory knows laid over it. Runs in the loop."""
         if query.what == "jobs":
-            more = len(rows) > _limit(query)
-            rows = rows[: _limit(query)]
-            cursor = str(rows[-1]["seq"]) if more else ""
-            return Rows(rows=[self._listed(row) for row in rows], next=cursor)
+            rows, cursor = found
+            wanted = read_filter(query.filter, 1, "").statuses
+            listed = [self._listed(row) for row in rows]
+            # Some have gone on since they were found, and are not what was asked for any more.
+            return Rows(rows=[row for row in listed if not wanted or row["status"] in wanted], next=cursor)
         if query.what == "job":
-            return Rows(rows=[self._told(row) for row in rows])
-        return _page(query, rows) if query.what == "logs" else Rows(rows=rows)
+            return Rows(rows=[self._told(row) for row in found])
+        if query.what == "logs":
+            return self._output.page(query, found)
+        return Rows(rows=found)
 
     # ── jobs ──────────────────────────────────────────────────────────────────────────────────────
 
-    def _jobs(self, query: Query) -> Read:
-        where, arguments = ["1"], []
-        wanted = query.filter
-        if status := wanted.get("status"):
-            states = _states(str(status))
-            where.append(f"j.state IN ({','.join(map(str, states))})")
-        if name := wanted.get("fn"):
-            where.append("(f.name = ? OR substr(f.name, ?) = ?)")
-            arguments += [name, -len(str(name)) - 1, f":{name}"]
-        for key in ("name", "app"):
-            if value := wanted.get("endpoint" if key == "name" else key):
-                where.append(f"json_extract(e.spec, '$.{key}') = ?")
-                arguments.append(value)
-        if query.cursor:
-            where.append("j.seq < ?")
-            arguments.append(int(query.cursor) if query.cursor.isdigit() else 0)
-        statement = f"SELECT {_LISTED} WHERE {' AND '.join(where)} ORDER BY j.seq DESC LIMIT ?"
-        arguments.append(_limit(query) + 1)
-        return lambda: self._state.store.read(statement, arguments)
+    def _jobs(self, query: Query) -> Callable[[], Page]:
+        wanted = read_filter(query.filter, _limit(query), query.cursor)
+        live = [job.seq for job in self._state.active.values() if _status_of(job) in wanted.statuses]
+
+        def read() -> Page:
+            listing = Listing(self._state.store, wanted, live)
+            return listing.read(self._number_of(wanted.before) if wanted.before else None)
+
+        return read
+
+    def _number_of(self, part: str) -> int:
+        (row,) = self._state.store.read("SELECT seq FROM jobs WHERE id = ?", (self.resolve(part),))
+        return int(row["seq"])
+
+    def _names(self, _query: Query) -> Read:
+        """What jobs, endpoints and functions are called, for suggestions and for shells that complete."""
+        endpoints = [endpoint.spec for endpoint in self._state.endpoints.values()]
+        names = {
+            "endpoint": {spec.name for spec in endpoints},
+            "endpoint_id": {spec.id for spec in endpoints},
+            "app": {spec.app for spec in endpoints},
+            "env": {spec.env for spec in endpoints},
+            "fn": {function.spec.name for function in self._state.functions.values()},
+        }
+        return lambda: [{kind: sorted(each) for kind, each in names.items()}]
 
     def _listed(self, row: dict[str, Any]) -> dict[str, Any]:
         endpoint = _decode(row["endpoint"])
@@ -183,33 +191,10 @@ class Queries:
 
     # ── output and events ─────────────────────────────────────────────────────────────────────────
 
-    def _logs(self, query: Query) -> Read:
-        part, home = str(query.filter.get("job", "")), self._state.settings.home
-        running = {
-            job.job: (job.attempt, worker.id) for worker in self._state.workers.values() for job in worker.inflight
-        }
-
-        def read() -> list[dict[str, Any]]:
-            job = self.resolve(part)
-            spans = self._state.store.read(
-                "SELECT * FROM log_spans WHERE job = ? AND segment <> '' ORDER BY attempt, segment, start", (job,)
-            )
-            lines = [
-                _line(at, span["attempt"], fd, span["worker"], line)
-                for span in spans
-                for at, fd, line in logfile.read_span(
-                    home, span["segment"], span["start"], span["length"], job, span["attempt"]
-                )
-            ]
-            attempt, worker = running.get(job, (0, ""))
-            if worker and attempt not in {span["attempt"] for span in spans}:
-                for segment in logfile.segments_of(home, worker):
-                    found = logfile.read_span(home, segment, 0, 1 << 40, job, attempt)
-                    lines += [_line(at, attempt, fd, worker, line) for at, fd, line in found]
-            wanted = query.filter.get("attempt")
-            return [line for line in lines if wanted is None or line["attempt"] == wanted]
-
-        return read
+    def _logs(self, query: Query) -> Callable[[], Any]:
+        if query.filter.get("endpoint"):
+            return self._output.of_endpoint(query)
+        return self._output.of_job(query, self.resolve)
 
     def _events(self, query: Query) -> Read:
         statement = "SELECT seq, job, endpoint_id AS endpoint, at_ms, kind, data FROM events ORDER BY seq DESC LIMIT ?"
@@ -220,63 +205,7 @@ class Queries:
 
         return read
 
-    # ── what only memory knows ────────────────────────────────────────────────────────────────────
-
-    def endpoints(self) -> Rows:
-        """Endpoints with their pools and workers."""
-        return Rows(rows=[self._endpoint(endpoint) for endpoint in self._state.endpoints.values()])
-
-    def _endpoint(self, endpoint: Endpoint) -> dict[str, Any]:
-        spec = endpoint.spec
-        workers = [worker for pool in endpoint.pools for worker in pool.workers.values()]
-        return {
-            "id": spec.id,
-            "app": spec.app,
-            "env": spec.env,
-            "name": spec.name,
-            "kind": spec.kind,
-            "workers_min": spec.workers_min,
-            "workers_max": spec.workers_max,
-            "idle_timeout_s": spec.idle_timeout_s,
-            "queued": sum(pool.queued for pool in endpoint.pools)
-            + sum(max(0, len(one.inflight) - 1) for one in workers),
-            "running": sum(1 for worker in workers if worker.inflight),
-            "why": next((pool.why for pool in endpoint.pools if pool.why), ""),
-            "pools": [
-                {
-                    "id": pool.id,
-                    "key": pool.key,
-                    "environment": pool.environment.lock,
-                    "state": pool.environment.state,
-                }
-                for pool in endpoint.pools
-            ],
-            "workers": [self._worker(worker) for worker in workers],
-        }
-
-    def workers(self) -> Rows:
-        """Every worker there is."""
-        return Rows(
-            rows=[
-                {**self._worker(one), "endpoint": one.pool.endpoint.spec.name} for one in self._state.workers.values()
-            ]
-        )
-
-    def _worker(self, worker: Worker) -> dict[str, Any]:
-        front = worker.inflight[0] if worker.inflight else None
-        return {
-            "worker": worker.id,
-            "pool": worker.pool.id,
-            "state": "away" if worker.link is None and worker.state == "busy" else worker.state,
-            "pid": worker.pid,
-            "start": worker.how,
-            "rss_kb": worker.rss_kb,
-            "cpu_ms": worker.cpu_ms,
-            "job": front.job if front else "",
-            "fn": front.fn.spec.name if front else "",
-            "launched_at_ms": worker.launched_ms,
-            "gpus": list(worker.gpus),
-        }
+    # ── counts and names ──────────────────────────────────────────────────────────────────────────
 
     def counts(self) -> dict[str, int]:
         """Jobs by status. Runs in the reading thread."""
@@ -286,27 +215,12 @@ class Queries:
         return counts
 
 
-def _page(query: Query, lines: list[dict[str, Any]]) -> Rows:
-    """The lines from the cursor on, as many as asked for and as a frame can take."""
-    first = int(query.cursor) if query.cursor.isdigit() else 0
-    size, last = 0, first
-    for line in lines[first : first + _limit(query)]:
-        size += len(line["line"])
-        if size > _PAGE_CHARACTERS and last > first:
-            break
-        last += 1
-    return Rows(rows=lines[first:last], next=str(last) if last < len(lines) else "")
-
-
 def _limit(query: Query) -> int:
     return max(1, min(query.limit, _MAX_ROWS))
 
 
-def _states(status: str) -> list[int]:
-    found = _STATES_OF.get(status.upper())
-    if found is None:
-        raise ConfigError(f"there is no status {status!r}", why=f"known: {', '.join(STATUSES)}")
-    return found
+def _status_of(active: Active) -> str:
+    return (JobState.RUNNING if active.begun_at else JobState.ASSIGNED).status
 
 
 def _state_now(state: JobState, active: Active | None) -> JobState:
@@ -350,10 +264,6 @@ def _last_attempt(row: dict[str, Any], state: JobState) -> dict[str, Any]:
         "error": "",
         "exit": "",
     }
-
-
-def _line(at_ms: int, attempt: int, fd: int, worker: str, line: str) -> dict[str, Any]:
-    return {"at_ms": at_ms, "attempt": attempt, "fd": fd, "worker": worker, "line": line}
 
 
 def _no_job(part: str) -> JobNotFound:

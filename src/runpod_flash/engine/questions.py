@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ import msgspec
 
 from runpod_flash._version import __version__
 from runpod_flash.engine.hosts import Hosts
+from runpod_flash.engine.overview import OnRecord, Overview
+from runpod_flash.engine.purge import Purge
 from runpod_flash.engine.queries import Queries
 from runpod_flash.engine.requests import refuse
 from runpod_flash.engine.state import State
@@ -19,13 +22,14 @@ from runpod_flash.engine.turn import Link
 from runpod_flash.errors import FlashError
 from runpod_flash.wire import kinds
 from runpod_flash.wire.frame import Frame
-from runpod_flash.wire.messages import Admin, Head, ListEnvs, Ok, PruneEnvs, Query, Rows
+from runpod_flash.wire.messages import Admin, Head, ListEnvs, Measure, Ok, PruneEnvs, Query, Rows
 
 logger = logging.getLogger(__name__)
 
 _END: Final = kinds.END
 _HOST_TRIES: Final = 40
 _HOST_PAUSE_S: Final = 0.05
+_MEASURE_S: Final = 2.0
 
 OnStop = Callable[[str, dict[str, Any]], None]
 """Somebody wants the engine to leave: the verb, stop or handover, and how."""
@@ -38,6 +42,7 @@ class Questions:
         self,
         state: State,
         hosts: Hosts,
+        purge: Purge,
         *,
         rundir: Path,
         clients: Callable[[], int],
@@ -47,7 +52,9 @@ class Questions:
         self._state = state
         self._turn = state.turn
         self._hosts = hosts
+        self._purge = purge
         self._queries = Queries(state)
+        self._overview = Overview(state)
         self._rundir = rundir
         self._clients = clients
         self._on_stop = on_stop
@@ -63,9 +70,10 @@ class Questions:
     def _query(self, link: Link, message: Frame, head: Query) -> None:
         sid = message.sid
         if head.what == "endpoints":
-            self._answer(link, sid, self._queries.endpoints())
+            overview = partial(self._overview_of, link, sid, bool(head.filter.get("measure")))
+            self._read(link, sid, head, self._overview.on_record, overview)
         elif head.what == "workers":
-            self._answer(link, sid, self._queries.workers())
+            self._answer(link, sid, self._overview.workers())
         elif head.what == "deps":
             self._ask_host(link, sid, ListEnvs(), lambda rows: self._answer(link, sid, Rows(rows=rows)))
         elif head.what == "status":
@@ -73,24 +81,40 @@ class Questions:
         else:
             self._read(link, sid, head, self._queries.reader(head), lambda rows: self._queries.finish(head, rows))
 
-    def _read(self, link: Link, sid: int, head: Query, work: Callable[[], Any], finish: Callable[[Any], Rows]) -> None:
-        """Runs `work` in the reading thread and answers with what `finish` makes of it here."""
+    def _overview_of(self, link: Link, sid: int, measure: bool, known: OnRecord) -> Rows | None:
+        """Answers at once, or when the host has measured; it must not be started for that, nor waited for in vain."""
+        waiting = True
+
+        def told(measured: list[dict[str, Any]] | None) -> None:
+            nonlocal waiting
+            if waiting:
+                waiting = False
+                self._answer(link, sid, self._overview.endpoints(known, measured or ()))
+
+        host = self._state.host
+        if not measure or host is None or host.link is None or not self._hosts.ask(Measure(), told):
+            return self._overview.endpoints(known)
+        self._state.call_later(_MEASURE_S, told, None)
+        return None
+
+    def _read(
+        self, link: Link, sid: int, head: Query, work: Callable[[], Any], finish: Callable[[Any], Rows | None]
+    ) -> None:
+        """Runs `work` in the reading thread and answers with what `finish` makes of it here; None: later."""
 
         def then(result: Any, error: Exception | None) -> None:
-            if error is None:
-                self._answer(link, sid, finish(result))
-            elif isinstance(error, FlashError):
-                refuse(self._state, link, sid, error)
-            else:
-                logger.error("QUERY %s failed", head.what, exc_info=error)
-                refuse(
-                    self._state,
-                    link,
-                    sid,
-                    FlashError("the engine could not answer", why=str(error), fix="see engine.log"),
-                )
+            if error is not None:
+                self._tell_failure(link, sid, head.what, error)
+            elif (rows := finish(result)) is not None:
+                self._answer(link, sid, rows)
 
         self._turn.in_thread(work, then)
+
+    def _tell_failure(self, link: Link, sid: int, what: str, error: Exception) -> None:
+        if not isinstance(error, FlashError):
+            logger.error("%s failed", what, exc_info=error)
+            error = FlashError("the engine could not answer", why=str(error), fix="see engine.log")
+        refuse(self._state, link, sid, error)
 
     def _answer(self, link: Link, sid: int, rows: Rows) -> None:
         self._turn.send(link, rows.encode(sid=sid, flags=_END))
@@ -146,8 +170,10 @@ class Questions:
         if head.verb in {"stop", "handover"}:
             self._turn.send(link, Ok().encode(sid=message.sid, flags=_END))
             self._turn.after(lambda: self._on_stop(head.verb, head.args))
+        elif head.verb == "purge":
+            self._purge.start(head.args, partial(self._told, link, message.sid, head.verb))
         elif head.verb == "prune_deps":
-            self._prune(link, message.sid, everything=bool(head.args.get("all")))
+            self._prune_deps(link, message.sid, everything=bool(head.args.get("all")))
         elif head.verb == "hold_blobs":
             self._hold_blobs(link)
             self._turn.send(link, Ok().encode(sid=message.sid, flags=_END))
@@ -158,7 +184,13 @@ class Questions:
                 fix="flash engine restart",
             )
 
-    def _prune(self, link: Link, sid: int, *, everything: bool) -> None:
+    def _told(self, link: Link, sid: int, what: str, data: dict[str, Any], error: Exception | None) -> None:
+        if error is None:
+            self._turn.promise(link, Ok(data=data).encode(sid=sid, flags=_END))
+        else:
+            self._tell_failure(link, sid, what, error)
+
+    def _prune_deps(self, link: Link, sid: int, *, everything: bool) -> None:
         used = {pool.environment.lock for pool in self._state.pools.values() if pool.workers or pool.queued}
         if not everything:
             used |= {environment.lock for environment in self._state.environments.values()}

@@ -62,6 +62,9 @@ class Pool:
     manned_at: float = 0.0  # monotonic: when it was last seen with a worker that takes jobs
     failing: bool = False  # its waiting jobs are being ended, because none of them can start
     why: str = ""  # what its jobs wait for
+    wait_code: str = ""  # the same for programs: a `plan.WaitCode`
+    waits_since: float = 0.0  # monotonic
+    last_error: str = ""  # why its last start failed; "" once one succeeded
     placement: Placement = field(default_factory=Placement)
     run_us: float = -1.0  # running mean of the time of its calls, -1 unknown
 

@@ -76,6 +76,22 @@ class Registry:
         """Whether a declaration can be answered: what to say about hardware depends on a host, which may yet come."""
         return self._machine() is not None or not asks_for_something(head.pool)
 
+    def remove_pool(self, pool: Pool) -> Endpoint | None:
+        """Nobody uses it any more; nor its endpoint, which is returned, if that has no other."""
+        endpoint, environment = pool.endpoint, pool.environment
+        del self._state.pools[pool.id]
+        endpoint.pools.remove(pool)
+        if endpoint.last_pool is pool:
+            endpoint.last_pool = None
+        environment.pools.remove(pool)
+        if not environment.pools:
+            self._state.environments.pop(environment.key, None)
+        if endpoint.pools:
+            return None
+        del self._state.endpoints[endpoint.id]
+        del self._by_public_id[endpoint.spec.id]
+        return endpoint
+
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
 
     def _machine(self) -> Machine | None:

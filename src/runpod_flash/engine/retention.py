@@ -67,9 +67,13 @@ class Retention:
         _tell_failure(None, error)
         self._state.call_later(0, self._forget, jobs or [], at_ms, len(jobs or ()) == _MOST)
 
-    def _forget(self, jobs: list[str], at_ms: int, more: bool) -> None:
-        named = self._state.turn.write().forget(jobs[:_SLICE], at_ms)
+    def forget(self, jobs: Sequence[str], at_ms: int) -> None:
+        """Forgets those of the jobs that had ended by then, and removes what only they needed."""
+        named = self._state.turn.write().forget(jobs, at_ms)
         self._state.turn.after(lambda: self._remove(named))
+
+    def _forget(self, jobs: list[str], at_ms: int, more: bool) -> None:
+        self.forget(jobs[:_SLICE], at_ms)
         if rest := jobs[_SLICE:]:
             self._state.call_later(_NEXT_SLICE_S, self._forget, rest, at_ms, more)
         elif more:

@@ -46,6 +46,7 @@ class OutHead(msgspec.Struct, omit_defaults=True):
 class Client:
     """What one client link has: the endpoints it declared and the jobs it follows (stream → job)."""
 
+    since_ms: int = 0
     endpoints: set[int] = field(default_factory=set)
     follows: dict[int, str] = field(default_factory=dict)
 

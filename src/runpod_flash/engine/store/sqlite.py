@@ -195,7 +195,8 @@ class SqliteStore:
 
     def save_definition(self, digest: str, name: str, body: bytes, now_ms: int) -> None:
         self._do(
-            "INSERT OR IGNORE INTO definitions (digest, name, body, used_ms) VALUES (?, ?, ?, ?)",
+            """INSERT INTO definitions (digest, name, body, used_ms) VALUES (?, ?, ?, ?)
+               ON CONFLICT (digest) DO UPDATE SET used_ms = excluded.used_ms""",
             (digest, name, body, now_ms),
         )
 
@@ -210,6 +211,23 @@ class SqliteStore:
         )
         have = {row[0] for row in known}
         return [digest for digest in digests if digest not in have]
+
+    def drop_functions(self, functions: Sequence[int], before_ms: int, newest: int) -> list[int]:
+        statement = """DELETE FROM functions WHERE id IN (SELECT value FROM json_each(?)) AND used_ms < ?
+                       AND id NOT IN (SELECT fn FROM jobs WHERE seq > ?) RETURNING id"""
+        return [row[0] for row in self._do(statement, (json.dumps(functions), before_ms, newest)).fetchall()]
+
+    def drop_pools(self, pools: Sequence[int], before_ms: int) -> list[int]:
+        statement = """DELETE FROM pools WHERE id IN (SELECT value FROM json_each(?)) AND used_ms < ?
+                       AND id NOT IN (SELECT pool_id FROM functions) RETURNING id"""
+        return [row[0] for row in self._do(statement, (json.dumps(pools), before_ms)).fetchall()]
+
+    def drop_endpoint(self, endpoint: int) -> None:
+        self._do("DELETE FROM endpoints WHERE id = ?", (endpoint,))
+
+    def drop_definitions(self, digests: Sequence[str], before_ms: int) -> None:
+        statement = "DELETE FROM definitions WHERE digest IN (SELECT value FROM json_each(?)) AND used_ms < ?"
+        self._do(statement, (json.dumps(digests), before_ms))
 
     # ── the queue ─────────────────────────────────────────────────────────────────────────────────
 
