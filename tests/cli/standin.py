@@ -28,6 +28,16 @@ JOB = "01939d1e-aaaa-7bbb-8ccc-ddddeeee0001"
 OTHER = "01939d1e-aaaa-7bbb-8ccc-ddddeeee0002"
 
 
+NAMES = {
+    "endpoint": ["trainer", "other"],
+    "endpoint_id": ["epabc", "epdef"],
+    "app": ["digits"],
+    "env": ["dev"],
+    "fn": ["demo.py:train"],
+}
+"""What is declared."""
+
+
 def job_row(**changes: Any) -> dict[str, Any]:
     """A job that completed, as a listing has it."""
     return {
@@ -45,6 +55,38 @@ def job_page(**changes: Any) -> dict[str, Any]:
         "failures": 0, "losses": 0, "args_size": 1234, "out_size": 56, "why": "", "error_info": None,
         "timing": {"queued": 400, "environment": 0, "worker_start": 9600, "load": 5000, "run": 1_985_000},
         "attempts_list": [], "events": [], **changes,
+    }  # fmt: skip
+
+
+def pool_row(**changes: Any) -> dict[str, Any]:
+    """A pool of `endpoint_row`."""
+    return {
+        "id": 7, "key": "77aa", "environment": "8d0a", "state": "ready", "queued": 0, "delayed": 0,
+        "used_at_ms": 1_700_000_000_000, "newest": True, "waits": None, **changes,
+    }  # fmt: skip
+
+
+def worker_row(**changes: Any) -> dict[str, Any]:
+    """A worker of `pool_row`, as the host has just measured it."""
+    return {
+        "worker": "w-1", "pool": 7, "host": "h1", "state": "busy", "pid": 4711, "start": "fork", "rss_kb": 84_000,
+        "memory_kb": 88_000, "processes": 3, "cpu_ms": 1500, "cpu_percent": 93, "job": JOB, "fn": "demo.py:train",
+        "job_since_at_ms": 1_700_000_000_000, "inflight": 1, "launched_at_ms": 1_700_000_000_000, "gpus": [0, 1],
+        "cards": [{"gpu": 0, "name": "NVIDIA L4", "percent": 45, "memory_mb": 23_034, "memory_used_mb": 12_288}],
+        **changes,
+    }  # fmt: skip
+
+
+def endpoint_row(**changes: Any) -> dict[str, Any]:
+    """An endpoint with one worker, and a second pool whose environment is being built."""
+    why = "building its environment"
+    return {
+        "id": "epabc", "app": "digits", "env": "dev", "name": "trainer", "kind": "queue", "workers_min": 0,
+        "workers_max": 3, "idle_timeout_s": 300, "queued": 5, "delayed": 0, "running": 1, "held": False,
+        "used_at_ms": 1_700_000_000_000, "why": why,
+        "waits": {"code": "environment", "why": why, "since_at_ms": None, "until_at_ms": None, "detail": {}},
+        "pools": [pool_row(), pool_row(id=8, key="88bb", environment="9e1b", state="building")],
+        "workers": [worker_row()], **changes,
     }  # fmt: skip
 
 
@@ -75,6 +117,7 @@ class StandIn:
         self.answers: dict[type[messages.Head] | str, Answer] = {
             "job": self._job,
             "status": rows(status_row()),
+            "names": rows(NAMES),
             messages.Hello: lambda _: [welcome(home)],
         }
         self.asked: list[Any] = []

@@ -45,10 +45,38 @@ def test_what_a_job_says_of_itself_cannot_steer_the_terminal(flash: Flash, engin
 
 def test_filters_go_to_the_engine(flash: Flash, engine: StandIn) -> None:
     engine.answers["jobs"] = rows()
-    code, out, err = flash("jobs", "--status", "failed", "--endpoint", "trainer", "--function", "train", "--app", "a")
+    line = "--status failed --running --endpoint trainer --function train --app digits --before 0001"
+    code, out, err = flash("jobs", *line.split(), "--since", "2023-11-14T22:13:20", "--until", "2023-11-14T23:13:20Z")
     assert (code, out, err) == (0, "", "no such jobs\n")
     (query,) = engine.queries("jobs")
-    assert query.filter == {"status": "FAILED", "endpoint": "trainer", "fn": "train", "app": "a"}
+    assert query.filter == {
+        "status": ["FAILED", "IN_PROGRESS"], "endpoint": "trainer", "fn": "train", "app": "digits", "before": "0001",
+        "since_ms": 1_700_000_000_000, "until_ms": 1_700_003_600_000,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("filter", "told"),
+    [
+        (("--status", "faild"), "there is no status 'faild'. Did you mean 'FAILED'?"),
+        (("--since", "yesterday"), "'yesterday' is no time. Write it like 1h (ago)"),
+        (("--limit", "99999999999"), "99999999999 is not in the range"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_told_with_what_can(flash: Flash, filter: tuple[str, str], told: str) -> None:
+    code, out, err = flash("jobs", *filter)
+    assert (code, out) == (2, "")
+    assert told in err
+
+
+@pytest.mark.parametrize(("option", "name"), [("--endpoint", "trianer"), ("--function", "trian"), ("--app", "digit")])
+def test_a_name_that_nothing_has_is_answered_with_the_one_that_was_meant(
+    flash: Flash, engine: StandIn, option: str, name: str
+) -> None:
+    engine.answers["jobs"] = rows()
+    code, out, err = flash("jobs", option, name)
+    assert (code, out) == (3, "")
+    assert f"{name!r}. Did you mean" in err
 
 
 def test_no_jobs_is_no_error_and_no_facts(flash: Flash, engine: StandIn) -> None:
@@ -62,8 +90,8 @@ def test_a_long_listing_comes_in_pages_and_says_that_there_is_more(flash: Flash,
     code, out, err = flash("jobs", "--limit", "1200", "--json")
     assert code == 0
     assert len(json.loads(out)) == 1200
-    assert [(query.limit, query.cursor) for query in engine.queries("jobs")] == [(1000, ""), (200, "on")]
-    assert "flash jobs --limit 12000" in err
+    assert [(query.limit, query.cursor) for query in engine.queries("jobs")] == [(1000, ""), (201, "on")]
+    assert f"--before {JOB}, or --limit 12000" in err
 
 
 def test_json_is_the_rows_as_they_are(flash: Flash, engine: StandIn) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from runpod_flash._version import __version__
 from runpod_flash.cli.main import flash as root
@@ -19,6 +22,14 @@ def verbs(group: click.Group, *path: str) -> list[tuple[str, ...]]:
     return found
 
 
+def example_lines(verb: tuple[str, ...]) -> list[str]:
+    command: click.Command = root
+    for name in verb:
+        assert isinstance(command, click.Group)
+        command = command.commands[name]
+    return (command.epilog or "").splitlines()
+
+
 def test_version_is_one_line_on_stdout(flash: Flash) -> None:
     assert flash("--version") == (0, f"flash {__version__}\n", "")
 
@@ -26,18 +37,45 @@ def test_version_is_one_line_on_stdout(flash: Flash) -> None:
 def test_help_lists_every_verb_and_the_exit_codes(flash: Flash) -> None:
     code, out, _ = flash("--help")
     assert code == 0
-    for verb in ("jobs", "job", "logs", "ps", "cancel", "retry", "deps", "engine"):
+    for verb in ("jobs", "job", "logs", "ps", "cancel", "retry", "purge", "deps", "engine", "completion"):
         assert f"\n  {verb} " in out
-    assert "130 Ctrl-C" in out
+    assert "\n  130  Ctrl-C\n" in out
 
 
 @pytest.mark.parametrize("verb", verbs(root), ids=" ".join)
-def test_every_verb_explains_itself_with_examples_and_has_json(flash: Flash, verb: tuple[str, ...]) -> None:
-    code, out, _ = flash(*verb, "--help")
-    assert code == 0
-    assert f"\n  Examples:\n    flash {' '.join(verb)}" in out
-    assert "--json" in out
-    assert max(map(len, out.splitlines())) <= 100
+def test_every_verb_has_a_page_as_manuals_have(verb: tuple[str, ...]) -> None:
+    ended = CliRunner().invoke(root, [*verb, "--help"], prog_name="flash")
+    assert ended.exit_code == 0
+    titles = [line for line in ended.output.splitlines() if line and not line.startswith(" ")]
+    expected = ["NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXAMPLES", "EXIT CODES", "SEE ALSO"]
+    assert titles == [title for title in expected if title in titles]
+    assert {"NAME", "SYNOPSIS", "OPTIONS", "EXAMPLES", "EXIT CODES"} <= set(titles)
+    assert f"\nSYNOPSIS\n  flash {' '.join(verb)}" in ended.output
+    assert f"\nEXAMPLES\n  flash {' '.join(verb)}" in ended.output
+    assert ("--json" in ended.output) is (verb != ("completion",))
+    assert max(map(len, ended.output.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("line", [line for verb in [(), *verbs(root)] for line in example_lines(verb)])
+def test_every_example_of_a_help_page_is_understood(line: str) -> None:
+    """Parsed as it stands there: options, values and verbs exist. What it is for follows two blanks."""
+    command = line.partition("  ")[0]
+    for part in re.findall(r"(?:^|\| (?:xargs )?|\$\()flash ([^|>)]*)", command):
+        understand(root, shlex.split(part.replace('"', "")))
+
+
+def understand(command: click.Command, words: list[str], parent: click.Context | None = None) -> None:
+    name = parent.command.name if parent else "flash"
+    if words and any(word in {"--help", "--version"} for word in words):
+        return
+    if isinstance(command, click.Group):
+        context = command.make_context(name, list(words), parent=parent)
+        verb, found, rest = command.resolve_command(context, words)
+        assert found is not None, verb
+        understand(found, rest, context)
+    elif "xargs" not in words:
+        words = words if command.name not in {"cancel", "retry"} or words else ["4e1f8a20"]
+        command.make_context(name, list(words), parent=parent)
 
 
 def test_a_verb_that_is_not_there_is_answered_with_the_one_that_was_meant(flash: Flash) -> None:

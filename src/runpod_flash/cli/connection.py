@@ -112,6 +112,10 @@ class Connection:
             if not cursor:
                 return
 
+    def page(self, what: str, filter: Mapping[str, Any], cursor: str) -> messages.Rows:
+        """One page of facts, for who goes on from its cursor at his own pace."""
+        return self._page(what, filter, PAGE, cursor)
+
     def job(self, job: str) -> dict[str, Any]:
         """One job, named by its id or a part of it that no other job has."""
         return self._one("job", {"job": job})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from runpod_flash.cli import views
-from runpod_flash.cli.views import Column, examples, json_option
+from runpod_flash.cli.pages import Family, examples
+from runpod_flash.cli.views import Column, json_option
 
 PRUNE_SECONDS = 300.0
 """Deleting gigabytes of small files takes a while."""
@@ -20,7 +21,7 @@ COLUMNS = (
 )
 
 
-@click.group()
+@click.group(cls=Family)
 def deps() -> None:
     """List and remove the environments that functions run in."""
 

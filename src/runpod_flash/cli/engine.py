@@ -9,7 +9,8 @@ import click
 
 from runpod_flash.cli import views
 from runpod_flash.cli.failures import ENGINE
-from runpod_flash.cli.views import examples, json_option
+from runpod_flash.cli.pages import Family, examples
+from runpod_flash.cli.views import json_option
 
 if TYPE_CHECKING:
     from runpod_flash.cli.connection import Connection
@@ -19,7 +20,7 @@ ENDING_SECONDS = 15.0
 DEFAULT_GRACE = 5.0
 
 
-@click.group()
+@click.group(cls=Family)
 def engine() -> None:
     """Start, stop and look at the engine.
 

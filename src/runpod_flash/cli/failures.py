@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from runpod_flash.cli.pages import Family, write_page
 from runpod_flash.errors import (
     ConfigError,
     EngineRefused,
@@ -28,12 +29,29 @@ INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
 
 
-class Verbs(click.Group):
+CODES: Final = {
+    0: "done; an empty listing is no error",
+    FAILED: "it did not work",
+    USAGE: "wrong usage",
+    NOT_FOUND: "there is no such job, or nothing of that name",
+    ENGINE: "no engine can be reached or started, or it refused",
+    INTERRUPTED: "Ctrl-C",
+    PIPE_CLOSED: "the reader of stdout went away",
+}
+VARIABLES: Final = (
+    ("FLASH_HOME", "the data folder; another one is another engine"),
+    ("FLASH_DEBUG", "1: errors of Flash itself with their traceback"),
+    ("NO_COLOR", "no colours"),
+)
+
+
+class Verbs(Family):
     """The commands, and the one place where an error that ends one of them is put into words."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which they are added: the most used first."""
-        return list(self.commands)
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The page about all of it."""
+        parts = {"COMMANDS": self.terms(ctx, formatter), "ENVIRONMENT": VARIABLES}
+        write_page(self, ctx, formatter, codes=CODES, see=("VERB --help",), parts=parts)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb that was asked for."""
@@ -64,7 +82,7 @@ def exit_code(error: FlashError) -> int:
     """The exit code that stands for this error."""
     if isinstance(error, (UsageError, ConfigError)):
         return USAGE
-    if isinstance(error, JobNotFound):
+    if isinstance(error, JobNotFound) or error.code == "unknown_name":
         return NOT_FOUND
     if isinstance(error, (EngineUnavailable, EngineRefused, StoreError, QueueFull)):
         return ENGINE

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from runpod_flash.cli import story, views
+from runpod_flash.cli import completing, story, views
 from runpod_flash.cli.failures import exit_code, tell
-from runpod_flash.cli.views import Column, examples, json_option
+from runpod_flash.cli.filters import STATUSES, Moment, Status, named, refuse_unknown
+from runpod_flash.cli.pages import Page, examples
+from runpod_flash.cli.views import Column, json_option
 from runpod_flash.errors import FlashError
 
 if TYPE_CHECKING:
     from runpod_flash.cli.connection import Connection
 
-STATUSES = ("IN_QUEUE", "IN_PROGRESS", "COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT")
+MOST = 1_000_000
+"""Jobs in one listing: more than a queue may hold, so that a larger number is a slip of the keyboard."""
 
 COLUMNS = (
     Column("JOB", lambda row: views.job_id(row["job"])),
@@ -30,51 +33,79 @@ COLUMNS = (
 
 
 @click.command(
+    cls=Page,
+    codes={3: "there is no endpoint, function, app or environment of that name"},
+    see=("job", "logs", "cancel", "retry", "purge"),
     epilog=examples(
         "flash jobs",
-        "flash jobs --status FAILED --limit 5",
+        "flash jobs --failed --since 1h",
+        "flash jobs --running --endpoint trainer",
+        "flash jobs --status FAILED,TIMED_OUT --since 2026-11-20T10:00 --until 2026-11-20T12:00",
+        "flash jobs --before 4e1f8a20        the ones before that job: the next page",
         "flash jobs --function train --json | jq -r '.[].job'",
         "flash jobs --status IN_QUEUE --json | jq -r '.[].job' | xargs flash cancel",
-    )
+    ),
 )
 @click.option(
     "--status",
-    type=click.Choice(STATUSES, case_sensitive=False),
+    type=Status(),
+    multiple=True,
     metavar="STATUS",
-    help=f"Only jobs in this status: {', '.join(STATUSES)}.",
+    help=f"Only jobs in this status, or in one of several: {', '.join(STATUSES)}.",
 )
-@click.option("--endpoint", metavar="NAME", help="Only jobs of this endpoint.")
-@click.option("--function", metavar="NAME", help="Only calls of this function.")
-@click.option("--app", metavar="NAME", help="Only jobs of this app.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@click.option("--failed", is_flag=True, help="Short for --status FAILED,TIMED_OUT.")
+@click.option("--running", is_flag=True, help="Short for --status IN_PROGRESS.")
+@named("endpoint", "function", "app", "env")
+@click.option("--since", type=Moment(), metavar="TIME", help="Only those made since then: 1h (ago), 2026-11-20T10:00.")
+@click.option("--until", type=Moment(), metavar="TIME", help="Only those made until then.")
+@click.option("--before", metavar="JOB", shell_complete=completing.jobs(), help="Only those made before that job.")
+@click.option("--limit", type=click.IntRange(1, MOST), default=50, show_default=True, help="At most so many.")
 @json_option
 def jobs(
-    status: str | None, endpoint: str | None, function: str | None, app: str | None, limit: int, as_json: bool
+    status: tuple[tuple[str, ...], ...], failed: bool, running: bool, limit: int, as_json: bool, **named: Any
 ) -> None:
-    """List jobs, the newest first."""
+    """List jobs, the newest first.
+
+    Everything that is given narrows the list; several statuses widen it.
+    """
     from runpod_flash.cli.connection import connect
 
-    filters = {"status": status, "endpoint": endpoint, "fn": function, "app": app}
-    wanted = {name: value for name, value in filters.items() if value is not None}
+    statuses = {one for each in status for one in each}
+    statuses |= {"FAILED", "TIMED_OUT"} if failed else set()
+    statuses |= {"IN_PROGRESS"} if running else set()
+    wanted = _filter(statuses, named)
     with connect() as engine:
-        rows, more = engine.some("jobs", wanted, limit)
+        rows, more = engine.some("jobs", wanted, limit + 1)
+        if not rows:
+            refuse_unknown(engine, wanted)
+    shown = rows[:limit]
     if as_json:
-        views.show_json(rows)
-    elif rows:
-        views.show_table(COLUMNS, rows)
+        views.show_json(shown)
+    elif shown:
+        views.show_table(COLUMNS, shown)
     else:
         views.note("no such jobs" if wanted else "no jobs yet")
-    if more:
-        views.note(f"… and older ones: flash jobs --limit {limit * 10}")
+    if more or len(rows) > limit:
+        views.note(f"… and older ones: add --before {views.job_id(shown[-1]['job'])}, or --limit {limit * 10}")
+
+
+def _filter(statuses: set[str], named: Mapping[str, Any]) -> dict[str, Any]:
+    """In the engine's words, and without what was not said."""
+    words = {"function": "fn", "since": "since_ms", "until": "until_ms"}
+    wanted = {words.get(name, name): value for name, value in named.items() if value is not None}
+    return {"status": sorted(statuses), **wanted} if statuses else wanted
 
 
 @click.command(
+    cls=Page,
+    codes={3: "there is no such job"},
+    see=("jobs", "logs", "retry"),
     epilog=examples(
         "flash job 4e1f8a20                  a part of the id is enough, from its start or its end",
         "flash job 4e1f8a20 --json | jq .timing",
-    )
+    ),
 )
-@click.argument("job", metavar="JOB")
+@click.argument("job", metavar="JOB", shell_complete=completing.jobs())
 @json_option
 def job(job: str, as_json: bool) -> None:
     """Show one job: its attempts, where the time went, and its error.
@@ -92,18 +123,28 @@ def job(job: str, as_json: bool) -> None:
 
 
 @click.command(
+    cls=Page,
+    codes={1: "a job had ended already", 3: "there is no such job"},
+    see=("jobs", "purge", "retry"),
     epilog=examples(
         "flash cancel 4e1f8a20",
         "flash cancel 4e1f8a20 77b09c1d --json",
-    )
+    ),
 )
-@click.argument("jobs", metavar="JOB...", nargs=-1, required=True)
+@click.argument(
+    "jobs",
+    metavar="JOB...",
+    nargs=-1,
+    required=True,
+    shell_complete=completing.jobs(("IN_QUEUE", "IN_PROGRESS")),
+)
 @json_option
 def cancel(jobs: tuple[str, ...], as_json: bool) -> None:
     """Cancel jobs that wait or run.
 
     Prints the id of each job that was cancelled. A running coroutine is cancelled and has five seconds to
-    clean up; a running plain function is stopped with its worker.
+    clean up; a running plain function is stopped with its worker. To drop all that waits for an endpoint
+    there is flash purge.
     """
     from runpod_flash.wire import messages
 
@@ -111,17 +152,27 @@ def cancel(jobs: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command(
+    cls=Page,
+    codes={1: "a job did not fail, so it cannot be tried again", 3: "there is no such job"},
+    see=("jobs", "job", "cancel"),
     epilog=examples(
         "flash retry 4e1f8a20",
-        "flash jobs --status FAILED --json | jq -r '.[].job' | xargs flash retry",
-    )
+        "flash jobs --failed --json | jq -r '.[].job' | xargs flash retry",
+    ),
 )
-@click.argument("jobs", metavar="JOB...", nargs=-1, required=True)
+@click.argument(
+    "jobs",
+    metavar="JOB...",
+    nargs=-1,
+    required=True,
+    shell_complete=completing.jobs(("FAILED", "TIMED_OUT")),
+)
 @json_option
 def retry(jobs: tuple[str, ...], as_json: bool) -> None:
     """Run jobs once more that failed or timed out, under their own ids.
 
-    Prints the id of each job that is in the queue again.
+    Prints the id of each job that is in the queue again. Who cancelled a job did not want it, and one that
+    completed has its result; neither can be tried again.
     """
     from runpod_flash.wire import messages
 

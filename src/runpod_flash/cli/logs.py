@@ -2,68 +2,138 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from runpod_flash.cli import views
-from runpod_flash.cli.views import examples, json_option
+from runpod_flash.cli import completing, views
+from runpod_flash.cli.filters import Moment, named, refuse_unknown
+from runpod_flash.cli.pages import Page, examples
+from runpod_flash.cli.views import json_option
 
 if TYPE_CHECKING:
     from runpod_flash.cli.connection import Connection
     from runpod_flash.wire.messages import Log
 
+MOST_ATTEMPTS = 1 << 31
+_LOOK_S = 0.5
+"""How often somebody who follows an endpoint asks whether there is more."""
+
 
 @click.command(
+    cls=Page,
+    codes={3: "there is no such job, or no endpoint of that name"},
+    see=("job", "jobs", "ps"),
     epilog=examples(
         "flash logs 4e1f8a20",
         "flash logs 4e1f8a20 -f              until the job has ended; Ctrl-C stops looking, not the job",
         "flash logs 4e1f8a20 --attempt 2 -t",
+        "flash logs --endpoint trainer --since 1h",
+        "flash logs --endpoint trainer -f    what all its jobs print from now on",
         "flash logs 4e1f8a20 --json | jq -r 'select(.fd == 2).line'",
-    )
+    ),
 )
-@click.argument("job", metavar="JOB")
-@click.option("-f", "--follow", is_flag=True, help="Show new lines as they come, until the job has ended.")
-@click.option("--attempt", type=click.IntRange(min=1), help="Only what this attempt printed.")
+@click.argument("job", metavar="[JOB]", required=False, shell_complete=completing.jobs())
+@named("endpoint", "app", "env")
+@click.option("--since", type=Moment(), metavar="TIME", help="Only what was printed since: 1h (ago), 2026-11-20T10:00.")
+@click.option("-f", "--follow", is_flag=True, help="Show new lines as they come: of a job until it has ended.")
+@click.option("--attempt", type=click.IntRange(1, MOST_ATTEMPTS), help="Only what this attempt of the job printed.")
 @click.option("-t", "--timestamps", is_flag=True, help="Put the time before each line.")
 @json_option
-def logs(job: str, follow: bool, attempt: int | None, timestamps: bool, as_json: bool) -> None:
-    """Show what a job printed.
+def logs(
+    job: str | None,
+    follow: bool,
+    attempt: int | None,
+    since: int | None,
+    timestamps: bool,
+    as_json: bool,
+    **names: str | None,
+) -> None:
+    """Show what a job printed, or all jobs of an endpoint.
 
-    Every attempt in turn, both of its output streams, all on stdout.
+    Of a job every attempt in turn, both of its output streams, all on stdout.
     JOB is an id or, from four characters on, the start or the end of one.
+
+    Of an endpoint the lines of all its workers in the order of time, each behind the id of its job. With -f and
+    without --since, only what comes from now on.
     """
-    printer = _Printer(attempt, timestamps, as_json)
-    if follow:
-        _follow(job, printer)
+    printer = _Printer(attempt, since, timestamps, as_json)
+    if job is not None and names["endpoint"] is None:
+        _follow(job, printer) if follow else _read(job, printer)
+    elif job is None and names["endpoint"] is not None and attempt is None:
+        now = round(time.time() * 1000)
+        wanted = {**_given(names), "since_ms": since if since is not None else now if follow else 0}
+        _show_endpoint(wanted, printer, follow=follow)
     else:
-        _read(job, printer)
+        raise click.UsageError("Name one JOB, or with --endpoint all jobs of an endpoint; --attempt is about one job.")
+
+
+def _given(names: Mapping[str, str | None]) -> dict[str, Any]:
+    return {name: value for name, value in names.items() if value is not None}
+
+
+def _show_endpoint(wanted: dict[str, Any], printer: _Printer, *, follow: bool) -> None:
+    """Page by page; who follows asks for the next page again and again, of whichever engine runs by then."""
+    from runpod_flash.cli.connection import LinkLost, connect
+
+    printer.names_jobs = True
+    cursor = ""
+    while True:
+        try:
+            with connect() as engine:
+                refuse_unknown(engine, wanted)
+                while True:
+                    page = engine.page("logs", {**wanted, "follow": follow}, cursor)
+                    cursor = page.next
+                    for row in page.rows:
+                        printer.show(row)
+                    if not cursor:
+                        break
+                    if not page.rows:
+                        time.sleep(_LOOK_S)
+            break
+        except LinkLost:
+            if not follow:
+                raise
+            views.note("the engine went away; looking for the next one")
+    if not printer.printed:
+        views.note(f"endpoint {wanted['endpoint']} has printed nothing in that time")
 
 
 class _Printer:
     """Prints lines, and says on stderr where another attempt begins."""
 
-    def __init__(self, attempt: int | None, timestamps: bool, as_json: bool) -> None:
-        self._only = attempt
+    def __init__(self, attempt: int | None, since_ms: int | None, timestamps: bool, as_json: bool) -> None:
+        self._attempt = attempt
+        self._since_ms = since_ms or 0
         self._timestamps = timestamps
         self._as_json = as_json
         self._last = 0
+        self.names_jobs = False
+        """Whether the lines are of many jobs, and each says of which."""
         self.printed = 0
 
     def show(self, line: dict[str, Any]) -> None:
-        """One line of the wanted attempt."""
-        if self._only not in (None, line["attempt"]):
+        """One line, if it is wanted."""
+        if self._attempt not in (None, line["attempt"]) or line["at_ms"] < self._since_ms:
             return
-        if line["attempt"] != self._last and (self._last or line["attempt"] > 1):
-            views.note(f"── attempt {line['attempt']}, worker {line['worker']} ──")
-        self._last = line["attempt"]
+        if not self.names_jobs:
+            self._tell_attempt(line)
         self.printed += 1
         if self._as_json:
             views.show_json(line, line=True)
-        else:
-            click.echo(f"{_time(line['at_ms'])} {line['line']}" if self._timestamps else line["line"])
+            return
+        stamp = f"{_time(line['at_ms'])} " if self._timestamps else ""
+        job = f"{views.job_id(line['job']) or views.NOTHING}  " if self.names_jobs else ""
+        click.echo(f"{stamp}{job}{line['line']}")
+
+    def _tell_attempt(self, line: dict[str, Any]) -> None:
+        if line["attempt"] != self._last and (self._last or line["attempt"] > 1):
+            views.note(f"── attempt {line['attempt']}, worker {line['worker']} ──")
+        self._last = line["attempt"]
 
 
 def _read(job: str, printer: _Printer) -> None:
@@ -136,7 +206,7 @@ class _Seen:
 
     def new(self, log: Log) -> Iterator[dict[str, Any]]:
         """What is new in lines that just came."""
-        where = {"at_ms": log.at_ms, "attempt": log.attempt, "fd": log.fd, "worker": log.worker}
+        where = {"job": log.job, "at_ms": log.at_ms, "attempt": log.attempt, "fd": log.fd, "worker": log.worker}
         for n, text in enumerate(log.lines, log.n):
             if self._is_new(log.attempt, n):
                 yield {**where, "line": text}

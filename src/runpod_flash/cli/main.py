@@ -9,37 +9,34 @@ import click
 from runpod_flash._version import __version__
 from runpod_flash.cli.call import call
 from runpod_flash.cli.check import check
+from runpod_flash.cli.completion import completion
 from runpod_flash.cli.deps import deps
 from runpod_flash.cli.engine import engine
 from runpod_flash.cli.failures import Verbs, close_output
 from runpod_flash.cli.jobs import cancel, job, jobs, retry
 from runpod_flash.cli.logs import logs
+from runpod_flash.cli.pages import examples
 from runpod_flash.cli.ps import ps
+from runpod_flash.cli.purge import purge
 from runpod_flash.cli.upkeep import backup, restore, verify
 
-EPILOG = """\b
-Examples:
-  flash call app.py::train     run a remote function
-  flash ps                     what runs, and why something waits
-  flash jobs --status FAILED   what went wrong lately
-  flash job 4e1f8a20           one job: attempts, where the time went, its error
-  flash logs 4e1f8a20 -f       what it prints, as it prints it
-  flash check                  what a call would refuse, found in the source
-
-\b
-Exit codes: 0 done · 1 failed · 2 wrong usage · 3 no such job
-            4 no engine, or it refused · 130 Ctrl-C
-Data lives under FLASH_HOME. Errors of ours in full: FLASH_DEBUG=1.
-"""
+EXAMPLES = examples(
+    "flash call app.py::train     run a remote function",
+    "flash ps                     what runs, and why something waits",
+    "flash jobs --failed          what went wrong lately",
+    "flash job 4e1f8a20           one job: attempts, where the time went, its error",
+    "flash logs 4e1f8a20 -f       what it prints, as it prints it",
+    "flash check                  what a call would refuse, found in the source",
+)
 
 
-@click.group(cls=Verbs, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Verbs, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="flash", message="%(prog)s %(version)s")
 def flash() -> None:
     """Serverless functions on this machine: their jobs, workers, logs and environments."""
 
 
-for verb in (call, jobs, job, logs, ps, cancel, retry, deps, check, engine):
+for verb in (call, jobs, job, logs, ps, cancel, retry, purge, deps, check, engine, completion):
     flash.add_command(verb)
 for verb in (verify, backup, restore):
     engine.add_command(verb)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,8 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 NOTHING: Final = "-"
 BAR_WIDTH: Final = 32
+WIDE: Final = 110
+"""Columns of a terminal on which nothing has to be left out."""
 SHORT_ID: Final = 8
 """Characters of a job's id that tables on a terminal show; they are the random ones, at its end."""
 
@@ -38,16 +41,13 @@ class Column(NamedTuple):
     cell: Callable[[Row], str]
     right: bool = False  # numbers
     flexible: bool = False  # words that may be cut where a terminal is narrow
+    wide: bool = False  # left out on a narrow terminal
+    pipe_only: bool = False  # a terminal shows it elsewhere
 
 
 def json_option(verb: Verb) -> Verb:
     """The option that every command with facts has."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON (shapes: docs/reference/cli.md).")(verb)
-
-
-def examples(*lines: str) -> str:
-    """The end of a help page, in the lines as they are."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def on_terminal() -> bool:
@@ -67,6 +67,9 @@ def note(text: str) -> None:
 
 def show_table(columns: Sequence[Column], rows: Iterable[Row]) -> None:
     """A table fitted to the terminal, or, in a pipe, columns of their full width that `awk` can cut."""
+    if on_terminal():
+        narrow = shutil.get_terminal_size().columns < WIDE
+        columns = [column for column in columns if not (column.pipe_only or (narrow and column.wide))]
     cells = [[clean(column.cell(row)) or NOTHING for column in columns] for row in rows]
     if on_terminal():
         _rich_table(columns, cells)
