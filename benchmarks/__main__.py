@@ -16,7 +16,7 @@ from typing import Final
 
 from rich.console import Console
 
-from benchmarks import cold_start, flash_calls, footprint, nursery, startup, table, yardstick
+from benchmarks import cold_start, command_line, flash_calls, footprint, nursery, startup, table, yardstick
 from benchmarks.figures import Row, Rows, Run
 from benchmarks.neighbours import Neighbours
 from benchmarks.peers.catalogue import PEERS
@@ -30,6 +30,8 @@ OURS: Final[dict[str, Measure]] = {
     "engine-start": startup.engine_rows,
     "import": startup.import_rows,
     "footprint": footprint.rows,
+    "version": command_line.version_rows,
+    "listing": command_line.listing_rows,
 }
 QUIET_CORES: Final = 0.1
 """More than this used by others, and the figures should be taken again."""
