@@ -311,7 +311,8 @@ def test_a_pool_gets_cards_of_its_kind_and_waits_for_no_others() -> None:
     assert [one for one in actions if isinstance(one, Launch)] == [Launch(1, (1,)), Launch(2, (0, 2))]
     crew = [WorkerView("a", 1, "busy", gpus=(1,)), WorkerView("b", 2, "idle", gpus=(0, 2))]
     waits = plan(snapshot(pools[:1], crew[:1], capacity=three))
-    assert waits == [Waits(1, "waiting for a GPU: GPU 1 is in use by worker a")], "the other two are of no use to it"
+    why = "waiting for a GPU: GPU 1 is in use by worker a"
+    assert waits == [Waits(1, "gpu", why)], "the other two are of no use to it"
     other = replace(pools[0], id=3, endpoint=3, cards=(2,))
     assert plan(snapshot([pools[0], replace(pools[1], queued=0), other], crew, capacity=three))[0] == StopWorker(
         "b", "evicted"

@@ -13,7 +13,8 @@ import click
 
 from runpod_flash.cli import views
 from runpod_flash.cli.failures import FAILED
-from runpod_flash.cli.views import Column, examples
+from runpod_flash.cli.pages import Page, examples
+from runpod_flash.cli.views import Column
 from runpod_flash.errors import FlashError
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ OWN = (
 
 
 @click.command(
+    cls=Page,
+    codes={1: "the job failed"},
+    see=("job", "logs", "jobs"),
     params=list(OWN),
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
     epilog=examples(
