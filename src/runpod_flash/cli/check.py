@@ -9,7 +9,8 @@ import click
 
 from runpod_flash.cli import views
 from runpod_flash.cli.failures import FAILED
-from runpod_flash.cli.views import examples, json_option
+from runpod_flash.cli.pages import Page, examples
+from runpod_flash.cli.views import json_option
 
 if TYPE_CHECKING:
     from runpod_flash.check.finding import Finding
@@ -20,12 +21,15 @@ _COLOURS: Final = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 
 @click.command(
+    cls=Page,
+    codes={1: "it found something"},
+    see=("call",),
     epilog=examples(
         "flash check                      this folder and what is below it",
         "flash check app.py --strict      also what only the specification's letter forbids",
         "flash check --fix                show what can be mended as a diff, then ask",
         "flash check --ignore FL2,FL503   without these rules",
-    )
+    ),
 )
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--strict", is_flag=True, help="Also notes: all that FLASH_SCOPE=strict and the guidelines forbid.")

@@ -18,13 +18,19 @@ import click
 
 from runpod_flash.cli import views
 from runpod_flash.cli.failures import FAILED, INTERRUPTED
-from runpod_flash.cli.views import examples, json_option
+from runpod_flash.cli.pages import Page, examples
+from runpod_flash.cli.views import json_option
 
 PROGRAM: Final = ("-m", "runpod_flash.daemon.upkeep")
 STORE: Final = "store.sqlite"
 
 
-@click.command(epilog=examples("flash engine verify", "flash engine verify --json | jq '.findings[].what'"))
+@click.command(
+    cls=Page,
+    codes={1: "something is wrong"},
+    see=("engine backup", "engine restore"),
+    epilog=examples("flash engine verify", "flash engine verify --json | jq '.findings[].what'"),
+)
 @json_option
 @click.pass_context
 def verify(context: click.Context, /, as_json: bool) -> None:
@@ -43,11 +49,13 @@ def verify(context: click.Context, /, as_json: bool) -> None:
 
 
 @click.command(
+    cls=Page,
+    see=("engine restore", "engine verify"),
     epilog=examples(
         "flash engine backup ~/flash-monday            a folder",
         "flash engine backup ~/flash-monday.tar.gz     the same in one file",
         "flash engine backup --force /mnt/nas/flash.tar",
-    )
+    ),
 )
 @click.argument("path", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Write over a backup that is there.")
@@ -70,7 +78,12 @@ def backup(path: Path, force: bool, as_json: bool) -> None:
         views.note(f"{views.count(len(missing), 'large value')} could not be read: see flash engine verify")
 
 
-@click.command(epilog=examples("flash engine restore ~/monday.tar.gz", "flash engine restore ~/monday --yes"))
+@click.command(
+    cls=Page,
+    codes={1: "the question was answered with no, or it did not work"},
+    see=("engine backup", "engine verify"),
+    epilog=examples("flash engine restore ~/monday.tar.gz", "flash engine restore ~/monday --yes"),
+)
 @click.argument("path", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Stop the engine if it runs, and do not ask.")
 @json_option
