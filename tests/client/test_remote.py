@@ -60,7 +60,7 @@ def test_a_forgotten_await_is_reported_with_the_functions_own_name() -> None:
 
 def test_an_unknown_argument_is_named_with_what_was_probably_meant() -> None:
     with pytest.raises(TypeError, match=r"no argument 'dependancies'\. Did you mean 'dependencies'\?") as caught:
-        remote(config, dependancies=["numpy"])
+        remote(config, dependancies=["numpy"])  # type: ignore[call-overload]
     assert f"{os.path.basename(__file__)}:" in str(caught.value), "and says where it was written"
 
 

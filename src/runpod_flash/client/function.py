@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from runpod_flash.errors import ConfigError, UsageError, call_site, did_you_mean, shown
 from runpod_flash.model.job import USUAL_POLICY, JobPolicy, check_policy
@@ -106,7 +106,13 @@ class RemoteFunction(Generic[P, R, T]):
         call = local.call(self.__wrapped__, config.resource, config.variables(), config.policy, args, kwargs)
         return cast("Coroutine[Any, Any, T]", _named(call, self))
 
-    async def spawn(self, *args: Any, idempotency_key: str | None = None, **kwargs: Any) -> JobHandle[R]:
+    @overload
+    def spawn(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R]]: ...
+    @overload
+    def spawn(self, *args: Any, idempotency_key: str | None, **kwargs: Any) -> Coroutine[Any, Any, JobHandle[R]]: ...
+    async def spawn(  # type: ignore[misc]  # a parameter of the user's with that name cannot be given here
+        self, *args: Any, idempotency_key: str | None = None, **kwargs: Any
+    ) -> JobHandle[R]:
         """Puts a job on the queue and returns as soon as it is on record; the job lives on without this program.
 
         A second spawn with the same `idempotency_key` on the same endpoint gives the job of the first.
@@ -228,7 +234,13 @@ class SyncVerbs(Generic[P, R, T]):
 
         return background.run(self._function(*args, **kwargs))
 
-    def spawn(self, *args: Any, idempotency_key: str | None = None, **kwargs: Any) -> JobHandle[R]:
+    @overload
+    def spawn(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]: ...
+    @overload
+    def spawn(self, *args: Any, idempotency_key: str | None, **kwargs: Any) -> JobHandle[R]: ...
+    def spawn(  # type: ignore[misc]  # as above
+        self, *args: Any, idempotency_key: str | None = None, **kwargs: Any
+    ) -> JobHandle[R]:
         """What `await fn.spawn(…)` gives; the handle's `.sync` has its verbs for callers that block."""
         from runpod_flash.client import background  # noqa: PLC0415 - loads asyncio
 

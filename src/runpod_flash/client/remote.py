@@ -29,6 +29,7 @@ from runpod_flash.model.volumes import Env, read_env
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C")
 
 
 class _Default(int):
@@ -43,6 +44,8 @@ class QueueDecorator(Protocol):
     """What `remote(queue_resource)` gives: calls return a JobOutput."""
 
     @overload
+    def __call__(self, cls: type[C], /) -> type[C]: ...  # type: ignore[overload-overlap]  # a class is no function
+    @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> RemoteFunction[P, R, JobOutput[R]]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> RemoteFunction[P, R, JobOutput[R]]: ...
@@ -51,6 +54,8 @@ class QueueDecorator(Protocol):
 class BareDecorator(Protocol):
     """What `remote(load_balanced_resource)` gives: calls return the function's own value."""
 
+    @overload
+    def __call__(self, cls: type[C], /) -> type[C]: ...  # type: ignore[overload-overlap]  # a class is no function
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> RemoteFunction[P, R, R]: ...
     @overload
@@ -70,7 +75,7 @@ def remote(
     local: bool = False,
     method: Literal[None] = None,
     path: Literal[None] = None,
-    **unknown: Any,
+    sync: object = None,
 ) -> QueueDecorator: ...
 @overload
 def remote(
@@ -85,7 +90,7 @@ def remote(
     local: bool = False,
     method: str | None = None,
     path: str | None = None,
-    **unknown: Any,
+    sync: object = None,
 ) -> BareDecorator: ...
 def remote(
     resource_config: Resource,
