@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -49,18 +49,28 @@ def main() -> int:
     if options.only:
         chosen = {name: measure for name, measure in {**OURS, **THEIRS}.items() if name in options.only}
     neighbours = Neighbours()
+    crowded: dict[str, float] = {}
     try:
-        rows = _measure_all(run, chosen)
+        rows = _measure_all(run, chosen, crowded)
     except KeyboardInterrupt:
         return 130
     console = Console(width=None if sys.stdout.isatty() else 140)
     table.show(rows, console)
     busy = neighbours.cores()
-    colour = "yellow" if busy > QUIET_CORES else "dim"
-    console.print(f"[{colour}]Meanwhile other programs used {busy:.2f} cores of this machine.[/]", highlight=False)
+    _say_how_busy(busy, crowded, console)
     if options.json:
-        table.write_json(rows, busy, options.json)
+        table.write_json(rows, busy, crowded, options.json)
     return 1 if any(row.good is False for row in rows) else 0
+
+
+def _say_how_busy(others_cores: float, crowded: Mapping[str, float], console: Console) -> None:
+    colour = "yellow" if others_cores > QUIET_CORES else "dim"
+    console.print(
+        f"[{colour}]Meanwhile other programs used {others_cores:.2f} cores of this machine.[/]", highlight=False
+    )
+    if crowded:
+        during = ", ".join(f"{name} ({cores:.2f})" for name, cores in crowded.items())
+        console.print(f"[yellow]More than {QUIET_CORES}, so measure again: {during}.[/]", highlight=False)
 
 
 def _options() -> argparse.Namespace:
@@ -75,16 +85,20 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure_all(run: Run, chosen: dict[str, Measure]) -> list[Row]:
+def _measure_all(run: Run, chosen: dict[str, Measure], crowded: dict[str, float]) -> list[Row]:
+    """The rows; and in `crowded`, during which of the measurements others were busy."""
     nursery.CACHE.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     progress = Console(stderr=True)
     for number, (name, measure) in enumerate(chosen.items(), 1):
+        neighbours = Neighbours()
         with progress.status(f"{number} of {len(chosen)}: {name}"):
             try:
                 rows += measure(run)
             except nursery.Failed as error:
                 rows.append(Row("Flash", name, note=f"failed: {error}", broken=True))
+        if (cores := neighbours.cores()) > QUIET_CORES:
+            crowded[name] = cores
     return [*_yardstick_rows(run), *rows]
 
 

@@ -63,7 +63,7 @@ def sequential_rows(run: Run) -> Rows:
         )  # fmt: skip
         yield Row("Flash", f"{title}, p50", found["p50"], "µs", trip, goal, f"best {found['best']:.0f} µs")
         yield Row("Flash", f"{title}, p99", found["p99"], "µs", trip)
-    yield Row("Flash", "awaited no-op", note=PROMISE, about=True)
+    yield Row("Flash", "Flash", note=PROMISE, about=True)
 
 
 def in_flight_rows(run: Run) -> Rows:

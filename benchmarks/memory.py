@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 SETTLED_S = 2.0
@@ -22,7 +23,11 @@ def idle_mb() -> float:
 
 def pss_mb(pids: Iterable[int]) -> float:
     """Proportional: what several share is counted once, in equal parts."""
-    return sum(rollup_mb(pid, "Pss:") for pid in pids)
+    found = []
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):  # has just ended
+            found.append(rollup_mb(pid, "Pss:"))
+    return sum(found)
 
 
 def rollup_mb(pid: int, field: str) -> float:

