@@ -110,9 +110,11 @@ def _misused(module: Module, node: ast.expr, parent: ast.AST, iterated: bool) ->
 
 
 def _takes_values(module: Module, call: ast.Call) -> bool:
-    if module.dotted(call.func) in _TAKES_VALUES:
-        return True
-    return isinstance(call.func, ast.Name) and call.func.id in module.remote_names
+    function = call.func
+    if isinstance(function, ast.Attribute) and function.attr in AWAITED:
+        function = function.value
+    own = isinstance(function, ast.Name) and function.id in module.remote_names
+    return own or module.dotted(call.func) in _TAKES_VALUES
 
 
 def _assigned(module: Module, statement: ast.Assign | ast.AnnAssign, iterated: bool) -> bool:

@@ -79,8 +79,8 @@ def append_item(source: Source, first: int, last: int, close: int, item: str) ->
 
 def newline(source: Source, line: int) -> str:
     """How a line ends, and so how one beside it should."""
-    text = source.lines[line - 1]
-    return text[len(text.rstrip("\r\n")) :] or "\n"
+    ends = (text[len(text.rstrip("\r\n")) :] for text in (source.lines[line - 1], source.lines[0]))
+    return next(filter(None, ends), "\n")
 
 
 def _first_line(statement: ast.stmt) -> int:

@@ -150,19 +150,27 @@ def _needed_elsewhere(move: MoveImport, moves: list[MoveImport]) -> bool:
     word = re.compile(rf"\b{re.escape(move.name)}\b")
     for node in module.nodes:
         named = isinstance(node, ast.Name) and node.id == move.name
-        # A type that is written as text, or a name in `__all__`.
-        told = isinstance(node, ast.Constant) and isinstance(node.value, str) and word.search(node.value)
-        if (named or told) and not bodies.intersection(module.scopes_around(node)):
+        if (named or _tells(module, node, word)) and not bodies.intersection(module.scopes_around(node)):
             return True
     return False
 
 
+def _tells(module: Module, node: ast.AST, word: re.Pattern[str]) -> bool:
+    """Whether a text could mean a name: a type written as text, an entry of `__all__`. A requirement does not."""
+    if not (isinstance(node, ast.Constant) and isinstance(node.value, str) and word.search(node.value)):
+        return False
+    around: ast.AST | None = module.parents.get(node)
+    if isinstance(around, ast.Expr):
+        return False
+    while around is not None and not isinstance(around, ast.stmt):
+        if isinstance(around, ast.Call) and module.ours(around.func) == "remote":
+            return False
+        around = module.parents.get(around)
+    return True
+
+
 def _removal(source: Source, statement: PlainImport, names: set[str], *, keep_remark: bool) -> Iterator[Edit]:
-    """Takes names out of an import; what carries remarks, or shares its line, stays as it is."""
-    start = source.position(statement.lineno, statement.col_offset)
-    end = source.position(*_end_of(statement))
-    if "#" in source.text[start:end]:
-        return
+    """Takes names out of an import; what has remarks inside, or shares its line, stays as it is."""
     if all(bound_by(alias, statement) in names for alias in statement.names):
         yield from _whole_removal(source, statement, keep_remark)
         return
@@ -170,10 +178,13 @@ def _removal(source: Source, statement: PlainImport, names: set[str], *, keep_re
     for number, alias in enumerate(statement.names):
         if bound_by(alias, statement) not in names:
             kept = True
-        elif kept:
-            yield Edit(_end(source, statement.names[number - 1]), _end(source, alias), "")
+            continue
+        cut = Edit(_start(source, alias), _start(source, statement.names[number + 1]), "") if not kept else None
+        cut = cut or Edit(_end(source, statement.names[number - 1]), _end(source, alias), "")
+        if "#" not in source.text[cut.start : cut.end]:
+            yield cut
         else:
-            yield Edit(_start(source, alias), _start(source, statement.names[number + 1]), "")
+            kept = True
 
 
 def _whole_removal(source: Source, statement: PlainImport, keep_remark: bool) -> Iterator[Edit]:
@@ -181,7 +192,8 @@ def _whole_removal(source: Source, statement: PlainImport, keep_remark: bool) ->
     first, last = source.position(statement.lineno, 0), sum(map(len, source.lines[: statement.end_lineno]))
     start, end = source.position(statement.lineno, statement.col_offset), source.position(*_end_of(statement))
     rest = source.text[end:last].lstrip()
-    if source.text[first:start].strip(" \t\f") or rest.startswith((";", "\\")):
+    alone = not source.text[first:start].strip(" \t\f") and not rest.startswith((";", "\\"))
+    if not alone or "#" in source.text[start:end]:
         return
     yield Edit(first, last - len(rest) if rest.startswith("#") and keep_remark else last, "")
 
