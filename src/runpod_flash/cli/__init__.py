@@ -9,6 +9,8 @@
     flags        … its flags, from its signature, and its help
     reading      … their values, by annotation
     engine       flash engine start|stop|restart|status
+    doctor       flash doctor
+    checks       … what it looks at in this program
     upkeep       flash engine verify|backup|restore
     jobs         flash jobs, job, cancel, retry
     story        the page that `flash job` shows

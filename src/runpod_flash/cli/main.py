@@ -11,6 +11,7 @@ from runpod_flash.cli.call import call
 from runpod_flash.cli.check import check
 from runpod_flash.cli.completion import completion
 from runpod_flash.cli.deps import deps
+from runpod_flash.cli.doctor import doctor
 from runpod_flash.cli.engine import engine
 from runpod_flash.cli.failures import Verbs, close_output
 from runpod_flash.cli.jobs import cancel, job, jobs, retry
@@ -36,7 +37,7 @@ def flash() -> None:
     """Serverless functions on this machine: their jobs, workers, logs and environments."""
 
 
-for verb in (call, jobs, job, logs, ps, cancel, retry, purge, deps, check, engine, completion):
+for verb in (call, jobs, job, logs, ps, cancel, retry, purge, deps, check, doctor, engine, completion):
     flash.add_command(verb)
 for verb in (verify, backup, restore):
     engine.add_command(verb)

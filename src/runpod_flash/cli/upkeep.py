@@ -6,9 +6,7 @@ The work is done by a program of its own (`runpod_flash.daemon.upkeep`); here it
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +114,9 @@ def restore(path: Path, yes: bool, as_json: bool) -> None:
 
 def _upkeep(verb: str, *arguments: str, locked: bool = False) -> dict[str, Any]:
     """Runs the program; its answer, or the error that it told of."""
+    import json
+    import subprocess
+
     from runpod_flash.errors import EngineError, error_from_code
     from runpod_flash.settings import load
 

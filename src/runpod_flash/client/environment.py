@@ -86,7 +86,7 @@ def resolve_variables(wanted: Mapping[str, str | None], where: str = "") -> dict
     found = {name: os.environ.get(name) if value is None else value for name, value in wanted.items()}
     missing = [name for name, value in found.items() if value is None]
     if missing:
-        written = _dotenv(project_folder() / ".env")
+        written = dotenv(project_folder() / ".env")
         found |= {name: written[name] for name in missing if written.get(name) is not None}
     missing = [name for name, value in found.items() if value is None]
     if missing:
@@ -102,12 +102,13 @@ def resolve_variables(wanted: Mapping[str, str | None], where: str = "") -> dict
 
 def load_dotenv() -> None:
     """Sets the variables of the project's `.env` that are not set. Only programs of ours do that, at their start."""
-    for name, value in _dotenv(project_folder() / ".env").items():
+    for name, value in dotenv(project_folder() / ".env").items():
         if value is not None:
             os.environ.setdefault(name, value)
 
 
-def _dotenv(file: Path) -> Mapping[str, str | None]:
+def dotenv(file: Path) -> Mapping[str, str | None]:
+    """What a `.env` sets; nothing if it is not there."""
     try:
         found = file.stat()
     except OSError:
