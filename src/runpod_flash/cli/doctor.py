@@ -40,7 +40,7 @@ SETTINGS = (
         "flash doctor",
         "flash doctor --online                         ask the package index as well",
         "flash doctor --json | jq '.checks[] | select(.level != \"ok\")'",
-    )
+    ),
 )
 @click.option("--online", is_flag=True, help="Also ask the package index, over the network.")
 @json_option
