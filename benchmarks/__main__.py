@@ -16,7 +16,7 @@ from typing import Final
 
 from rich.console import Console
 
-from benchmarks import cold_start, command_line, flash_calls, footprint, nursery, startup, table, yardstick
+from benchmarks import cold_start, command_line, flash_calls, footprint, nursery, startup, table, values, yardstick
 from benchmarks.figures import Row, Rows, Run
 from benchmarks.neighbours import Neighbours
 from benchmarks.peers.catalogue import PEERS
@@ -26,6 +26,7 @@ Measure = Callable[[Run], Rows]
 OURS: Final[dict[str, Measure]] = {
     "sequential": flash_calls.sequential_rows,
     "in-flight": flash_calls.in_flight_rows,
+    "values": values.rows,
     "cold-start": cold_start.rows,
     "engine-start": startup.engine_rows,
     "import": startup.import_rows,

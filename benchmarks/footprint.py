@@ -54,18 +54,23 @@ async def _measure(idle_s: float) -> Footprint:
     used = {job.worker_id async for job in nap.map(range(WORKERS * 3))}
     assert len(used) == WORKERS, used
     await asyncio.sleep(memory.SETTLED_S)
-    before = _cpu_s()
+    before = cpu_s()
     await asyncio.sleep(idle_s)
-    cpu = (_cpu_s() - before) / idle_s * 100
+    cpu = (cpu_s() - before) / idle_s * 100
     pids = {worker["pid"] for worker in workers()}
     ours = _processes()
     return {
-        "engine_pss": memory.pss_mb(process.pid for process in ours if "runpod_flash.daemon" in process.cmdline()),
+        "engine_pss": engine_mb(),
         "host_pss": memory.pss_mb(process.pid for process in ours if "runpod_flash.host" in process.cmdline()),
         "workers_private": sorted(_private(process.pid) for process in ours if process.pid in pids)[1:],
         "all_pss": memory.pss_mb(process.pid for process in ours),
         "cpu": cpu,
     }
+
+
+def engine_mb() -> float:
+    """The engine's memory."""
+    return memory.pss_mb(process.pid for process in _processes() if "runpod_flash.daemon" in process.cmdline())
 
 
 def _processes() -> list[psutil.Process]:
@@ -77,7 +82,7 @@ def _private(pid: int) -> float:
     return memory.rollup_mb(pid, "Private_Clean:") + memory.rollup_mb(pid, "Private_Dirty:")
 
 
-def _cpu_s() -> float:
+def cpu_s() -> float:
     """Time on a core of every thread, by the scheduler's own count: ticks are too coarse for idlers."""
     threads = [task for process in _processes() for task in Path(f"/proc/{process.pid}/task").iterdir()]
     return sum(int((task / "schedstat").read_text().split()[0]) for task in threads) / 1e9

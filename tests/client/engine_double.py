@@ -212,6 +212,11 @@ class Connection(asyncio.Protocol):
         else:
             self.run(frame, head)
 
+    def on_drop_blobs(self, frame: Frame, head: messages.DropBlobs) -> None:
+        for blob in head.blobs:
+            blobs.retire(self.engine.home / "blobs", blob).unlink(missing_ok=True)
+        self.say(messages.Ok(), frame)
+
     def on_cancel(self, frame: Frame, head: messages.Cancel) -> None:
         self.say(messages.Ok(), frame)
 

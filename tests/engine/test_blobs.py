@@ -10,7 +10,7 @@ import pytest
 
 from runpod_flash.model.job import JobPolicy, new_job_id
 from runpod_flash.wire import blobs
-from runpod_flash.wire.messages import Admin, Error, Ok, Submit
+from runpod_flash.wire.messages import Admin, DropBlobs, Error, Ok, Submit
 from tests.engine.scene import ClientSide, Scene, WorkerSide
 
 LARGE = b"large"
@@ -124,3 +124,20 @@ def test_files_that_somebody_reads_stay_until_he_is_gone(scene: Scene, client: C
     reader.leave()
     scene.advance(0.1)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "running"])
+def test_arguments_that_will_not_be_named_again_go_with_a_job_that_has_completed(
+    scene: Scene, client: ClientSide, worker: WorkerSide, end: str
+) -> None:
+    fn, mine, other = client.declare(workers_max=1), file(scene), file(scene)
+    submit = call(fn, mine)
+    client.says(submit, [b""])
+    if end == "completed":
+        worker.done()
+    elif end == "failed":
+        worker.fails()
+    assert isinstance(client.ask(DropBlobs(job=submit.job, blobs=[mine.name, other.name, "../x"])), Ok)
+    scene.spin()
+    assert mine.exists() is (end != "completed"), "it may be tried again by hand"
+    assert other.exists(), "it is not this job's"

@@ -34,10 +34,10 @@ def test_an_empty_blob_is_a_blob(tmp_path: Path) -> None:
     assert bytes(blobs.read(tmp_path, blobs.write(tmp_path, b""))) == b""
 
 
-def test_a_removed_blob_is_gone_and_removing_it_again_is_nothing(tmp_path: Path) -> None:
+def test_a_retired_blob_is_gone_and_retiring_it_again_is_nothing(tmp_path: Path) -> None:
     blob = blobs.write(tmp_path, b"large")
-    blobs.remove(tmp_path, blob)
-    blobs.remove(tmp_path, blob)
+    blobs.retire(tmp_path, blob)
+    blobs.retire(tmp_path, blob)
     with pytest.raises(BlobError):
         blobs.read(tmp_path, blob)
 
@@ -45,7 +45,7 @@ def test_a_removed_blob_is_gone_and_removing_it_again_is_nothing(tmp_path: Path)
 @pytest.mark.parametrize("name", NOT_IDS)
 def test_a_name_that_is_no_id_leads_nowhere(tmp_path: Path, name: str) -> None:
     assert not blobs.is_id(name)
-    for use in (blobs.path_of, blobs.read, blobs.remove):
+    for use in (blobs.path_of, blobs.read, blobs.retire):
         with pytest.raises(BlobError):
             use(tmp_path, name)
 

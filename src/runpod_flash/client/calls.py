@@ -56,7 +56,10 @@ class Call:
             raise
         if self.stream.again and isinstance(self.stream.watcher, output.Watch):
             await self.stream.watcher.complete(self.stream, decode(frame).attempts)
-        return await job.to_output(self.link, frame)
+        result = await job.to_output(self.link, frame)
+        if self.stream.passing and result.error is None:
+            self.link.drop(self.stream)
+        return result
 
     @property
     def future(self) -> asyncio.Future[Frame]:

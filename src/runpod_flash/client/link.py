@@ -125,6 +125,10 @@ class Link(asyncio.Protocol):
         if not never_sent and not self._closing:
             self.open(Stream(messages.Cancel(job=job, cause=cause), None))
 
+    def drop(self, stream: Stream) -> None:
+        """Tells the engine which files of a call that has completed are of no more use; 100 MB each, perhaps."""
+        self.open(Stream(messages.DropBlobs(job=stream.head.job, blobs=stream.passing), None))
+
     async def bind(self, binding: Binding) -> None:
         """Makes the engine know a function, once however many calls ask for it."""
         while not binding.fn:
@@ -174,6 +178,8 @@ class Link(asyncio.Protocol):
             )
             return False
         stream.blob_home = self.welcome.engine
+        if self.shares_files:
+            stream.passing = [blob for _, blob, size in head.blobs if size > sent.HASHED and not sent.TABLE.keeps(blob)]
         return True
 
     def _place(self, data: Buffer) -> str:

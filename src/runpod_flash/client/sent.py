@@ -57,6 +57,11 @@ class Sent:
                 return self._by_contents(folder, data, sync)
             return self._by_identity(folder, data, sync)
 
+    def keeps(self, blob: str) -> bool:
+        """Whether a large object is known to be in that file."""
+        with self._lock:
+            return any(same.path.name == blob for same in self._same.values())
+
     def let_go(self) -> bool:
         """Forgets bytes that nobody else has any more; whether there are others yet."""
         with self._lock:

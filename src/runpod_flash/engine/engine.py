@@ -120,7 +120,7 @@ class Engine:
             hold_blobs=self._retention.hold,
         )
         return {
-            "client": {**requests.handlers, **questions.handlers, **Transfers(self.state).handlers},
+            "client": {**requests.handlers, **questions.handlers, **Transfers(self.state, self._retention).handlers},
             "worker": {
                 kinds.DONE: self._done,
                 kinds.READY: lambda link, _message, head: self._fleet.ready(link, head),

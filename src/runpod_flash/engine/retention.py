@@ -70,7 +70,7 @@ class Retention:
     def forget(self, jobs: Sequence[str], at_ms: int) -> None:
         """Forgets those of the jobs that had ended by then, and removes what only they needed."""
         named = self._state.turn.write().forget(jobs, at_ms)
-        self._state.turn.after(lambda: self._remove(named))
+        self.remove_after_turn(named)
 
     def _forget(self, jobs: list[str], at_ms: int, more: bool) -> None:
         self.forget(jobs[:_SLICE], at_ms)
@@ -78,6 +78,10 @@ class Retention:
             self._state.call_later(_NEXT_SLICE_S, self._forget, rest, at_ms, more)
         elif more:
             self._again_in(_NEXT_SLICE_S)
+
+    def remove_after_turn(self, names: Sequence[str]) -> None:
+        """Removes those of the files that no job needs when this turn is committed."""
+        self._state.turn.after(lambda: self._remove(names))
 
     def _remove(self, names: Sequence[str]) -> None:
         """Removes those of the files that no job needs.
@@ -88,11 +92,13 @@ class Retention:
         if self._holders:
             self._held += names
             return
-        for name in self._state.store.unneeded(names):
-            try:
-                blobs.remove(self._blobs, name)
-            except OSError as error:  # it is on record no more: it will be found as a stray
-                logger.warning("the blob %s cannot be removed: %s", name, error)
+        try:
+            gone = [blobs.retire(self._blobs, name) for name in self._state.store.unneeded(names)]
+        except OSError as error:  # they are on record no more: they will be found as strays
+            logger.warning("a file with a large value cannot be removed: %s", error)
+            return
+        if gone:  # to free the space of a large file takes longer than the loop may wait
+            self._state.turn.in_thread(partial(_unlink, gone), _tell_failure)
 
     # ── files of nobody ───────────────────────────────────────────────────────────────────────────
 
@@ -121,6 +127,11 @@ class Retention:
                 path.unlink(missing_ok=True)
         if rest := found[_SLICE:]:
             self._state.call_later(_NEXT_SLICE_S, self._remove_strays, rest)
+
+
+def _unlink(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _modified(path: Path) -> float:

@@ -17,26 +17,29 @@ from typing import Any, Final
 from blake3 import blake3
 
 from runpod_flash.engine.requests import refuse
+from runpod_flash.engine.retention import Retention
 from runpod_flash.engine.state import State
 from runpod_flash.engine.turn import Link
 from runpod_flash.errors import FlashError, StoreError
 from runpod_flash.wire import blobs, kinds
 from runpod_flash.wire.frame import Frame
-from runpod_flash.wire.messages import GetBlob, Ok, PutBlob
+from runpod_flash.wire.messages import DropBlobs, GetBlob, Ok, PutBlob
 
 LONGEST_PIECE: Final = 4 << 20
 """Bytes of one answer to GET_BLOB."""
 
 
 class Transfers:
-    """Answers PUT_BLOB and GET_BLOB."""
+    """Answers PUT_BLOB, GET_BLOB and DROP_BLOBS."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, retention: Retention) -> None:
         self._state = state
+        self._retention = retention
         self._folder = state.settings.home / "blobs"
         self.handlers: dict[int, Callable[[Link, Frame, Any], None]] = {
             kinds.PUT_BLOB: self._put,
             kinds.GET_BLOB: self._get,
+            kinds.DROP_BLOBS: self._drop,
         }
 
     def _put(self, link: Link, message: Frame, head: PutBlob) -> None:
@@ -54,6 +57,11 @@ class Transfers:
             raise _BadBlob(f"{head.blob[:40]!r} is no blob id")
         work = partial(give, self._folder, head)
         self._in_thread(link, message.sid, work, lambda piece: Ok().encode((piece,), sid=message.sid, flags=kinds.END))
+
+    def _drop(self, link: Link, message: Frame, head: DropBlobs) -> None:
+        dropped = self._state.turn.write().drop_blobs(head.job, head.blobs)
+        self._retention.remove_after_turn(dropped)
+        self._state.turn.send(link, Ok().encode(sid=message.sid, flags=kinds.END))
 
     def _in_thread(self, link: Link, sid: int, work: Callable[[], Any], answer: Callable[[Any], bytes]) -> None:
         def then(result: Any, error: Exception | None) -> None:

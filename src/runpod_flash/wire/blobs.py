@@ -91,9 +91,15 @@ def append(path: Path, piece: Buffer) -> None:
             left = left[file.write(left) :]
 
 
-def remove(folder: Path, blob: str) -> None:
-    """Deletes the blob if it is there."""
-    path_of(folder, blob).unlink(missing_ok=True)
+def retire(folder: Path, blob: str) -> Path:
+    """Takes away the blob's name if it is there: nobody finds it any more, and the file can be deleted at leisure."""
+    path = path_of(folder, blob)
+    gone = path.with_name(f"gone.{blob}")
+    try:
+        os.rename(path, gone)
+    except FileNotFoundError:
+        pass
+    return gone
 
 
 def spill(parts: Sequence[Buffer], place: Callable[[Buffer], str]) -> tuple[list[Buffer], list[tuple[int, str, int]]]:

@@ -49,6 +49,7 @@ ROWS: Final = 33
 ADMIN: Final = 34
 PUT_BLOB: Final = 35
 GET_BLOB: Final = 36
+DROP_BLOBS: Final = 37
 
 # Engine and host.
 ENSURE_ENV: Final = 48

@@ -216,6 +216,14 @@ class GetBlob(Head):
     offset: int = 0
 
 
+class DropBlobs(Head):
+    """These arguments of a job will not be named again, says who sent them. → OK; they go if the job has completed."""
+
+    KIND = kinds.DROP_BLOBS
+    job: str
+    blobs: list[str]
+
+
 class Submit(Head):
     """A call. Parts: the encoded arguments. Idempotent by `job`, so it may be sent again after a lost link.
 

@@ -200,6 +200,9 @@ class Store(Protocol):
     def forget(self, jobs: Sequence[str], now_ms: int) -> list[str]:
         """Removes those of the jobs that had ended by then, and old events: the blobs that they named."""
 
+    def drop_blobs(self, job: str, blobs: Sequence[str]) -> list[str]:
+        """Those of the blobs that a job named and, having completed, needs no more; another may be tried again."""
+
     def unneeded(self, blobs: Sequence[str]) -> list[str]:
         """Those of the blobs that no job names."""
 

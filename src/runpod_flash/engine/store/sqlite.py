@@ -391,6 +391,11 @@ class SqliteStore:
         statement = "SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?)) AND state >= 4 AND ended_ms <= ?"
         return [row[0] for row in self._do(statement, (json.dumps(list(jobs)), at_ms)).fetchall()]
 
+    def drop_blobs(self, job: str, blobs: Sequence[str]) -> list[str]:
+        statement = """DELETE FROM blobs WHERE job = ?1 AND id IN (SELECT value FROM json_each(?2))
+                       AND EXISTS (SELECT 1 FROM jobs WHERE id = ?1 AND state = 4) RETURNING id"""
+        return [row[0] for row in self._do(statement, (job, json.dumps(list(blobs)))).fetchall()]
+
     def unneeded(self, blobs: Sequence[str]) -> list[str]:
         statement = "SELECT id FROM blobs WHERE id IN (SELECT value FROM json_each(?))"
         rows = self._do(statement, (json.dumps(list(blobs)),)).fetchall()
