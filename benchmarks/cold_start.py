@@ -22,8 +22,7 @@ async def noop(n: int) -> dict[str, int]:
 
 def rows(run: Run) -> Rows:
     """Median of ten."""
-    trip = run.round_trip_us()
-    found = nursery.run(__name__, "3" if run.quick else "10")
+    found, trip = run.beside(lambda: nursery.run(__name__, "3" if run.quick else "10"))
     spread = f"{min(found):.0f} to {max(found):.0f} ms"
     yield Row(
         "Flash", "cold start, environment built: no worker to result", median(found), "ms", trip, Goal(25), spread

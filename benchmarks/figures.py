@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from benchmarks import yardstick
 
 Unit = Literal["µs", "ms", "calls/s", "MB", "% of a core"]
+Found = TypeVar("Found")
 MICROSECONDS: dict[Unit, float] = {"µs": 1, "ms": 1000}
 
 
@@ -41,7 +42,7 @@ class Row:
     figure: float | None = None
     unit: Unit = "µs"
     round_trip_us: float | None = None
-    """The yardstick, read right before this was measured."""
+    """The yardstick, read right before and right after this was measured."""
     goal: Goal | None = None
     note: str = ""
     broken: bool = False
@@ -77,8 +78,14 @@ class Run:
     quick: bool = False
     trips: list[yardstick.Reading] = field(default_factory=list)
 
+    def beside(self, measure: Callable[[], Found]) -> tuple[Found, float]:
+        """What is found, and the yardstick's mean of right before and right after, as machines change by the minute."""
+        before = self.round_trip_us()
+        found = measure()
+        return found, (before + self.round_trip_us()) / 2
+
     def round_trip_us(self) -> float:
-        """Reads the yardstick: right before each measurement, as no machine is equally fast all day."""
+        """Reads the yardstick."""
         self.trips.append(yardstick.round_trip_us(self.core))
         return self.trips[-1].typical
 

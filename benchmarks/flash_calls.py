@@ -11,6 +11,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from benchmarks import laps, memory, nursery
 from benchmarks.figures import Goal, Row, Rows, Run
@@ -56,11 +57,10 @@ PROMISE = (
 def sequential_rows(run: Run) -> Rows:
     """One after another, on one core."""
     for title, function, durability, goal in SEQUENTIAL:
-        trip = run.round_trip_us()
-        found = nursery.run(
-            __name__, function, run.calls(3000),
+        found, trip = run.beside(partial(
+            nursery.run, __name__, function, run.calls(3000),
             core=run.core, variables={"FLASH_DURABILITY": durability},
-        )  # fmt: skip
+        ))  # fmt: skip
         yield Row("Flash", f"{title}, p50", found["p50"], "µs", trip, goal, f"best {found['best']:.0f} µs")
         yield Row("Flash", f"{title}, p99", found["p99"], "µs", trip)
     yield Row("Flash", "Flash", note=PROMISE, about=True)
@@ -69,8 +69,9 @@ def sequential_rows(run: Run) -> Rows:
 def in_flight_rows(run: Run) -> Rows:
     """A thousand in flight on two workers, on all cores."""
     for durability in ("process", "power"):
-        trip = run.round_trip_us()
-        found = nursery.run(__name__, "shared_noop", run.calls(60_000), variables={"FLASH_DURABILITY": durability})
+        found, trip = run.beside(partial(
+            nursery.run, __name__, "shared_noop", run.calls(60_000), variables={"FLASH_DURABILITY": durability},
+        ))  # fmt: skip
         goal = Goal(15_000, at_least=True) if durability == "process" else None
         thirds = f"thirds {found['slowest']:,.0f} to {found['fastest']:,.0f}"
         title = "1000 in flight, 2 workers" + (", durability power" if durability == "power" else "")

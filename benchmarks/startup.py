@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
+from functools import partial
 from statistics import median
 
 from benchmarks import nursery
@@ -26,8 +27,7 @@ IMPORTS = {
 def import_rows(run: Run) -> Rows:
     """A fresh interpreter with the import, less one without it."""
     for metric, (without, with_it) in IMPORTS.items():
-        trip = run.round_trip_us()
-        pairs = [(_interpreter_ms(without), _interpreter_ms(with_it)) for _ in range(5 if run.quick else 21)]
+        pairs, trip = run.beside(partial(_pairs_ms, without, with_it, 5 if run.quick else 21))
         cost = median(after - before for before, after in pairs)
         bare = f"`{without}` alone {median(before for before, _ in pairs):.0f} ms"
         yield Row("Flash", metric, cost, "ms", trip, Goal(60), bare)
@@ -35,10 +35,13 @@ def import_rows(run: Run) -> Rows:
 
 def engine_rows(run: Run) -> Rows:
     """From an empty data folder to an engine that has said WELCOME; its host starts meanwhile."""
-    trip = run.round_trip_us()
-    found = [nursery.run(__name__) for _ in range(3 if run.quick else 7)]
+    found, trip = run.beside(lambda: [nursery.run(__name__) for _ in range(3 if run.quick else 7)])
     spread = f"{min(found):.0f} to {max(found):.0f} ms"
     yield Row("Flash", "engine from nothing to ready", median(found), "ms", trip, Goal(400), spread)
+
+
+def _pairs_ms(without: str, with_it: str, times: int) -> list[tuple[float, float]]:
+    return [(_interpreter_ms(without), _interpreter_ms(with_it)) for _ in range(times)]
 
 
 def _interpreter_ms(code: str) -> float:

@@ -27,8 +27,7 @@ def rows(run: Run, peer: Peer) -> Rows:
 
 
 def _one_at_a_time(run: Run, peer: Peer, python: str) -> Rows:
-    trip = run.round_trip_us()
-    every = _figures(peer, "sequential", run.calls(600), python, run.core)
+    every, trip = run.beside(lambda: _figures(peer, "sequential", run.calls(600), python, run.core))
     for kind, found in every.items():
         title = f"{peer.kinds[kind].title}, awaited no-op"
         yield Row("Peers", f"{title}, p50", found["p50"], "µs", trip, note=f"best {found['best']:,.0f} µs")
@@ -36,8 +35,7 @@ def _one_at_a_time(run: Run, peer: Peer, python: str) -> Rows:
 
 
 def _in_flight(run: Run, peer: Peer, python: str) -> Rows:
-    trip = run.round_trip_us()
-    every = _figures(peer, "in_flight", run.calls(6000), python, core=None)
+    every, trip = run.beside(lambda: _figures(peer, "in_flight", run.calls(6000), python, core=None))
     for kind, found in every.items():
         title = peer.kinds[kind].title
         thirds = f"thirds {found['slowest']:,.0f} to {found['fastest']:,.0f}"
