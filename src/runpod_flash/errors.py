@@ -347,7 +347,7 @@ def _labelled(label: str, text: str) -> str:
 def _by_code(root: type[FlashError]) -> dict[str, type[FlashError]]:
     found = {root.code: root}
     for child in root.__subclasses__():
-        if child.__module__ == __name__:
+        if globals().get(child.__name__) is child:  # neither another room's, nor one that imitates an original
             found.update(_by_code(child))
     return found
 

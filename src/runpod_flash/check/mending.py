@@ -49,7 +49,9 @@ def write(mended: Mended) -> None:
             raise FlashError(f"{mended.path} was changed meanwhile, and is left as it is", fix="run the check again")
         _replace(path, mended.after)
     except OSError as error:
-        raise FlashError(f"{mended.path} cannot be written: {error.strerror}") from None
+        raise FlashError(
+            f"{mended.path} cannot be written", why=str(error.strerror), fix="make the file and its folder writable"
+        ) from None
 
 
 def _replace(path: str, data: bytes) -> None:

@@ -13,7 +13,7 @@ from runpod_flash.client import environment, job, output, scope, shipment, trans
 from runpod_flash.client.function import RemoteConfig, RemoteFunction
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
-from runpod_flash.errors import ConfigError, UsageError
+from runpod_flash.errors import ConfigError, EncodingError, UsageError, call_site
 from runpod_flash.model.job import JobPolicy, new_job_id
 from runpod_flash.model.output import JobOutput
 from runpod_flash.model.resolve import resolve_endpoint, without_effect
@@ -80,6 +80,7 @@ class Caller:
         if not isinstance(function, types.FunctionType):
             raise UsageError(
                 f"{function!r} cannot be called elsewhere",
+                where=call_site(),
                 why="what travels is a function written with def or async def",
                 fix="write a function that calls it",
             )
@@ -131,7 +132,11 @@ class Caller:
         return job.JobHandle(accepted.job, self._function.__name__)
 
     def _encode(self, link: Link, args: tuple[Any, ...], kwargs: dict[str, Any]) -> codec.Encoded:
-        encoded = codec.encode((args, kwargs), named=self._parameters)
+        try:
+            encoded = codec.encode((args, kwargs), named=self._parameters)
+        except EncodingError as error:
+            error.where = error.where or call_site() or self._where
+            raise
         parts, limit = encoded.parts, link.settings.max_value
         if (len(parts) > 1 or len(parts[0]) > INLINE_LIMIT) and codec.size(parts) > limit:
             raise codec.too_large(codec.size(parts), limit, (args, kwargs), self._parameters())

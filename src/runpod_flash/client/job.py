@@ -13,7 +13,7 @@ from runpod_flash.client import background, transfer, transport
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import AlreadyEnded
 from runpod_flash.client.transcript import Transcript
-from runpod_flash.errors import EngineError, JobTimeout, StoreError, UsageError, call_site, shown
+from runpod_flash.errors import DependencyError, EngineError, JobTimeout, StoreError, UsageError, call_site, shown
 from runpod_flash.model.job import ErrorKind, JobStatus
 from runpod_flash.model.output import JobOutput
 from runpod_flash.payload import codec, failures
@@ -233,6 +233,9 @@ def _failed(head: Outcome, exceptions: Any) -> JobOutput[Any]:
     exception: BaseException | None = None
     if error is not None and (exceptions or error.kind == ErrorKind.USER):
         exception = failures.restore(error, exceptions, worker=head.worker)
+    elif error is not None and error.type == DependencyError.__name__:
+        what, _, why = error.message.partition("\n")
+        exception = DependencyError(what, why=why)  # so that `except DependencyError` finds it
     return JobOutput(
         id=head.job,
         status=head.status,

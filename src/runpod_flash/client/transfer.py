@@ -40,7 +40,11 @@ async def download(link: Link, blob: str, size: int) -> memoryview:
         reply = await link.ask(GetBlob(blob=blob, offset=len(data)))
         piece = reply.parts[0] if reply.parts else b""
         if not piece:
-            raise EngineRefused(f"the blob {blob} ends after {len(data)} of {size} bytes")
+            raise EngineRefused(
+                f"the blob {blob} ends after {len(data)} of {size} bytes",
+                why="its file was cut short on the engine's side",
+                fix="call the function again",
+            )
         data += piece
     return memoryview(data)
 

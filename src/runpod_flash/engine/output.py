@@ -92,7 +92,11 @@ class Output:
         try:
             told = _places.decode(query.cursor) if query.cursor else {}
         except msgspec.MsgspecError:
-            raise ConfigError(f"{query.cursor[:80]!r} is no place in the output of an endpoint") from None
+            raise ConfigError(
+                f"{query.cursor[:80]!r} is no place in the output of an endpoint",
+                why="such places come with the lines of an earlier answer, and are of one version",
+                fix="ask without it: that begins at the beginning",
+            ) from None
 
         def read() -> Rows:
             names = {*self._workers(pools, since, old=not told), *filter(str.isalnum, told)}

@@ -259,7 +259,7 @@ def _queue_full(pool: Pool) -> QueueFull:
     endpoint = pool.endpoint
     waiting = sum(each.queued for each in endpoint.pools)
     return QueueFull(
-        f"the endpoint {endpoint.spec.name!r} has {waiting} waiting jobs"
+        f"the endpoint {endpoint.spec.name!r} has {waiting} waiting {'job' if waiting == 1 else 'jobs'}"
         f" with {endpoint.args_bytes >> 20} MiB of arguments",
         why=f"at most {MAX_WAITING} jobs and {MAX_WAITING_BYTES >> 20} MiB may wait",
         fix="wait, raise workersMax, or cancel some (flash jobs --status IN_QUEUE)",

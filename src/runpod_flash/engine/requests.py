@@ -146,6 +146,7 @@ class Requests:
             raise _NotRetryable(
                 f"job {head.job} is {JobState(row['state']).status}",
                 why="only jobs that FAILED or TIMED_OUT can be tried again",
+                fix=f"see where it stands: flash job {head.job}",
             )
         self._turn.promise(link, Accepted(job=head.job, existing=True).encode(sid=message.sid, flags=_END))
 
@@ -184,4 +185,8 @@ class _NoJob(JobNotFound):
 
 
 def _no_job(job: str) -> JobNotFound:
-    return _NoJob(f"there is no job {job!r}", fix="see which there are: flash jobs")
+    return _NoJob(
+        f"there is no job {job!r}",
+        why="the id is wrong, or of another FLASH_HOME, or the job was removed some time after its end",
+        fix="see which there are: flash jobs",
+    )

@@ -54,7 +54,7 @@ class Transfers:
 
     def _get(self, link: Link, message: Frame, head: GetBlob) -> None:
         if not blobs.is_id(head.blob) or head.offset < 0:
-            raise _BadBlob(f"{head.blob[:40]!r} is no blob id")
+            raise _BadBlob(f"{head.blob[:40]!r} is no blob id", why="blobs are named by hexadecimal digits")
         work = partial(give, self._folder, head)
         self._in_thread(link, message.sid, work, lambda piece: Ok().encode((piece,), sid=message.sid, flags=kinds.END))
 
@@ -70,7 +70,7 @@ class Transfers:
             elif isinstance(error, FlashError):
                 refuse(self._state, link, sid, error)
             else:
-                refuse(self._state, link, sid, StoreError(str(error) or repr(error)))
+                refuse(self._state, link, sid, StoreError("a blob could not be moved", why=str(error) or repr(error)))
 
         self._state.turn.in_thread(work, then)
 
@@ -91,7 +91,9 @@ def take(folder: Path, head: PutBlob, piece: bytes, *, sync: bool) -> int:
     if not piece or head.offset != have:
         return have
     if have + len(piece) > head.size:
-        raise _BadBlob(f"the blob {head.blob} has {head.size} bytes, and more have come")
+        raise _BadBlob(
+            f"the blob {head.blob} has {head.size} bytes, and more have come", why="two programs send it differently"
+        )
     try:
         blobs.append(half, piece)
         if have + len(piece) == head.size:
@@ -110,13 +112,19 @@ def give(folder: Path, head: GetBlob) -> bytes:
             file.seek(head.offset)
             return file.read(LONGEST_PIECE)
     except FileNotFoundError:
-        raise _NoBlob(f"there is no blob {head.blob}") from None
+        raise _NoBlob(
+            f"there is no blob {head.blob}", why="nothing needs it any more, so it was removed", fix="send it again"
+        ) from None
 
 
 def _end(half: Path, target: Path, *, hashed: bool, sync: bool) -> None:
     if hashed and blake3(half.read_bytes()).hexdigest(length=len(target.name) // 2) != target.name:
         half.unlink()
-        raise _BadBlob(f"what has come as the blob {target.name} is something else")
+        raise _BadBlob(
+            f"what has come as the blob {target.name} is something else",
+            why="its name is the digest of its contents, and they do not match: the file changed while it was sent",
+            fix="send it again",
+        )
     if sync:
         with open(half, "rb") as file:
             os.fsync(file.fileno())

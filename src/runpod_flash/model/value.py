@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn, TypeVar
 
-from runpod_flash.errors import ConfigError, ImmutableError, UsageError, call_site, did_you_mean, shown
+from runpod_flash.errors import ConfigError, ImmutableError, UsageError, call_site, did_you_mean, shown, suggestion
 
 V = TypeVar("V", bound="Value")
 
@@ -148,10 +148,12 @@ class Value:
     @classmethod
     def _unknown(cls, name: str, value: object) -> Exception:
         known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        meant = suggestion(name, known)
         return UsageError(
             f"{cls.__name__} has no field {name!r}.{did_you_mean(name, known)}",
             where=call_site(),
-            why=f"its fields are {', '.join(known)}",
+            why="a field that does not exist would change nothing" if meant else f"its fields are {', '.join(known)}",
+            fix=f"write {meant}={shown(mask(meant, value), 40)}" if meant else None,
         )
 
     def _refuse_field(self, name: str, rule: str, fix: str | None = None) -> ConfigError:

@@ -248,7 +248,11 @@ def unpack(source: Path, folder: Path) -> dict[str, Any]:
     try:
         files = _from_folder(source, folder) if source.is_dir() else _from_archive(source, folder)
     except FileNotFoundError:
-        raise UsageError(f"there is no backup {source}") from None
+        raise UsageError(
+            f"there is no backup {source}",
+            why="the file or folder, or a part of it, does not exist",
+            fix="make one with: flash engine backup",
+        ) from None
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise StoreError(f"there is no room for the backup in {folder.parent}", fix="free some space") from None
@@ -308,11 +312,19 @@ def _manifest(source: Path, folder: Path) -> dict[str, Any]:
         kind, form, version = found["kind"], int(found["format"]), int(found["store_version"])
         _entries = [(file["name"], file["size"], file["blake3"]) for file in found["files"]]
     except FileNotFoundError:
-        raise UsageError(f"{source} is no backup: it has no {MANIFEST}") from None
+        raise UsageError(
+            f"{source} is no backup: it has no {MANIFEST}",
+            why="every backup has one, which says what is in it",
+            fix="name the file or folder that flash engine backup made",
+        ) from None
     except (ValueError, KeyError, TypeError, OSError):
         raise _unsound(source, f"its {MANIFEST} cannot be read") from None
     if kind != KIND or STORE not in {name for name, _, _ in _entries}:
-        raise UsageError(f"{source} is no backup of Flash")
+        raise UsageError(
+            f"{source} is no backup of Flash",
+            why=f"its {MANIFEST} is that of something else",
+            fix="name the file or folder that flash engine backup made",
+        )
     if form > FORMAT or version > opening.VERSION:
         raise StoreError(
             f"the backup {source} is of a newer Flash ({found.get('version', 'unknown')})",
