@@ -32,8 +32,8 @@ def check(module: Module, imported: frozenset[str] = frozenset()) -> Iterator[Fi
     names = module.remote_names | imported
     if not names:
         return
-    for node in module.nodes:
-        if isinstance(node, ast.Call) and (name := _called(module, node, names)):
+    for node in module.of(ast.Call):
+        if name := _called(module, node, names):
             kind = _kind(node)
             if _forgotten(module, node, iterated=kind == "iterator"):
                 yield _finding(module, node, name, kind)

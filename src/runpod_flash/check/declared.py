@@ -24,6 +24,7 @@ _ENUMS: Final = frozenset({
     "GpuGroup", "GpuType", "CpuInstanceType", "CudaVersion", "DataCenter", "ServerlessScalerType", "ServerlessType",
 })  # fmt: skip
 _VALUES: Final = frozenset({"NetworkVolume", "PodTemplate", "KeyValuePair"})
+_CONSTRUCTED: Final = _VALUES.union(RESOURCES)
 _MOST_POSITIONS: Final = ("resource_config", *options.OPTIONS[:6])
 _QUEUE: Final = resources.CpuLiveServerless(name="any")
 _BALANCED: Final = resources.CpuLiveLoadBalancer(name="any")
@@ -34,8 +35,8 @@ def check(module: Module) -> Iterator[Finding]:
     """The findings of a whole file."""
     if not module.uses_flash:
         return
-    for node in module.nodes:
-        if isinstance(node, ast.Call) and module.ours(node.func) in {*RESOURCES, *_VALUES}:
+    for node in module.of(ast.Call):
+        if module.ours(node.func) in _CONSTRUCTED:
             yield from _constructed(module, node)
     for remote in module.remotes:
         yield from _declared(module, remote)

@@ -150,7 +150,7 @@ def _needed_elsewhere(move: MoveImport, moves: list[MoveImport]) -> bool:
         return True
     bodies = {function for one in moves if one.name == move.name for function in one.into}
     word = re.compile(rf"\b{re.escape(move.name)}\b")
-    for node in module.nodes:
+    for node in (*module.of(ast.Name), *module.of(ast.Constant)):
         named = isinstance(node, ast.Name) and node.id == move.name
         if (named or _tells(module, node, word)) and not bodies.intersection(module.scopes_around(node)):
             return True

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from runpod_flash.analysis.bindings import Binding, bindings_of
 from runpod_flash.analysis.facts import Facts
@@ -26,6 +26,7 @@ RESOURCES: Final[Mapping[str, bool]] = {
 }
 """The eight classes, each with whether calls wait in a queue."""
 
+Node = TypeVar("Node", bound=ast.AST)
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -56,12 +57,25 @@ class Module:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.nodes: list[ast.AST] = []
         self.parents: dict[ast.AST, ast.AST] = {}
-        for node in _walk(source.tree):
-            self.nodes.append(node)
-            for child in ast.iter_child_nodes(node):
+        self._by_kind: dict[type[ast.AST], list[ast.AST]] = {}
+        self._read(source.tree)
+
+    def _read(self, tree: ast.AST) -> None:
+        """One walk for all rules, parents first and in the order of the text, without recursion."""
+        stack = [tree]
+        while stack:
+            node = stack.pop()
+            self._by_kind.setdefault(type(node), []).append(node)
+            children = _children(node)
+            for child in children:
                 self.parents[child] = node
+            children.reverse()
+            stack += children
+
+    def of(self, kind: type[Node]) -> list[Node]:
+        """All nodes of one kind, in the order of the text."""
+        return self._by_kind.get(kind, [])  # type: ignore[return-value]  # filed under their own type
 
     @cached_property
     def names(self) -> dict[str, Binding]:
@@ -72,16 +86,13 @@ class Module:
     def aliases(self) -> dict[str, str]:
         """What imports anywhere in the file bind, as dotted names: `np` → `numpy`, `now` → `datetime.datetime.now`."""
         found: dict[str, str] = {}
-        for node in self.nodes:
-            if isinstance(node, ast.Import):
-                for alias in node.names:
-                    found[alias.asname or alias.name.partition(".")[0]] = (
-                        alias.name if alias.asname else alias.name.partition(".")[0]
-                    )
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                module = "." * node.level + node.module
-                for alias in node.names:
-                    found[alias.asname or alias.name] = f"{module}.{alias.name}"
+        for node in self.of(ast.Import):
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                found[alias.asname or top] = alias.name if alias.asname else top
+        for whole in self.of(ast.ImportFrom):
+            for alias in whole.names if whole.module else ():
+                found[alias.asname or alias.name] = f"{'.' * whole.level}{whole.module}.{alias.name}"
         return found
 
     @cached_property
@@ -130,23 +141,18 @@ class Module:
     @cached_property
     def hidden_names(self) -> frozenset[str]:
         """Names that the module may bind from elsewhere: `global` in a function, `:=`, a pattern, an `except … as`."""
-        found: set[str] = set()
-        for node in self.nodes:
-            if isinstance(node, ast.Global):
-                found.update(node.names)
-            elif isinstance(node, ast.NamedExpr):
-                found.add(node.target.id)
-            elif isinstance(node, (ast.MatchAs, ast.MatchStar, ast.ExceptHandler)) and node.name:
-                found.add(node.name)
+        found = {name for node in self.of(ast.Global) for name in node.names}
+        found.update(node.target.id for node in self.of(ast.NamedExpr))
+        found.update(node.name or "" for node in self.of(ast.ExceptHandler))
+        found.update(node.name or "" for node in self.of(ast.MatchAs))
+        found.update(node.name or "" for node in self.of(ast.MatchStar))
         return frozenset(found)
 
     @cached_property
     def is_open(self) -> bool:
         """Whether names come in that the text does not show: a star import, `globals()`, `exec`."""
         starred = any(name.endswith(".*") and name.partition(".")[0] not in OURS for name in self.aliases.values())
-        return starred or any(
-            isinstance(node, ast.Name) and node.id in ("globals", "exec", "__getattr__") for node in self.nodes
-        )
+        return starred or any(node.id in ("globals", "exec") for node in self.of(ast.Name))
 
     @cached_property
     def remote_names(self) -> frozenset[str]:
@@ -159,8 +165,8 @@ class Module:
     def constants(self) -> dict[str, ast.expr]:
         """Module-level names that are assigned one expression, once."""
         counts: dict[str, int] = {}
-        for node in self.nodes:
-            if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load) and not self.functions_around(node):
+        for node in self.of(ast.Name):
+            if not isinstance(node.ctx, ast.Load) and not self.functions_around(node):
                 counts[node.id] = counts.get(node.id, 0) + 1
         return {
             name: binding.value
@@ -191,17 +197,13 @@ class Module:
     @cached_property
     def _assignments(self) -> dict[str, list[ast.Assign | ast.AnnAssign]]:
         found: dict[str, list[ast.Assign | ast.AnnAssign]] = {}
-        for node in self.nodes:
-            targets = (
-                node.targets
-                if isinstance(node, ast.Assign)
-                else [node.target]
-                if isinstance(node, ast.AnnAssign)
-                else []
-            )
-            for target in targets:
-                if isinstance(target, ast.Name) and isinstance(node, (ast.Assign, ast.AnnAssign)):
+        for node in self.of(ast.Assign):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
                     found.setdefault(target.id, []).append(node)
+        for annotated in self.of(ast.AnnAssign):
+            if isinstance(annotated.target, ast.Name):
+                found.setdefault(annotated.target.id, []).append(annotated)
         return found
 
     # ── remote functions ──────────────────────────────────────────────────────────────────────────
@@ -215,21 +217,34 @@ class Module:
         return sorted(found, key=lambda one: one.node.lineno)
 
     def _decorated(self) -> Iterator[Remote]:
-        for node in self.nodes:
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                for decorator in node.decorator_list:
-                    if self._is_remote(decorator):
-                        call = self._remote_call(decorator)
-                        yield Remote(node.name, node, call, tuple(self.scopes_around(node)))
+        for node in self.definitions:
+            for decorator in node.decorator_list:
+                if self._is_remote(decorator):
+                    yield Remote(node.name, node, self._remote_call(decorator), tuple(self.scopes_around(node)))
 
     def _wrapped(self) -> Iterator[Remote]:
         """`fast = remote(config)(plain)`, where the file defines `plain`."""
-        defined = {node.name: node for node in self.source.tree.body if isinstance(node, (*_FUNCTIONS, ast.ClassDef))}
-        for node in self.nodes:
-            if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords:
+        defined = {node.name: node for node in self.definitions if self.parents[node] is self.source.tree}
+        for node in self.of(ast.Call):
+            if isinstance(node.func, (ast.Call, ast.Name)) and len(node.args) == 1 and not node.keywords:
                 call, given = self._remote_call(node.func), node.args[0]
                 if call is not None and isinstance(given, ast.Name) and given.id in defined:
                     yield Remote(self._bound_by(node) or given.id, defined[given.id], call, ())
+
+    @cached_property
+    def functions(self) -> list[Function]:
+        """Every function of the file, also those inside others."""
+        return [*self.of(ast.FunctionDef), *self.of(ast.AsyncFunctionDef)]
+
+    @cached_property
+    def definitions(self) -> list[Definition]:
+        """Those, and every class."""
+        return [*self.functions, *self.of(ast.ClassDef)]
+
+    @cached_property
+    def imports(self) -> list[ast.Import | ast.ImportFrom]:
+        """Every import of the file."""
+        return [*self.of(ast.Import), *self.of(ast.ImportFrom)]
 
     def _is_remote(self, node: ast.expr) -> bool:
         return self._remote_call(node) is not None or self.ours(node) == "remote"
@@ -264,9 +279,6 @@ class Module:
         return [scope for scope in self.scopes_around(node) if not isinstance(scope, ast.ClassDef)]
 
 
-_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
-
-
 def in_body(scope: ast.AST, child: ast.AST) -> bool:
     """Whether a child of a definition belongs to what runs inside, not to its head."""
     body = getattr(scope, "body", None)
@@ -289,6 +301,18 @@ def keyword_of(call: ast.Call, name: str) -> ast.keyword | None:
     return next((keyword for keyword in call.keywords if keyword.arg == name), None)
 
 
+def _children(node: ast.AST) -> list[ast.AST]:
+    """As ast.iter_child_nodes, without Load, Store and Del, at half its price: this is where most of the time goes."""
+    found: list[ast.AST] = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            found += [one for one in value if isinstance(one, ast.AST)]
+        elif isinstance(value, ast.AST) and name != "ctx":
+            found.append(value)
+    return found
+
+
 def own_nodes(function: ast.AST) -> Iterator[ast.AST]:
     """What belongs to a function's body and to no function or class inside it."""
     body = getattr(function, "body", [])
@@ -298,12 +322,3 @@ def own_nodes(function: ast.AST) -> Iterator[ast.AST]:
         yield node
         if not isinstance(node, SCOPES):
             stack.extend(reversed(list(ast.iter_child_nodes(node))))
-
-
-def _walk(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node, parents first, in the order of the text, without recursion."""
-    stack = [tree]
-    while stack:
-        node = stack.pop()
-        yield node
-        stack.extend(reversed(list(ast.iter_child_nodes(node))))

@@ -12,7 +12,7 @@ from runpod_flash.analysis.bindings import Binding
 from runpod_flash.analysis.facts import Mutation, Use
 from runpod_flash.analysis.secrets import sounds_secret
 from runpod_flash.check.finding import Finding
-from runpod_flash.check.module import SCOPES, Function, Module, Remote
+from runpod_flash.check.module import Function, Module, Remote
 from runpod_flash.check.packages import Packages
 from runpod_flash.check.reach import Part, Reach
 from runpod_flash.check.repairs import MoveImport, PlainImport, bound_by, import_line
@@ -159,18 +159,16 @@ def _is_others_module(module: Module, binding: Binding, packages: Packages) -> b
 def _plain_imports(module: Module, name: str) -> tuple[PlainImport, ...]:
     """The imports that bind a name; none if anything else in the module does, too."""
     found: list[PlainImport] = []
-    for node in module.nodes:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            if name in [bound_by(alias, node) for alias in node.names] and not module.functions_around(node):
-                if node not in module.source.tree.body or (isinstance(node, ast.ImportFrom) and node.level):
-                    return ()
-                found.append(node)
-        elif isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load):
-            if not module.scopes_around(node):
+    for node in module.imports:
+        if name in [bound_by(alias, node) for alias in node.names] and not module.functions_around(node):
+            if module.parents[node] is not module.source.tree or (isinstance(node, ast.ImportFrom) and node.level):
                 return ()
-        elif getattr(node, "name", None) == name and isinstance(node, SCOPES) and not module.scopes_around(node):
-            return ()
-    return () if name in module.hidden_names else tuple(found)
+            found.append(node)
+    stored = (one for one in module.of(ast.Name) if one.id == name and not isinstance(one.ctx, ast.Load))
+    defined = (one for one in module.definitions if one.name == name)
+    if name in module.hidden_names or not all(module.scopes_around(one) for one in (*stored, *defined)):
+        return ()
+    return tuple(found)
 
 
 def _bodies(module: Module, part: Part, use: Use) -> tuple[Function, ...]:

@@ -24,12 +24,12 @@ class Neighbours:
         return frozenset(self._bound(folder, source.tree))
 
     def _bound(self, folder: Path, tree: ast.AST) -> Iterator[str]:
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.level or node.module):
-                for alias in node.names:
-                    file = self._file(folder, node.level, node.module or "")
-                    if file is not None and alias.name in self._remotes(file):
-                        yield alias.asname or alias.name
+        for node in _statements(tree):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            file = self._file(folder, node.level, node.module or "")
+            remotes = self._remotes(file) if file else ()
+            yield from (alias.asname or alias.name for alias in node.names if alias.name in remotes)
 
     def _remotes(self, file: Path) -> frozenset[str]:
         """The remote functions that can be imported from a file: its own, and those that it imports itself."""
@@ -55,6 +55,18 @@ class Neighbours:
 def mentions_flash(text: str) -> bool:
     """Whether a text could import us; most files do not, and need no closer look."""
     return any(name in text for name in OURS)
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every statement of a file. Expressions, most of a tree, have none in them."""
+    stack: list[ast.AST] = [tree]
+    while stack:
+        node = stack.pop()
+        yield node
+        for field in ("body", "orelse", "handlers", "finalbody", "cases"):
+            inside = getattr(node, field, None)
+            if isinstance(inside, list):
+                stack += inside
 
 
 def _module_file(base: Path, module: str) -> Path | None:

@@ -22,16 +22,22 @@ def check(module: Module) -> Iterator[Finding]:
     """The findings of a whole file."""
     if not module.uses_flash:
         return
-    for node in module.nodes:
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield from _annotations(module, node)
-            yield from _nested(module, node)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
-            yield from _printed(module, node)
-        elif isinstance(node, (ast.Assign, ast.AnnAssign, ast.keyword)):
-            yield from _secret(module, node)
-        elif isinstance(node, ast.ExceptHandler) and node.type is None:
-            yield _bare(module, node)
+    for function in module.functions:
+        yield from _annotations(module, function)
+        yield from _nested(module, function)
+    for call in module.of(ast.Call):
+        if isinstance(call.func, ast.Name) and call.func.id == "print":
+            yield from _printed(module, call)
+    assignments: list[ast.Assign | ast.AnnAssign | ast.keyword] = [
+        *module.of(ast.Assign),
+        *module.of(ast.AnnAssign),
+        *module.of(ast.keyword),
+    ]
+    for node in assignments:
+        yield from _secret(module, node)
+    for handler in module.of(ast.ExceptHandler):
+        if handler.type is None:
+            yield _bare(module, handler)
 
 
 def _annotations(module: Module, function: Function) -> Iterator[Finding]:
