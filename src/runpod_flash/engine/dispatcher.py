@@ -17,6 +17,7 @@ from runpod_flash.wire.messages import Ack, Def, Start, Stop
 
 AHEAD_LIMIT: Final = 512
 """Calls at most that wait at a worker behind the one that runs."""
+IDLE_GRACE_MS: Final = 2000
 _SHORT_US: Final = 1000.0
 _AHEAD_US: Final = 20_000.0
 _ACK_AFTER_S: Final = 0.05
@@ -75,9 +76,7 @@ class Dispatcher:
         """Sends a job that is on record as this worker's."""
         self._note(worker, job)
         spec = job.fn.spec
-        for digest in (*spec.defs, *args.defs) if args.defs else spec.defs:
-            if digest not in worker.sent:
-                self._define(worker, digest)
+        self.engage(worker, job.fn, args.defs)
         start = Start(
             job=job.job,
             attempt=job.attempt,
@@ -92,6 +91,16 @@ class Dispatcher:
         # At most one start ever: with durability `power` its claim is on disk before the worker has it.
         send = self._state.turn.promise if job.max_retries == 0 else self._state.turn.send
         send(worker.link, start)
+
+    def engage(self, worker: Worker, fn: Function, more: Sequence[str]) -> None:
+        """The worker is about to get a call of `fn`: it has the definitions that this needs, and is busy."""
+        if worker.state == "idle":
+            worker.pool.idle.remove(worker)
+        worker.state = "busy"
+        worker.loaded[fn.spec.name] = fn.spec.version
+        for digest in (*fn.spec.defs, *more) if more else fn.spec.defs:
+            if digest not in worker.sent:
+                self._define(worker, digest)
 
     def serve(self, pool: Pool) -> None:
         """Gives the pool's idle workers what is ready, the newest first."""
@@ -113,7 +122,7 @@ class Dispatcher:
 
     def rest(self, worker: Worker) -> None:
         """A worker has nothing to do."""
-        if worker.inflight or worker.state not in {"busy", "idle"} or worker.link is None:
+        if worker.has_work or worker.state not in {"busy", "idle"} or worker.link is None:
             return
         if worker.state != "idle":
             worker.state = "idle"
@@ -125,6 +134,20 @@ class Dispatcher:
         if worker.acks and not self._ack_timer:
             self._ack_timer = True
             self._state.call_later(_ACK_AFTER_S, self._acknowledge)
+
+    def drain(self, worker: Worker, why: str) -> None:
+        """A worker takes nothing new, and ends after what it has."""
+        if worker.state == "stopping":
+            return
+        if worker in worker.pool.idle:
+            worker.pool.idle.remove(worker)
+        worker.state, worker.stop_why = "draining", why
+        self.stop_if_drained(worker)
+
+    def stop_if_drained(self, worker: Worker) -> None:
+        """A worker that takes nothing new ends after its last job."""
+        if worker.state == "draining" and not worker.has_work:
+            self.stop(worker, worker.stop_why, grace_ms=IDLE_GRACE_MS)
 
     def stop(self, worker: Worker, why: str, *, grace_ms: int = 0) -> None:
         """Has the host end a worker; what it runs is settled when it has exited."""
@@ -145,13 +168,9 @@ class Dispatcher:
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
 
     def _note(self, worker: Worker, job: Active) -> None:
-        if worker.state == "idle":
-            worker.pool.idle.remove(worker)
-        worker.state = "busy"
         if not worker.inflight:
             job.begun_at = self._state.clock.monotonic()
         worker.inflight.append(job)
-        worker.loaded[job.fn.spec.name] = job.fn.spec.version
         self._state.active[job.job] = job
 
     def _claim(self, worker: Worker) -> bool:

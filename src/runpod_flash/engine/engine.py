@@ -27,6 +27,7 @@ from runpod_flash.engine.questions import OnStop, Questions
 from runpod_flash.engine.queue import Queue
 from runpod_flash.engine.records import Active, Host, Worker
 from runpod_flash.engine.registry import Registry
+from runpod_flash.engine.relay import Relay
 from runpod_flash.engine.requests import Requests, refuse
 from runpod_flash.engine.retention import Retention
 from runpod_flash.engine.state import Client, State
@@ -98,10 +99,12 @@ class Engine:
         self._queue = Queue(state, dispatcher, self._followers)
         self._attempts = Attempts(state, dispatcher, self._followers)
         self._hosts = Hosts(state, self._registry, provider, rundir, self._guarding(watch))
-        self._environments = Environments(state, self._hosts, self._queue, self._followers)
+        self._relay = relay = Relay(state, dispatcher, self._followers)
+        self._environments = Environments(state, self._hosts, self._queue, self._followers, relay)
         self._fleet = Fleet(
-            state, dispatcher, self._queue, self._attempts, self._followers, self._hosts, self._environments
+            state, dispatcher, self._queue, self._attempts, self._followers, self._hosts, self._environments, relay
         )
+        self._dispatcher = dispatcher
         self._timers = Timers(state, loop, self._guarded, queue=self._queue, fleet=self._fleet, hosts=self._hosts)
         self._disuse = Disuse(state, self._registry, self._oldest_client_ms)
         state.replan, state.look_within = self._fleet.replan, self._fleet.look_within
@@ -109,7 +112,9 @@ class Engine:
         self._handlers = self._all_handlers(rundir)
 
     def _all_handlers(self, rundir: Path) -> dict[str, dict[int, Handler]]:
-        requests = Requests(self.state, self._registry, self._queue, self._attempts, self._hosts, self._environments)
+        requests = Requests(
+            self.state, self._registry, self._queue, self._attempts, self._hosts, self._environments, self._relay
+        )
         questions = Questions(
             self.state,
             self._hosts,
@@ -123,6 +128,7 @@ class Engine:
             "client": {**requests.handlers, **questions.handlers, **Transfers(self.state, self._retention).handlers},
             "worker": {
                 kinds.DONE: self._done,
+                kinds.RETURNED: lambda link, message, head: self._relay.returned(link.state, message, head),
                 kinds.READY: lambda link, _message, head: self._fleet.ready(link, head),
             },
             "host": {
@@ -194,6 +200,7 @@ class Engine:
             link.state = None
             link.close()
         self._followers.clear()
+        self._relay.clear()
         self.state.clear()
         self.state.resume_at = self.state.clock.monotonic() + _PAUSE_S
         if self._taking_up is not None:
@@ -213,7 +220,7 @@ class Engine:
         """
         self.state.draining = True
         end = self.state.clock.monotonic() + grace_s
-        while self.state.active and self.state.clock.monotonic() < end:  # noqa: ASYNC110  (once in a life)
+        while (self.state.active or self._relay.busy) and self.state.clock.monotonic() < end:  # noqa: ASYNC110  (once in a life)
             await asyncio.sleep(_LOOK_S)
         if stop_host:
             await self._await_host()
@@ -286,6 +293,7 @@ class Engine:
             return
         if isinstance(link.state, Client):
             self._followers.drop(link)
+            self._relay.drop(link)
             self._registry.leave(link)
             self._retention.release(link)
             self._busy_at = self.state.clock.monotonic()
@@ -335,7 +343,7 @@ class Engine:
             del self._unrecorded[head.job, head.epoch]
             head, parts = messages.Done(job=head.job, epoch=head.epoch, ok=False, error=_given_up(faults[-1])), ()
         self._attempts.done(worker, head, parts, message.head)
-        self._fleet.stop_if_drained(worker)
+        self._dispatcher.stop_if_drained(worker)
 
     def _exited(self, link: Link, message: Frame, head: messages.Exited) -> None:
         answer = Ok().encode(sid=message.sid, flags=kinds.END)
@@ -370,6 +378,7 @@ class Engine:
         busy = (
             any(each.role == "client" for each in self._links)
             or self.state.active
+            or self._relay.busy
             or any(pool.queued for pool in self.state.pools.values())
             or self._expects_a_delayed_job()
             or any(each.spec.origin == "deployed" for each in self.state.endpoints.values())

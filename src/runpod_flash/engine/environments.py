@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Final
 
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.hosts import Hosts
 from runpod_flash.engine.queue import Queue
 from runpod_flash.engine.records import Environment, Pool
+from runpod_flash.engine.relay import Relay
 from runpod_flash.engine.state import State
 from runpod_flash.model.job import ErrorKind
 from runpod_flash.wire.messages import CancelEnv, EnsureEnv, EnvState, ErrorInfo
 
-TOLD: Final = 50
+_TOLD: Final = 50
 """Waiting jobs whose followers are told what a pool waits for, or see its build."""
 _AGAIN_AFTER_S: Final = 30.0
 _WORTH_TELLING_MS: Final = 50
@@ -21,11 +23,12 @@ _WORTH_TELLING_MS: Final = 50
 class Environments:
     """Has environments built, and hears how that goes."""
 
-    def __init__(self, state: State, hosts: Hosts, queue: Queue, followers: Followers) -> None:
+    def __init__(self, state: State, hosts: Hosts, queue: Queue, followers: Followers, relay: Relay) -> None:
         self._state = state
         self._hosts = hosts
         self._queue = queue
         self._followers = followers
+        self._relay = relay
 
     def ensure(self, pool: Pool) -> None:
         """Has the pool's environment built, unless that is under way. Without a host, one is started first."""
@@ -56,12 +59,17 @@ class Environments:
         if head.line:
             environment.lines.append(head.line)
         for pool in environment.pools:
-            if pool.queued:
-                self._followers.environment(self._state.store.waiting_ids(pool.id, TOLD), head)
+            if pool.waiting:
+                self._followers.environment(self.those_who_wait(pool), head)
         if head.phase == "ready":
             self._ready(environment, head)
         elif head.phase == "failed":
             self._failed(environment, head.error)
+
+    def those_who_wait(self, pool: Pool) -> list[str]:
+        """The first of the jobs or calls that wait at a pool."""
+        queued = self._state.store.waiting_ids(pool.id, _TOLD) if pool.queued else []
+        return [*queued, *itertools.islice((request.id for request in pool.requests), _TOLD)]
 
     def cancel_unwanted(self) -> None:
         """Ends the builds that nobody waits for any more."""
@@ -85,10 +93,11 @@ class Environments:
         self._state.call_later(_AGAIN_AFTER_S + 0.01, self._state.replan)
         error = ErrorInfo(type="DependencyError", module="runpod_flash.errors", message=why, kind=ErrorKind.ENV)
         for pool in environment.pools:
-            data = {"error": why.partition("\n")[0], "jobs": pool.queued}
+            data = {"error": why.partition("\n")[0], "jobs": pool.waiting}
             self._state.event("environment_failed", data, endpoint=pool.endpoint.id)
             self._queue.fail_waiting(pool, error)
+            self._relay.fail_waiting(pool, error)
 
 
 def _is_wanted(environment: Environment) -> bool:
-    return any(pool.queued or (pool.endpoint.spec.workers_min and pool.endpoint.holders) for pool in environment.pools)
+    return any(pool.waiting or (pool.endpoint.spec.workers_min and pool.endpoint.holders) for pool in environment.pools)

@@ -16,13 +16,14 @@ import msgspec
 
 from runpod_flash.engine import plan as planning
 from runpod_flash.engine.attempts import Attempts
-from runpod_flash.engine.dispatcher import Dispatcher, forget
-from runpod_flash.engine.environments import TOLD, Environments
+from runpod_flash.engine.dispatcher import IDLE_GRACE_MS, Dispatcher, forget
+from runpod_flash.engine.environments import Environments
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.hosts import Hosts, key_hash
 from runpod_flash.engine.outcomes import exit_error
 from runpod_flash.engine.queue import Queue
 from runpod_flash.engine.records import Active, Pool, Worker
+from runpod_flash.engine.relay import Relay
 from runpod_flash.engine.snapshot import snapshot_of
 from runpod_flash.engine.state import State
 from runpod_flash.engine.turn import Link
@@ -36,12 +37,12 @@ _START_LIMIT_S: Final = 120.0
 _FIRST_BLOCK_S: Final = 0.2
 _LONGEST_BLOCK_S: Final = 30.0
 _WAIT_NOTICE_S: Final = 1.0
-_IDLE_GRACE_MS: Final = 2000
 _ASYNC_GRACE_S: Final = 5.5
 _LONG_S: Final = 0.2
 _LONG_US: Final = 200_000.0
 _LAST_WORDS_S: Final = 0.25
 _STARTS_TOO_SLOWLY: Final = "it does not start"
+_CUT: Final = "the connection of its worker was cut"
 
 
 class Fleet:
@@ -56,6 +57,7 @@ class Fleet:
         followers: Followers,
         hosts: Hosts,
         environments: Environments,
+        relay: Relay,
     ) -> None:
         self._state = state
         self._dispatcher = dispatcher
@@ -64,6 +66,7 @@ class Fleet:
         self._followers = followers
         self._hosts = hosts
         self._environments = environments
+        self._relay = relay
         self._planned_at = 0.0
         self._plan_due = False
         self._look_again: asyncio.TimerHandle | None = None
@@ -126,21 +129,11 @@ class Fleet:
             case planning.Launch(pool, gpus):
                 self._launch(self._state.pools[pool], gpus)
             case planning.StopWorker(worker, why):
-                self._dispatcher.stop(self._state.workers[worker], why, grace_ms=_IDLE_GRACE_MS)
+                self._dispatcher.stop(self._state.workers[worker], why, grace_ms=IDLE_GRACE_MS)
             case planning.DrainWorker(worker, why):
-                self._drain(self._state.workers[worker], why)
+                self._dispatcher.drain(self._state.workers[worker], why)
             case _:
                 pass
-
-    def _drain(self, worker: Worker, why: str) -> None:
-        worker.state = "draining"
-        worker.stop_why = why
-        self.stop_if_drained(worker)
-
-    def stop_if_drained(self, worker: Worker) -> None:
-        """A worker that takes nothing new ends after its last job."""
-        if worker.state == "draining" and not worker.inflight:
-            self._dispatcher.stop(worker, worker.stop_why, grace_ms=_IDLE_GRACE_MS)
 
     def _explain(self, pool: Pool, waits: planning.Waits | None) -> None:
         """Remembers what a pool waits for, and tells the callers if it lasts."""
@@ -157,8 +150,8 @@ class Fleet:
         """Whoever waits is told, unless a build shows itself anyway or a plan that is due may know better."""
         if self._plan_due or pool.environment.state != "ready" or self._state.pools.get(pool.id) is not pool:
             return
-        if pool.why == why and pool.queued:
-            for job in self._state.store.waiting_ids(pool.id, TOLD):
+        if pool.why == why and pool.waiting:
+            for job in self._environments.those_who_wait(pool):
                 self._followers.state(job, "IN_QUEUE", why=why)
 
     # ── start ─────────────────────────────────────────────────────────────────────────────────────
@@ -216,8 +209,9 @@ class Fleet:
             self._fail_all(pool, why)
 
     def _fail_all(self, pool: Pool, message: str) -> None:
+        error = ErrorInfo(type="WorkerLost", module="runpod_flash.errors", message=message, kind=ErrorKind.ENV)
+        self._relay.fail_waiting(pool, error)
         if pool.queued:
-            error = ErrorInfo(type="WorkerLost", module="runpod_flash.errors", message=message, kind=ErrorKind.ENV)
             self._queue.fail_waiting(pool, error)
 
     # ── coming and going ──────────────────────────────────────────────────────────────────────────
@@ -243,6 +237,8 @@ class Fleet:
                 old.close()
         worker.joining, link.state = link, worker
         self._away(worker)
+        # What it had to answer there it keeps to itself; if it had died, its host would have said how.
+        self._relay.lost(worker, ErrorInfo(type="WorkerLost", module="runpod_flash.errors", message=_CUT, kind="lost"))
         return None
 
     def left(self, link: Link) -> None:
@@ -296,9 +292,9 @@ class Fleet:
         for job in list(worker.inflight):
             if job.cancelling:
                 self._attempts.tell_cancelled(worker, job)
-        self.stop_if_drained(worker)
+        self._dispatcher.stop_if_drained(worker)
         self._dispatcher.fill(worker)
-        self._dispatcher.rest(worker)
+        self._relay.serve(worker)
         self._state.replan()
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────
@@ -312,7 +308,7 @@ class Fleet:
         worker = self._state.workers.get(head.worker)
         if worker is None:
             then()
-        elif worker.inflight and (worker.link or worker.joining):
+        elif worker.has_work and (worker.link or worker.joining):
             worker.last_words = head, then
             worker.state = "stopping"
             self._state.call_later(_LAST_WORDS_S, self._bury, worker)
@@ -343,6 +339,7 @@ class Fleet:
 
     def _end(self, worker: Worker, head: Exited, last_begun: int) -> None:
         """A worker is gone: its jobs are lost, late, cancelled, or go back, each as it stood."""
+        self._relay.exited(worker, head)
         jobs = list(worker.inflight)
         worker.inflight.clear()
         started_badly = not worker.ready_at and head.why != "host" and worker.stop_why in {"", _STARTS_TOO_SLOWLY}
@@ -374,6 +371,7 @@ class Fleet:
         The worker itself ends async calls, and the host ends what outlives both, also while there is no engine.
         """
         now = self._state.clock.monotonic()
+        self._relay.check_times(now)
         for worker in list(self._state.workers.values()):
             front = worker.front
             if worker.state == "starting" and now > worker.launched_at + _START_LIMIT_S:

@@ -155,6 +155,8 @@ def _exit_words(head: Exited, memory_mb: int | None) -> str:
         return f"was killed because it ran out of memory ({limit}; it used {head.peak_rss_kb // 1024} MB)"
     if head.why == "host":
         return "died with its host"
+    if head.why == "stop":
+        return "was ended with its engine"
     if head.why == "deadline":
         return "was ended because another call on it took too long"
     if head.signal is not None:

@@ -43,7 +43,7 @@ class WorkerView:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """One pool and its queue. `queued` are jobs at no worker, `running` those at one, started or not."""
+    """One pool and its queue. `queued` are jobs (or calls) at no worker, `running` those at one, started or not."""
 
     id: int
     endpoint: int
@@ -71,6 +71,7 @@ class EndpointView:
     idle_timeout_ms: int = 300_000
     scaler: ScalerKind = "QUEUE_DELAY"
     scaler_value: int = 4
+    lb: bool = False  # its workers take many calls at once, so there may be too many without one that waits
     held: bool = False  # somebody who declared it is there, so workers_min holds
     priority_pool: int | None = None  # the pool that workers_min belongs to: the last one declared
     name: str = ""
@@ -168,9 +169,11 @@ def look_again_ms(snapshot: Snapshot) -> int | None:
 def _wanted(pool: _Pool) -> int:
     """How many workers the pool's own jobs call for, limits aside."""
     view, endpoint = pool.view, pool.endpoint.view
+    jobs = view.queued + view.running
+    if endpoint.lb:
+        return _divide_up(jobs, min(endpoint.scaler_value, view.concurrency))
     if not view.queued:
         return 0
-    jobs = view.queued + view.running
     if endpoint.scaler == "REQUEST_COUNT":
         return _divide_up(jobs, endpoint.scaler_value)
     if view.oldest_wait_ms >= _patience_ms(view, endpoint):
@@ -403,11 +406,12 @@ def _serve_queues(book: _Book) -> Iterator[Action]:
     """Workers for the pools that want more: the endpoint that has the fewest first, and so its pools."""
     claims: dict[int, list[tuple[int, int, int]]] = {}
     for pool in book.pools.values():
-        if not pool.view.queued:
+        wanted = _wanted(pool)
+        if not wanted:
             continue
         if pool.view.env == "unknown":
             yield EnsureEnv(pool.view.id)
-        elif pool.alive >= _wanted(pool):
+        elif pool.alive >= wanted:
             continue
         elif not pool.can_launch():
             yield Waits(pool.view.id, *_why_not_yet(pool.view))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from runpod_flash.engine.placement import Placement
 from runpod_flash.engine.turn import Link
 from runpod_flash.model.endpoint import EndpointSpec, PoolSpec
-from runpod_flash.wire.messages import Exited, FunctionSpec, Machine
+from runpod_flash.wire.messages import Call, Exited, FunctionSpec, Machine
 
 # draining: takes nothing new, and is stopped when its last job is done. stopping: its host was told to end it.
 WorkerState = Literal["starting", "idle", "busy", "draining", "stopping"]
@@ -55,6 +55,7 @@ class Pool:
     spec: PoolSpec
     environment: Environment
     queued: int = 0  # its READY jobs in the store; changed by `enter` and `leave` alone
+    requests: deque[Request] = field(default_factory=deque)  # calls, if it is load-balanced, that wait for a worker
     idle: list[Worker] = field(default_factory=list)  # the newest idle one last
     workers: dict[str, Worker] = field(default_factory=dict)
     failed_starts: int = 0
@@ -67,6 +68,11 @@ class Pool:
     last_error: str = ""  # why its last start failed; "" once one succeeded
     placement: Placement = field(default_factory=Placement)
     run_us: float = -1.0  # running mean of the time of its calls, -1 unknown
+
+    @property
+    def waiting(self) -> int:
+        """Jobs or calls that wait for a worker."""
+        return self.queued + len(self.requests)
 
     def enter(self, size: int) -> None:
         """A job with that many bytes of arguments has become ready."""
@@ -123,6 +129,7 @@ class Worker:
     link: Link | None = None  # once it has said READY there, so nothing is sent that it would not tell of
     joining: Link | None = None  # a new stream on which it has yet to say READY
     inflight: deque[Active] = field(default_factory=deque)  # in the order of their STARTs: the first one runs
+    requests: dict[int, Request] = field(default_factory=dict)  # load-balanced: its calls, by their stream
     sent: set[str] = field(default_factory=set)  # digests it has
     loaded: dict[str, str] = field(default_factory=dict)  # function name → version
     acks: list[tuple[str, int, str]] = field(default_factory=list)
@@ -144,6 +151,28 @@ class Worker:
     def front(self) -> Active | None:
         """The job that runs."""
         return self.inflight[0] if self.inflight else None
+
+    @property
+    def has_work(self) -> bool:
+        """Whether it has a job or a call."""
+        return bool(self.inflight or self.requests)
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A load-balanced call. Nothing of it is on record: with the engine, it is gone."""
+
+    id: str
+    link: Link  # of whoever called …
+    sid: int  # … and its stream there
+    fn: Function
+    head: Call
+    parts: Sequence[bytes]
+    asked_at: float  # monotonic
+    size: int  # bytes of its arguments
+    worker: Worker | None = None
+    number: int = 0  # its stream at the worker
+    sent_at: float = 0.0  # monotonic; 0 while it waits
 
 
 @dataclass(slots=True, eq=False)

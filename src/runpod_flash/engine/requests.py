@@ -11,6 +11,7 @@ from runpod_flash.engine.hosts import Hosts
 from runpod_flash.engine.queue import Queue
 from runpod_flash.engine.records import Function
 from runpod_flash.engine.registry import Registry
+from runpod_flash.engine.relay import Relay
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.turn import Link
 from runpod_flash.errors import FlashError, JobNotFound
@@ -20,6 +21,7 @@ from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.messages import (
     Accepted,
     Attach,
+    Call,
     Cancel,
     Declare,
     Def,
@@ -48,6 +50,7 @@ class Requests:
         attempts: Attempts,
         hosts: Hosts,
         environments: Environments,
+        relay: Relay,
     ) -> None:
         self._state = state
         self._turn = state.turn
@@ -56,8 +59,10 @@ class Requests:
         self._attempts = attempts
         self._hosts = hosts
         self._environments = environments
+        self._relay = relay
         self.handlers: dict[int, Callable[[Link, Frame, Any], None]] = {
             kinds.SUBMIT: self._submit,
+            kinds.CALL: self._call,
             kinds.DECLARE: self._declare,
             kinds.PUT_DEF: self._put_def,
             kinds.GET_DEF: self._get_def,
@@ -67,12 +72,18 @@ class Requests:
         }
 
     def _submit(self, link: Link, message: Frame, head: Submit) -> None:
-        fn: Function | None = self._state.functions.get(head.fn)
+        self._queue.submit(link, message.sid, self._function(head.fn), head, message.parts)
+
+    def _call(self, link: Link, message: Frame, head: Call) -> None:
+        self._relay.call(link, message.sid, self._function(head.fn), head, message.parts)
+
+    def _function(self, number: int) -> Function:
+        fn: Function | None = self._state.functions.get(number)
         if fn is None:
             raise _UnknownFunction(
-                f"function {head.fn} is not declared here", why="this engine has started since", fix="declare it again"
+                f"function {number} is not declared here", why="this engine has started since", fix="declare it again"
             )
-        self._queue.submit(link, message.sid, fn, head, message.parts)
+        return fn
 
     # ── declarations ──────────────────────────────────────────────────────────────────────────────
 
@@ -126,6 +137,9 @@ class Requests:
         self._turn.promise(link, answer.encode(sid=message.sid, flags=_END))
 
     def _cancel(self, link: Link, message: Frame, head: Cancel) -> None:
+        if self._relay.cancel(head.job, head.cause or "asked for"):
+            self._turn.send(link, Ok().encode(sid=message.sid, flags=_END))
+            return
         row = self._row(head.job)
         state = JobState(row["state"])
         if state.is_terminal:

@@ -41,6 +41,7 @@ def _endpoint_view(endpoint: Endpoint, now: float) -> planning.EndpointView:
         idle_timeout_ms=int(spec.idle_timeout_s * 1000),
         scaler=spec.scaler,
         scaler_value=spec.scaler_value,
+        lb=spec.kind == "lb",
         held=bool(endpoint.holders) or lately or spec.origin == "deployed",
         priority_pool=endpoint.last_pool.id if endpoint.last_pool else None,
         name=spec.name,
@@ -50,18 +51,21 @@ def _endpoint_view(endpoint: Endpoint, now: float) -> planning.EndpointView:
 def _pool_view(state: State, pool: Pool, now: float, wall: int) -> planning.PoolView:
     queued = 0 if pool.failing else pool.queued
     oldest = state.store.oldest(pool.id) if queued else None
+    waited_ms = max(0, wall - oldest) if oldest else 0
+    if pool.requests:
+        waited_ms = max(waited_ms, int((now - pool.requests[0].asked_at) * 1000))
     hands = sum(1 for worker in pool.workers.values() if worker.state in {"idle", "busy"})
     soon = 0 <= pool.run_us * queued <= planning.RUNS_SOON_MS * 1000 * hands
     if any(worker.state not in {"draining", "stopping"} for worker in pool.workers.values()):
         pool.manned_at = now
     # A build that failed is tried again at once for a job, and after a while for workersMin.
-    resting = pool.environment.state == "unknown" and not queued and now < pool.environment.blocked_until
+    resting = pool.environment.state == "unknown" and not pool.waiting and now < pool.environment.blocked_until
     return planning.PoolView(
         id=pool.id,
         endpoint=pool.endpoint.id,
-        queued=queued,
-        oldest_wait_ms=max(0, wall - oldest) if oldest else 0,
-        running=sum(len(worker.inflight) for worker in pool.workers.values()),
+        queued=queued + len(pool.requests),
+        oldest_wait_ms=waited_ms,
+        running=sum(len(worker.inflight) + len(worker.requests) for worker in pool.workers.values()),
         env="building" if resting else pool.environment.state,
         gpus=pool.placement.gpus,
         cards=pool.placement.cards,

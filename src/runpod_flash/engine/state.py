@@ -49,6 +49,7 @@ class Client:
     since_ms: int = 0
     endpoints: set[int] = field(default_factory=set)
     follows: dict[int, str] = field(default_factory=dict)
+    calls: set[str] = field(default_factory=set)  # load-balanced calls that it waits for
 
 
 class State:

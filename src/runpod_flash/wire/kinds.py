@@ -50,6 +50,8 @@ ADMIN: Final = 34
 PUT_BLOB: Final = 35
 GET_BLOB: Final = 36
 DROP_BLOBS: Final = 37
+CALL: Final = 38
+RETURNED: Final = 39
 
 # Engine and host.
 ENSURE_ENV: Final = 48
@@ -73,6 +75,7 @@ DONE: Final = 67
 ACK: Final = 68
 DRAIN: Final = 69
 EXIT: Final = 70
+INVOKE: Final = 71
 
 _NOT_KINDS = {"PROTO_MIN", "PROTO_MAX", "INLINE_LIMIT", "FRAME_LIMIT", "END", "FAILED"}
 NAMES: Final[dict[int, str]] = {

@@ -243,6 +243,43 @@ class Submit(Head):
     idem: str | None = None
 
 
+class Call(Head):
+    """A call of a load-balanced function, which no store knows. Parts: the encoded arguments.
+
+    STATE*, ENV_STATE*, LOG* (only with `logs`), then RETURNED with END. Its link lost, it is not sent again: it may
+    have run. CANCEL with `call` as the job ends it, and so does the end of the link.
+    """
+
+    KIND = kinds.CALL
+    call: str
+    fn: int
+    timeout_ms: int = 0
+    logs: bool = False
+    encoding: str = "pickle"
+    blobs: list[Moved] = []
+    defs: list[str] = []
+
+
+class Returned(Head):
+    """How a load-balanced call ended, from its worker or from the engine. Parts: as those of DONE.
+
+    `stuck`: the worker cannot end the call and should be replaced.
+    """
+
+    KIND = kinds.RETURNED
+    ok: bool
+    values: int = 0
+    excs: int = 0
+    encoding: str = "pickle"
+    blobs: list[Moved] = []
+    defs: list[str] = []
+    load_us: int = 0
+    run_us: int = 0
+    logs: bool = False  # it printed
+    stuck: bool = False
+    error: ErrorInfo | None = None
+
+
 class Accepted(Head):
     """The job is on record. `existing`: it was there before (same id, or same idempotency key)."""
 
@@ -562,6 +599,18 @@ class Start(Head):
     blobs: list[Moved] = []
     want_json: bool = False
     acks: list[tuple[str, int, str]] = []
+
+
+class Invoke(Head):
+    """One of many calls that the worker runs at once. Parts: the encoded arguments. → RETURNED with END."""
+
+    KIND = kinds.INVOKE
+    call: str
+    name: str
+    digest: str
+    timeout_ms: int = 0
+    encoding: str = "pickle"
+    blobs: list[Moved] = []
 
 
 class Done(Head):

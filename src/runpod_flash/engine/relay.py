@@ -1,0 +1,227 @@
+"""Load-balanced calls: from the caller to a worker and back, through memory alone.
+
+A worker has many at once. What it answers goes to the caller as it came; nothing is on record, so nothing is run
+again: a call whose worker was lost may have run, and its caller is told just that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from runpod_flash.engine.dispatcher import Dispatcher
+from runpod_flash.engine.followers import Followers
+from runpod_flash.engine.outcomes import exit_error
+from runpod_flash.engine.records import Function, Pool, Request, Worker
+from runpod_flash.engine.state import Client, State
+from runpod_flash.engine.turn import Link
+from runpod_flash.errors import EngineRefused, QueueFull
+from runpod_flash.model.job import ErrorKind
+from runpod_flash.wire import frame, kinds
+from runpod_flash.wire.frame import Frame
+from runpod_flash.wire.messages import Call, Cancel, ErrorInfo, Exited, Invoke, Returned
+
+MOST_WAITING: Final = 10_000
+"""Calls of one endpoint that wait for a worker, beyond which new ones are refused."""
+MOST_WAITING_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of the arguments of all that wait."""
+NEIGHBOURS_S: Final = 5.0
+"""A worker with a call that cannot be ended is replaced, and the others on it have this long to finish."""
+_SLACK_S: Final = 10.0
+_STUCK: Final = "stuck"
+
+
+class Relay:
+    """Hands calls to workers, and answers to callers."""
+
+    def __init__(self, state: State, dispatcher: Dispatcher, followers: Followers) -> None:
+        self._state = state
+        self._dispatcher = dispatcher
+        self._followers = followers
+        self._requests: dict[str, Request] = {}
+        self._number = 0
+        self._waiting_bytes = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody waits for an answer."""
+        return bool(self._requests)
+
+    def clear(self) -> None:
+        """Forgets everything; every link is being closed."""
+        self._requests.clear()
+        self._waiting_bytes = 0
+
+    # ── asked ─────────────────────────────────────────────────────────────────────────────────────
+
+    def call(self, link: Link, sid: int, fn: Function, head: Call, parts: Sequence[bytes]) -> None:
+        """A call arrives: to a worker with room, or it waits for one."""
+        if self._state.draining:
+            raise EngineRefused("the engine is leaving", why="load-balanced calls do not wait for the next one")
+        if not head.call.isascii() or head.call in self._requests:
+            raise EngineRefused(f"{head.call!r} cannot be the id of a call", why="it is in use, or not ASCII")
+        request = Request(head.call, link, sid, fn, head, parts, self._state.clock.monotonic(), sum(map(len, parts)))
+        worker = self._choose(fn)
+        if worker is None:
+            self._check_room(fn.pool)
+            self._wait(request)
+        self._requests[request.id] = request
+        if isinstance(link.state, Client):
+            link.state.calls.add(request.id)
+        self._followers.add(request.id, link, sid, logs=head.logs)
+        if worker is not None:
+            self._send(worker, request)
+
+    def cancel(self, call: str, cause: str) -> bool:
+        """Its caller does not want it any more; False if there is no such call."""
+        request = self._requests.get(call)
+        if request is None:
+            return False
+        if request.worker is not None:
+            head = Cancel(job=call, cause=cause)
+            self._state.turn.send(request.worker.link, head.encode(sid=request.number))
+        else:
+            request.fn.pool.requests.remove(request)
+            self._waiting_bytes -= request.size
+            error = ErrorInfo(
+                type="JobCancelled", module="runpod_flash.errors", message=cause, kind=ErrorKind.CANCELLED
+            )
+            self._answer(request, error)
+        return True
+
+    def drop(self, link: Link) -> None:
+        """A caller is gone: nobody can have what it asked for."""
+        client = link.state
+        for call in list(client.calls) if isinstance(client, Client) else ():
+            self.cancel(call, "its caller is gone")
+
+    # ── answered ──────────────────────────────────────────────────────────────────────────────────
+
+    def returned(self, worker: Worker, message: Frame, head: Returned) -> None:
+        """A worker answers a call."""
+        request = worker.requests.pop(message.sid, None)
+        worker.last_done = self._state.clock.monotonic()
+        if request is not None:
+            data = frame.encode(kinds.RETURNED, message.head, message.parts, sid=request.sid, flags=kinds.END)
+            self._finish(request, data, lines_follow=head.logs)
+        if head.stuck:
+            self._replace(worker)
+        self._dispatcher.stop_if_drained(worker)
+        self.serve(worker)
+
+    def serve(self, worker: Worker) -> None:
+        """Gives a worker the calls that wait for one like it, as many as it has room for."""
+        pool = worker.pool
+        while pool.requests and (free := self._choose(pool.requests[0].fn)) is not None:
+            self._send(free, self._next(pool))
+        self._dispatcher.rest(worker)
+
+    def lost(self, worker: Worker, why: ErrorInfo) -> None:
+        """A worker is gone, or its stream: what it had may have run."""
+        requests, worker.requests = worker.requests, {}
+        for request in requests.values():
+            self._answer(request, why)
+
+    def exited(self, worker: Worker, head: Exited) -> None:
+        """The same, with the reason that its host gives."""
+        if worker.requests:
+            self.lost(worker, exit_error(head, worker.pool.spec.memory_mb))
+
+    def fail_waiting(self, pool: Pool, error: ErrorInfo) -> None:
+        """Nobody will serve the calls that wait at this pool."""
+        while pool.requests:
+            self._answer(self._next(pool), error)
+
+    # ── time ──────────────────────────────────────────────────────────────────────────────────────
+
+    def check_times(self, now: float) -> None:
+        """Ends what its worker should have ended long ago: it does not even read."""
+        for request in list(self._requests.values()):
+            worker, limit = request.worker, request.head.timeout_ms / 1000
+            if worker is not None and limit and now > request.sent_at + limit + _SLACK_S:
+                del worker.requests[request.number]
+                message = f"it took longer than its timeout of {limit:g} s, and its worker did not answer"
+                self._answer(request, ErrorInfo(type="TimeoutError", message=message, kind=ErrorKind.TIMEOUT))
+                self._replace(worker)
+
+    def _replace(self, worker: Worker) -> None:
+        """It takes nothing new; its other calls may finish within the grace."""
+        self._state.call_later(NEIGHBOURS_S, self._end, worker)
+        self._dispatcher.drain(worker, _STUCK)
+        self._state.replan()
+
+    def _end(self, worker: Worker) -> None:
+        if self._state.workers.get(worker.id) is worker and worker.state == "draining":
+            self._dispatcher.stop(worker, _STUCK)
+
+    # ── inside ────────────────────────────────────────────────────────────────────────────────────
+
+    def _wait(self, request: Request) -> None:
+        pool = request.fn.pool
+        pool.requests.append(request)
+        self._waiting_bytes += request.size
+        # What runs finishes on the code that it was called with; for new code there are new workers.
+        for worker in list(pool.workers.values()):
+            if worker.state in {"idle", "busy"} and not self._dispatcher.suits(worker, request.fn):
+                self._dispatcher.drain(worker, "version")
+        self._state.replan()
+
+    def _next(self, pool: Pool) -> Request:
+        request = pool.requests.popleft()
+        self._waiting_bytes -= request.size
+        return request
+
+    def _choose(self, fn: Function) -> Worker | None:
+        """Of the workers with room the one with the fewest calls; of equals the one used last, so others can go."""
+        best: Worker | None = None
+        rank = fn.pool.spec.concurrency, -math.inf
+        for worker in fn.pool.workers.values():
+            theirs = len(worker.requests), -worker.last_done
+            if (
+                worker.link
+                and worker.state in {"idle", "busy"}
+                and theirs < rank
+                and self._dispatcher.suits(worker, fn)
+            ):
+                best, rank = worker, theirs
+        return best
+
+    def _send(self, worker: Worker, request: Request) -> None:
+        self._number += 2  # even, as every stream that the engine opens
+        request.worker, request.number = worker, self._number
+        request.sent_at = self._state.clock.monotonic()
+        worker.requests[request.number] = request
+        self._dispatcher.engage(worker, request.fn, request.head.defs)
+        head, spec = request.head, request.fn.spec
+        invoke = Invoke(
+            call=request.id,
+            name=spec.name,
+            digest=spec.digest,
+            timeout_ms=head.timeout_ms,
+            encoding=head.encoding,
+            blobs=head.blobs,
+        )
+        self._state.turn.send(worker.link, invoke.encode(request.parts, sid=request.number))
+        if len(worker.requests) > request.fn.pool.endpoint.spec.scaler_value:
+            self._state.replan()
+
+    def _answer(self, request: Request, error: ErrorInfo) -> None:
+        """The engine answers in the place of a worker."""
+        self._finish(request, Returned(ok=False, error=error).encode(sid=request.sid, flags=kinds.END))
+
+    def _finish(self, request: Request, data: bytes, *, lines_follow: bool = False) -> None:
+        del self._requests[request.id]
+        if isinstance(request.link.state, Client):
+            request.link.state.calls.discard(request.id)
+        self._followers.answer(request.id, data, lines_follow=lines_follow)
+
+    def _check_room(self, pool: Pool) -> None:
+        waiting = len(pool.requests)
+        if waiting >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES:
+            raise QueueFull(
+                f"{waiting} calls of the endpoint {pool.endpoint.spec.name!r} wait for a worker",
+                why=f"at most {MOST_WAITING} calls and {MOST_WAITING_BYTES >> 20} MiB may wait",
+                fix="raise workersMax or max_concurrency, or call more slowly",
+                retry_after_ms=1000,
+            )
