@@ -38,7 +38,7 @@ class Prepared:
 
 
 class Call:
-    """A job that was submitted and is awaited here."""
+    """A call that was sent and is awaited here: a job, by its id."""
 
     __slots__ = ("id", "link", "stream")
 
@@ -47,13 +47,16 @@ class Call:
         self.link = link
         self.stream = stream
 
-    async def output(self) -> JobOutput[Any]:
-        """Waits for the end of the job. Whoever gives up waiting gives up the job."""
+    async def output(self) -> Any:
+        """What the call gives. Whoever gives up waiting gives up the call."""
         try:
             frame = await self.future
         except asyncio.CancelledError:
             self.cancel("its caller was cancelled")
             raise
+        return await self._given(frame)
+
+    async def _given(self, frame: Frame) -> JobOutput[Any]:
         if self.stream.again and isinstance(self.stream.watcher, output.Watch):
             await self.stream.watcher.complete(self.stream, decode(frame).attempts)
         result = await job.to_output(self.link, frame)
@@ -91,7 +94,7 @@ class Caller:
         self._where = scope.location(function)
         self._prepared: Prepared | None = None
 
-    async def call(self, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobOutput[Any]:
+    async def call(self, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What `await fn(…)` gives."""
         link = transport.current()
         binding = self._bound(link) or await self._binding(link)

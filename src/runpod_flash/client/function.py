@@ -184,20 +184,10 @@ class RemoteFunction(Generic[P, R, T]):
     def _caller(self) -> Caller:
         if self._caller_made is None:
             self._check_callable()
-            from runpod_flash.client.calls import Caller  # noqa: PLC0415 - loads what talks to an engine
-
-            self._caller_made = Caller(self.__wrapped__, self.__remote_config__)
+            self._caller_made = _caller_for(self.__wrapped__, self.__remote_config__)
         return self._caller_made
 
     def _check_callable(self) -> None:
-        config = self.__remote_config__
-        if not config.resource.is_queue:
-            raise UsageError(
-                f"{self.__name__} cannot be called yet: it is on {type(config.resource).__name__}",
-                where=call_site(),
-                why="this version runs functions on queues; load-balanced ones are for a later one",
-                fix="use a queue-based class, such as LiveServerless, or call it with .local(…)",
-            )
         if inspect.isgeneratorfunction(self.__wrapped__) or inspect.isasyncgenfunction(self.__wrapped__):
             raise UsageError(
                 f"{self.__name__} cannot be called yet: it yields",
@@ -207,6 +197,13 @@ class RemoteFunction(Generic[P, R, T]):
             )
 
     def _check_spawn(self, idempotency_key: object) -> None:
+        if not self.__remote_config__.resource.is_queue:
+            raise UsageError(
+                f"{self.__name__} cannot be spawned: it is load-balanced",
+                where=call_site(),
+                why="a spawned job waits in a queue for whoever asks for it later; a load-balanced call has none",
+                fix=f"await {self.__name__}(…), or put it on a queue-based class such as LiveServerless",
+            )
         if self.__remote_config__.local:
             raise UsageError(
                 f"{self.__name__} cannot be spawned with local=True",
@@ -279,6 +276,16 @@ class RemoteClass:
 
 def _with_config(original: RemoteFunction[..., Any, Any], config: RemoteConfig) -> RemoteFunction[..., Any, Any]:
     return RemoteFunction(original.__wrapped__, config)
+
+
+def _caller_for(function: Callable[..., Any], config: RemoteConfig) -> Caller:
+    if config.resource.is_queue:
+        from runpod_flash.client.calls import Caller  # noqa: PLC0415 - loads what talks to an engine
+
+        return Caller(function, config)
+    from runpod_flash.client.direct import DirectCaller  # noqa: PLC0415 - as above
+
+    return DirectCaller(function, config)
 
 
 def _named(call: Any, function: RemoteFunction[Any, Any, Any]) -> Any:

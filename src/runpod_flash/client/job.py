@@ -183,7 +183,7 @@ async def to_output(link: Link, frame: Frame) -> JobOutput[Any]:
     if head.blobs:
         parts = await _gather(link, head, parts)
     if head.defs:
-        await _fetch(link, TABLE.missing(head.defs))
+        await fetch(link, head.defs)
     values, exceptions = parts[: head.values], parts[head.values : head.values + head.excs]
     if head.status == JobStatus.COMPLETED:
         return _completed(head, codec.decode(values) if values else None)
@@ -208,9 +208,9 @@ async def _gather(link: Link, head: Outcome, parts: Sequence[Buffer]) -> list[Bu
     return whole
 
 
-async def _fetch(link: Link, digests: list[str]) -> None:
-    """Classes that another program defined: this one takes up a job that it did not submit."""
-    for digest in digests:
+async def fetch(link: Link, digests: list[str]) -> None:
+    """Definitions that are not here: another program's classes, if this one takes up a job that it did not submit."""
+    for digest in TABLE.missing(digests):
         reply = await link.ask(GetDef(digest=digest))
         TABLE.add(digest, bytes(reply.parts[0]))
 

@@ -20,7 +20,7 @@ from runpod_flash._version import __version__
 from runpod_flash.client import environment, output, sent
 from runpod_flash.client.dial import dial
 from runpod_flash.client.session import Binding, Session, Stream, Watcher, error_of
-from runpod_flash.errors import EngineError, EngineUnavailable, QueueFull, StoreError
+from runpod_flash.errors import EngineError, EngineUnavailable, QueueFull, StoreError, WorkerLost
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire import blobs, frame, kinds, messages
 from runpod_flash.wire.frame import Buffer, Frame
@@ -31,6 +31,7 @@ PERSISTENCE: Final = 30.0
 _FORGOTTEN: Final = {"unknown_function", "no_definition"}
 """Errors of an engine that has lost sight of something that was declared; declaring it again mends them."""
 _NO_BLOB: Final = "no_blob"
+_CALLS: Final = {messages.Submit, messages.Call}
 _MAX_TRIES: Final = 5
 _FULL_MS: Final = 1000
 _LET_GO_SECONDS: Final = 1.0
@@ -150,7 +151,7 @@ class Link(asyncio.Protocol):
         head = stream.head
         if stream.binding is not None:
             head.fn = stream.binding.fn
-        if stream.parts and type(head) is messages.Submit:
+        if stream.parts and type(head) in _CALLS:
             if _large(stream.parts) and not self._spill(stream, head):
                 return
             for digest in head.defs:
@@ -160,7 +161,7 @@ class Link(asyncio.Protocol):
         stream.sent = True
         self._write(data)
 
-    def _spill(self, stream: Stream, head: messages.Submit) -> bool:
+    def _spill(self, stream: Stream, head: messages.Submit | messages.Call) -> bool:
         """Moves large arguments to files, unless they are in some; False if they cannot be, and who waits is told."""
         assert self.welcome is not None
         if stream.blob_home == self.welcome.engine:
@@ -480,6 +481,8 @@ class Link(asyncio.Protocol):
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
         self.resume_writing()
+        for stream in self._session.take_unrepeatable():
+            stream.fail(_call_lost(stream.head))
         if self._session.streams and not self._closing:
             self._come_up()
         else:
@@ -501,8 +504,9 @@ class Link(asyncio.Protocol):
         """CANCEL frames for the calls that somebody in this program still awaits."""
         frames = []
         for stream in self._session.take_all():
-            if stream.sent and isinstance(stream.head, messages.Submit) and stream.head.wait:
-                cancel = Stream(messages.Cancel(job=stream.head.job, cause="the program ended"), None)
+            name = _waited_for(stream.head)
+            if stream.sent and name:
+                cancel = Stream(messages.Cancel(job=name, cause="the program ended"), None)
                 frames.append(self._session.open(cancel))
             if stream.future is not None:
                 stream.future.cancel()
@@ -571,6 +575,21 @@ class _Leaving(Exception):
 
 class _LinkLost(Exception):
     """The connection ended while the link was coming up."""
+
+
+def _waited_for(head: messages.Head) -> str:
+    """The job or call that ends with its caller; "" for all else."""
+    if isinstance(head, messages.Call):
+        return head.call
+    return head.job if isinstance(head, messages.Submit) and head.wait else ""
+
+
+def _call_lost(head: messages.Call) -> WorkerLost:
+    return WorkerLost(
+        "the connection to the engine was lost during a load-balanced call",
+        why="such a call is on no record, so nobody can say whether it ran, and it is not sent again",
+        fix="call again if running twice does no harm, or use a queue-based class such as LiveServerless",
+    )
 
 
 def _large(parts: Sequence[Buffer]) -> bool:

@@ -135,6 +135,13 @@ class Session:
         self.streams.clear()
         return streams
 
+    def take_unrepeatable(self) -> list[Stream]:
+        """The load-balanced calls that were sent: they may have run, so they are not for the next engine."""
+        lost = [one for one in self.streams.values() if one.sent and isinstance(one.head, messages.Call)]
+        for stream in lost:
+            del self.streams[stream.sid]
+        return lost
+
     def restart(self) -> None:
         """The link is a new one: half a frame of the old one means nothing."""
         self._reader = FrameReader()

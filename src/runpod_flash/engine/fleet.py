@@ -178,6 +178,7 @@ class Fleet:
             gpus=list(gpus),
             memory_mb=pool.placement.memory_mb,
             cpus=pool.placement.cpus,
+            at_once=spec.concurrency if pool.endpoint.spec.kind == "lb" else 0,
         )
         self._state.turn.send(host.link, launch.encode(sid=self._hosts.next_sid()))
 

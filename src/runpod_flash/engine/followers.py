@@ -83,7 +83,7 @@ class Followers:
 
     def all_lines_are_out(self, job: str, attempt: int) -> None:
         """The host has forwarded everything that the attempt printed."""
-        if self._held.get(job, (0,))[0] == attempt:
+        if self._held.get(job, (-1,))[0] == attempt:
             for link, _sid, data in self._held.pop(job)[1]:
                 self._state.turn.promise(link, data)
 

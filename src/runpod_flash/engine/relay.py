@@ -115,6 +115,8 @@ class Relay:
         pool = worker.pool
         while pool.requests and (free := self._choose(pool.requests[0].fn)) is not None:
             self._send(free, self._next(pool))
+        if pool.requests:
+            self._retire(pool.requests[0].fn)
         self._dispatcher.rest(worker)
 
     def lost(self, worker: Worker, why: ErrorInfo) -> None:
@@ -161,11 +163,15 @@ class Relay:
         pool = request.fn.pool
         pool.requests.append(request)
         self._waiting_bytes += request.size
-        # What runs finishes on the code that it was called with; for new code there are new workers.
-        for worker in list(pool.workers.values()):
-            if worker.state in {"idle", "busy"} and not self._dispatcher.suits(worker, request.fn):
-                self._dispatcher.drain(worker, "version")
+        self._retire(request.fn)
         self._state.replan()
+
+    def _retire(self, fn: Function) -> None:
+        """What runs finishes on the code that it was called with; for new code there are new workers."""
+        for worker in list(fn.pool.workers.values()):
+            if worker.state in {"idle", "busy"} and not self._dispatcher.suits(worker, fn):
+                self._dispatcher.drain(worker, "version")
+                self._state.replan()
 
     def _next(self, pool: Pool) -> Request:
         request = pool.requests.popleft()

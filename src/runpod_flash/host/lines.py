@@ -69,10 +69,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """An attempt that printed has ended."""
+    """An attempt that printed has ended. `alone`: bare output up to here was its, for nothing else ran."""
 
     job: str
     attempt: int
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class LogPipe:
         try:
             record = json.loads(line)
             if "end" in record:
-                return End(str(record["end"]), int(record["attempt"]))
+                return End(str(record["end"]), int(record["attempt"]), bool(record.get("alone", True)))
             head = Output(str(record["job"] or ""), int(record["attempt"]), 2 if record["fd"] == 2 else 1, b"")
             length = int(record["n"])
         except (ValueError, TypeError, KeyError):

@@ -134,7 +134,7 @@ class WorkerLog:
                 batch, of = [], target
             batch.append(piece)
             if isinstance(event, End):
-                spans += self._end((event.job, event.attempt))
+                spans += self._end((event.job, event.attempt), alone=event.alone)
         self._take(*of, b"".join(batch))
         return spans
 
@@ -174,9 +174,10 @@ class WorkerLog:
         if self._raw_call == call:
             self._finish_raw()
 
-    def _end(self, call: Call) -> list[Span]:
+    def _end(self, call: Call, *, alone: bool = True) -> list[Span]:
         """Everything of `call` is complete: lines without an end, then where all of it lies."""
-        self._take_rest(call)
+        if alone:
+            self._take_rest(call)
         for fd in (1, 2):
             if lines := self._lines.pop((call, fd), None):
                 self._keep(call, fd, lines.finish())

@@ -59,6 +59,7 @@ class Worker:
             "variables": dict(variables),
             "title": self.launch.endpoint,
             "host_pid": os.getpid(),
+            "at_once": self.launch.at_once,
         }
 
     @property

@@ -463,6 +463,7 @@ class Launch(Head):
     gpus: list[int] = []
     memory_mb: int | None = None
     cpus: float = 0
+    at_once: int = 0  # calls that a load-balanced one runs at once; 0: a worker of a queue
 
 
 class Launched(Head):

@@ -24,6 +24,7 @@ from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire.status_page import StatusPage
 from runpod_flash.worker import output
 from runpod_flash.worker.loop import Worker
+from runpod_flash.worker.server import Server
 
 HOST_GONE: Final = 70
 """Exit code of a worker whose host is dead."""
@@ -68,7 +69,11 @@ def enter(message: dict[str, Any], descriptors: list[int], parent_before: int = 
         _look_like_a_program()
         pipe = output.take_over(log, page)
         TABLE.prefer_local = False  # the worker has what it was sent, not what happens to be named alike
-        Worker(message["worker"], socket.socket(fileno=control), page, pipe, born).serve()
+        name, stream, at_once = message["worker"], socket.socket(fileno=control), message.get("at_once", 0)
+        if at_once:
+            Server(name, stream, pipe, born, at_once).serve()
+        else:
+            Worker(name, stream, page, pipe, born).serve()
         _leave()
         code = 0
     except BaseException:  # noqa: BLE001 — the last word of a process

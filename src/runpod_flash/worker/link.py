@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from runpod_flash.payload.definitions import TABLE
@@ -56,6 +57,9 @@ class Start:
 
 class Runner(Protocol):
     """What the link asks of the one who runs the jobs; called from whichever thread reads."""
+
+    frames: Mapping[int, Callable[[Frame], None]]
+    """Frames that it takes itself, by their type."""
 
     def cancel_running(self, key: Key, cause: str) -> None:
         """Cancels the job if it is the one that runs."""
@@ -134,6 +138,8 @@ class Link:
             handle = _HANDLERS.get(message.kind)
             if handle is not None:
                 handle(self, message)
+            elif (take := self._runner.frames.get(message.kind)) is not None:
+                take(message)
             elif message.kind not in (kinds.PONG, kinds.GOODBYE, kinds.ERROR, kinds.OK):
                 self._send(
                     frame.encode(
@@ -268,6 +274,18 @@ class Link:
             if self._greeted:
                 self._send(result)
 
+    def send(self, data: bytes) -> None:
+        """Sends a frame if there is a stream that the engine listens on; to be sent once, or not at all."""
+        if self._disowned:
+            os._exit(0)
+        with self._sending:
+            if self._greeted:
+                self._send(data)
+
+    def fileno(self) -> int | None:
+        """A descriptor that can be read whenever there is something to read; None where the system has no such."""
+        return self._poll.fileno()
+
     def idle(self) -> bool:
         """Whether nothing is held: no job, and no result that might have to be sent again."""
         return not self._held
@@ -337,6 +355,9 @@ class _Poll:
         if self._epoll is not None:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(fd)
+
+    def fileno(self) -> int | None:
+        return self._epoll.fileno() if self._epoll is not None else None
 
     def wait(self) -> list[int]:
         return self._ask(-1)

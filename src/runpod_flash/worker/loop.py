@@ -16,12 +16,13 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final
 
 from runpod_flash.payload.modules import SHIPPED
 from runpod_flash.wire import frame, kinds
+from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.status_page import StatusPage
 from runpod_flash.worker import results
 from runpod_flash.worker.context import CURRENT, JobContext
@@ -44,6 +45,7 @@ class Worker:
         self._name = name
         self._page = page
         self._output = output
+        self.frames: Mapping[int, Callable[[Frame], None]] = {}
         self._link = Link(name, control, self, born)
         self._functions = Functions()
         self._loop: asyncio.AbstractEventLoop | None = None

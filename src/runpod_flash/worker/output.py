@@ -17,6 +17,7 @@ import threading
 from typing import Any, Final
 
 from runpod_flash.wire.status_page import StatusPage
+from runpod_flash.worker.context import CURRENT
 
 _LONGEST_LINE: Final = 64 * 1024
 _NO_BYTES: Final = bytes(4)
@@ -36,6 +37,15 @@ class LogPipe:
         self._raw_before = 0
         self._printed = False
         self._job, self._attempt = '""', 0
+        self._shared = False
+        self._of: set[str] = set()  # shared: the calls that have printed
+
+    def share(self) -> None:
+        """From now on many calls print at once; the context tells whose a line is."""
+        self._shared = True
+        for stream in self.streams:
+            if stream.text is not None:
+                stream.text.reconfigure(write_through=True)  # its buffer would mix them
 
     def begin(self, job: str, attempt: int) -> None:
         """From now on lines belong to the job whose id is `job`, as JSON."""
@@ -46,17 +56,37 @@ class LogPipe:
     def end(self) -> bool:
         """Completes the last lines of a call; whether it printed anything."""
         for stream in self.streams:
-            stream.finish()
+            stream.finish(self._job)
         printed = self._printed or self._bare_output()
         if printed:
             self._write(b'{"end":%b,"attempt":%d}\n' % (self._job.encode(), self._attempt))
         self._job, self._attempt = '""', 0
         return printed
 
-    def emit(self, fd: int, lines: bytes) -> None:
-        """Writes whole lines as one record."""
+    def end_of(self, job: str) -> bool:
+        """The same for one of many: completes its last lines; whether it printed anything."""
+        of = json.dumps(job)
+        for stream in self.streams:
+            stream.finish(of)
+        if of not in self._of:
+            return False
+        self._of.discard(of)
+        self._write(b'{"end":%b,"attempt":0,"alone":false}\n' % of.encode())
+        return True
+
+    def whose(self) -> str:
+        """The job that is printing, as JSON."""
+        if not self._shared:
+            return self._job
+        job = CURRENT.get()
+        return json.dumps(job.job) if job is not None else '""'
+
+    def emit(self, of: str, fd: int, lines: bytes) -> None:
+        """Writes whole lines of the job `of` as one record."""
         self._printed = True
-        head = b'{"job":%b,"attempt":%d,"fd":%d,"n":%d}\n' % (self._job.encode(), self._attempt, fd, len(lines))
+        if self._shared:
+            self._of.add(of)
+        head = b'{"job":%b,"attempt":%d,"fd":%d,"n":%d}\n' % (of.encode(), self._attempt, fd, len(lines))
         self._write(head + lines)
 
     def _bare_output(self) -> bool:
@@ -86,7 +116,7 @@ class _Stream(io.BufferedIOBase):
         self.text: io.TextIOWrapper | None = None
         self._fd = fd
         self._pipe = pipe
-        self._pending = b""
+        self._pending: dict[str, bytes] = {}  # of each job, what has no end of line yet
 
     def writable(self) -> bool:
         return True
@@ -101,27 +131,26 @@ class _Stream(io.BufferedIOBase):
             _write_all(self._fd, added)
             return len(added)
         with self._pipe.lock:
-            whole = added.rfind(b"\n") + 1
+            of = self._pipe.whose()
+            whole, rest = added.rfind(b"\n") + 1, self._pending.pop(of, b"")
             if whole:
-                self._pipe.emit(self._fd, self._pending + added[:whole])
-                self._pending = added[whole:]
-            else:
-                self._pending += added
-                if len(self._pending) > _LONGEST_LINE:
-                    self._complete()
+                self._pipe.emit(of, self._fd, rest + added[:whole])
+                rest = b""
+            rest += added[whole:]
+            if len(rest) > _LONGEST_LINE:
+                self._pipe.emit(of, self._fd, rest + b"\n")
+            elif rest:
+                self._pending[of] = rest
         return len(added)
 
-    def finish(self) -> None:
-        """Completes a last line that has no end."""
+    def finish(self, of: str) -> None:
+        """Completes a last line of the job `of` that has no end."""
         if self.text is not None and not self.text.closed:
             self.text.flush()
         if self._pending:
-            self._complete()
-
-    def _complete(self) -> None:
-        with self._pipe.lock:
-            lines, self._pending = self._pending + b"\n", b""
-            self._pipe.emit(self._fd, lines)
+            with self._pipe.lock:
+                if rest := self._pending.pop(of, b""):
+                    self._pipe.emit(of, self._fd, rest + b"\n")
 
 
 def take_over(fd: int, page: StatusPage) -> LogPipe:

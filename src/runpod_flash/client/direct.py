@@ -1,0 +1,70 @@
+"""One call of a load-balanced function: sent, awaited, and turned into the bare value, or raised as what it raised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runpod_flash.client import job
+from runpod_flash.client.calls import Call, Caller
+from runpod_flash.client.link import Link
+from runpod_flash.client.session import Binding, Stream
+from runpod_flash.errors import DependencyError, FlashError, JobCancelled, JobTimeout, RemoteError, WorkerLost
+from runpod_flash.model.job import ErrorKind, JobPolicy, new_job_id
+from runpod_flash.payload import codec, failures
+from runpod_flash.wire import blobs, messages
+from runpod_flash.wire.frame import Frame
+from runpod_flash.wire.messages import ErrorInfo, Returned
+
+_PLAIN_ERRORS: dict[str, type[FlashError]] = {
+    ErrorKind.TIMEOUT: JobTimeout,
+    ErrorKind.LOST: WorkerLost,
+    ErrorKind.CANCELLED: JobCancelled,
+    ErrorKind.ENV: DependencyError,
+}
+
+
+class DirectCall(Call):
+    """A load-balanced call that was sent and is awaited here."""
+
+    __slots__ = ()
+
+    async def _given(self, frame: Frame) -> Any:
+        return await _value(self.link, frame)
+
+
+class DirectCaller(Caller):
+    """Calls one load-balanced function."""
+
+    def _submit(
+        self, link: Link, binding: Binding, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> DirectCall:
+        parts, defs = codec.encode((args, kwargs), named=self._parameters)
+        name = new_job_id()
+        head = messages.Call(call=name, fn=binding.fn, timeout_ms=policy.timeout_ms, logs=True, defs=defs)
+        stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher)
+        link.open(stream)
+        return DirectCall(name, link, stream)
+
+
+async def _value(link: Link, frame: Frame) -> Any:
+    head: Returned = messages.decode(frame)
+    parts: Any = frame.parts
+    if head.blobs:
+        parts = blobs.gather(link.blob_folder(), parts, head.blobs)
+        for _index, blob, _size in head.blobs:
+            blobs.remove(link.blob_folder(), blob)  # what is mapped stays until nobody looks at it
+    if head.defs:
+        await job.fetch(link, head.defs)
+    if head.ok:
+        return codec.decode(parts[: head.values]) if head.values else None
+    raise _error(head.error or ErrorInfo(type="RemoteError", message="its worker gave no reason"), parts)
+
+
+def _error(error: ErrorInfo, parts: Any) -> BaseException:
+    """What the caller sees raised: the original, where there was one and it can be made here."""
+    kind = _PLAIN_ERRORS.get(error.kind)
+    if kind is None or parts:
+        return failures.restore(error, parts)
+    if issubclass(kind, RemoteError):
+        return kind(error.message, traceback=error.traceback or None)
+    return kind(error.message)
