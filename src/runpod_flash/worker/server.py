@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final
 
+from runpod_flash.payload.modules import SHIPPED
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
 from runpod_flash.worker import results
@@ -127,6 +128,7 @@ class Server:
             if function is None:
                 function = self._functions.load(invoke.name, invoke.digest)
                 loaded = _now()
+            SHIPPED.activate(invoke.digest)
             step = "bind"
             args, kwargs = arguments(invoke.encoding, invoke.parts, invoke.blobs, self._link.blob_dir)
             invoke.parts = ()
