@@ -145,10 +145,6 @@ def test_retries_on_a_load_balanced_function_are_said_to_do_nothing() -> None:
 
 
 def test_what_comes_later_says_so_when_it_is_used_and_not_before() -> None:
-    balanced = remote(CpuLiveLoadBalancer("lb"))(bare)
-    with pytest.raises(UsageError, match="cannot be called yet: it is on CpuLiveLoadBalancer"):
-        _ = balanced(1)
-
     def numbers() -> Any:
         yield 1
 

@@ -429,6 +429,7 @@ def _endpoints(draw: st.DrawFn, number: int) -> EndpointView:
         scaler_value=draw(st.integers(1, 5)),
         held=draw(st.booleans()),
         priority_pool=draw(st.sampled_from([None, number])),
+        lb=draw(st.booleans()),
     )
 
 
@@ -556,3 +557,16 @@ def test_everything_settles_when_workers_do_as_they_are_told(before: Snapshot) -
             workers=tuple(replace(one, state="busy") if one.state == "starting" else one for one in state.workers),
         )
     raise AssertionError(f"still busy after 60 rounds: {acts(plan(state))}")
+
+
+def test_calls_at_load_balanced_workers_bring_more_of_them_before_anyone_waits() -> None:
+    endpoint = EndpointView(1, workers_max=5, scaler="REQUEST_COUNT", scaler_value=4, lb=True)
+    pool = PoolView(1, 1, running=9, concurrency=100)
+    busy = WorkerView("a", 1, "busy")
+    assert plan(snapshot([pool], [busy], endpoints=[endpoint])) == [Launch(1), Launch(1)]
+    assert plan(snapshot([replace(pool, running=4)], [busy], endpoints=[endpoint])) == []
+
+
+def test_a_load_balanced_worker_that_takes_one_call_is_asked_for_no_more_than_that() -> None:
+    endpoint = EndpointView(1, workers_max=5, scaler="REQUEST_COUNT", scaler_value=4, lb=True)
+    assert plan(snapshot([PoolView(1, 1, queued=3, concurrency=1)], endpoints=[endpoint])) == [Launch(1)] * 3
