@@ -29,6 +29,7 @@ class DirectCall(Call):
     __slots__ = ()
 
     async def _given(self, frame: Frame) -> Any:
+        _remove(self.link, self.stream.passing)
         return await _value(self.link, frame)
 
 
@@ -51,13 +52,18 @@ async def _value(link: Link, frame: Frame) -> Any:
     parts: Any = frame.parts
     if head.blobs:
         parts = blobs.gather(link.blob_folder(), parts, head.blobs)
-        for _index, blob, _size in head.blobs:
-            blobs.remove(link.blob_folder(), blob)  # what is mapped stays until nobody looks at it
+        _remove(link, [blob for _index, blob, _size in head.blobs])
     if head.defs:
         await job.fetch(link, head.defs)
     if head.ok:
         return codec.decode(parts[: head.values]) if head.values else None
     raise _error(head.error or ErrorInfo(type="RemoteError", message="its worker gave no reason"), parts)
+
+
+def _remove(link: Link, names: list[str]) -> None:
+    """Files that nobody will name again; no record says so, and what is mapped stays until nobody looks at it."""
+    for blob in names:
+        blobs.retire(link.blob_folder(), blob).unlink(missing_ok=True)
 
 
 def _error(error: ErrorInfo, parts: Any) -> BaseException:

@@ -43,7 +43,7 @@ class Queue:
         """Puts a call on record, at a worker at once where one is free, and answers or follows."""
         _check(head)
         if head.blobs:
-            self._check_blobs(head.blobs)
+            check_blobs(self._state, head.blobs)
         if head.idem is not None and self._follow_instead(link, sid, self._with_key(fn, head.idem), head):
             return
         target, state = self._place(fn, head.policy)
@@ -111,18 +111,6 @@ class Queue:
             fn.pool.enter(len(packed))
         self._wake_for(new)
         return Active(head.job, fn, 1, 1, 0, 0, policy.timeout_ms, policy.max_retries, now, now, len(packed), seq)
-
-    def _check_blobs(self, moved: Sequence[Moved]) -> None:
-        """The files that a call names have to be there in the turn that puts it on record; then they are kept."""
-        for _index, blob, _size in moved:
-            if not blobs.is_id(blob):
-                raise _BadCall(f"{blob!r} is no blob id", why="blobs are named by 32 hexadecimal digits")
-        if missing := blobs.missing(self._state.settings.home / "blobs", moved):
-            raise _NoBlob(
-                f"{len(missing)} of {len(moved)} files with large arguments of a call are not there",
-                why=f"{missing[0]} was removed, is not whole, or was written where the engine cannot see it",
-                fix="call again; if that does not help, see that program and engine have the same FLASH_HOME",
-            )
 
     def _wake_for(self, new: NewJob) -> None:
         if new.ready_ms is not None:
@@ -253,6 +241,19 @@ def _check(head: Submit) -> None:
             )
     if not (0 < len(head.job) <= _LONGEST_ID and head.job.isascii()):
         raise _BadCall(f"{head.job[:80]!r} cannot be the id of a job", why=f"1 to {_LONGEST_ID} ASCII characters")
+
+
+def check_blobs(state: State, moved: Sequence[Moved]) -> None:
+    """The files that a call names have to be there in the turn that takes it; a job keeps them from then on."""
+    for _index, blob, _size in moved:
+        if not blobs.is_id(blob):
+            raise _BadCall(f"{blob!r} is no blob id", why="blobs are named by 32 hexadecimal digits")
+    if missing := blobs.missing(state.settings.home / "blobs", moved):
+        raise _NoBlob(
+            f"{len(missing)} of {len(moved)} files with large arguments of a call are not there",
+            why=f"{missing[0]} was removed, is not whole, or was written where the engine cannot see it",
+            fix="call again; if that does not help, see that program and engine have the same FLASH_HOME",
+        )
 
 
 def _queue_full(pool: Pool) -> QueueFull:

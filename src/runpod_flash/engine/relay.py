@@ -13,6 +13,7 @@ from typing import Final
 from runpod_flash.engine.dispatcher import Dispatcher
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.outcomes import exit_error
+from runpod_flash.engine.queue import check_blobs
 from runpod_flash.engine.records import Function, Pool, Request, Worker
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.turn import Link
@@ -61,6 +62,8 @@ class Relay:
             raise EngineRefused("the engine is leaving", why="load-balanced calls do not wait for the next one")
         if not head.call.isascii() or head.call in self._requests:
             raise EngineRefused(f"{head.call!r} cannot be the id of a call", why="it is in use, or not ASCII")
+        if head.blobs:
+            check_blobs(self._state, head.blobs)
         request = Request(head.call, link, sid, fn, head, parts, self._state.clock.monotonic(), sum(map(len, parts)))
         worker = self._choose(fn)
         if worker is None:
