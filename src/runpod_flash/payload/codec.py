@@ -6,13 +6,14 @@ bytes and texts, which are therefore not copied here. Arguments are the value `(
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from runpod_flash.errors import EncodingError
-from runpod_flash.payload import cloudpickle_private, stream
+from runpod_flash.payload import arrays, cloudpickle_private, stream
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire.blobs import megabytes
 from runpod_flash.wire.frame import Buffer
@@ -86,7 +87,20 @@ def decode(parts: Sequence[Buffer]) -> Any:
         if error.name == cloudpickle_private.NAME and cloudpickle_private.NAME not in sys.modules:
             cloudpickle_private.load()
             return decode(parts)
+        if arrays.is_of_newer_numpy(error):
+            return _from_newer_numpy(parts)
         raise _unreadable(error) from error
+    except Exception as error:
+        raise _unreadable(error) from error
+
+
+def _from_newer_numpy(parts: Sequence[Buffer]) -> Any:
+    """The same once more, where there is NumPy 1."""
+    buffers = [bytearray(part) if type(part) is bytes else part for part in parts[1:]]
+    try:
+        return arrays.OlderNumpy(io.BytesIO(parts[0]), buffers=buffers).load()
+    except EncodingError:
+        raise
     except Exception as error:
         raise _unreadable(error) from error
 

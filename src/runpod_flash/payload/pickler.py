@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Any, ClassVar, cast
 
 from runpod_flash.payload import cloudpickle_private, codec
+from runpod_flash.payload.arrays import reduce_array
 from runpod_flash.payload.asserts import as_written
 from runpod_flash.payload.definitions import TABLE, Sources, _definition, fill_module
 from runpod_flash.payload.exceptions import reduce_exception
@@ -141,6 +142,8 @@ class Pickler(_cloudpickle.Pickler):  # type: ignore[misc]  # the base is loaded
             return self._class(obj)
         if issubclass(kind, _BaseException):
             return reduce_exception(obj)
+        if kind.__name__ == "ndarray" and kind.__module__ == "numpy":
+            return reduce_array(obj)
         return NotImplemented
 
     def _function(self, function: types.FunctionType) -> Reduced:
