@@ -110,15 +110,18 @@ class RemoteFunction(Generic[P, R, T]):
     def spawn(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R]]: ...
     @overload
     def spawn(self, *args: Any, idempotency_key: str | None, **kwargs: Any) -> Coroutine[Any, Any, JobHandle[R]]: ...
-    async def spawn(  # type: ignore[misc]  # a parameter of the user's with that name cannot be given here
+    def spawn(  # type: ignore[misc]  # a parameter of the user's with that name cannot be given here
         self, *args: Any, idempotency_key: str | None = None, **kwargs: Any
-    ) -> JobHandle[R]:
+    ) -> Coroutine[Any, Any, JobHandle[R]]:
         """Puts a job on the queue and returns as soon as it is on record; the job lives on without this program.
 
         A second spawn with the same `idempotency_key` on the same endpoint gives the job of the first.
         """
-        self._check_spawn(idempotency_key)
-        return await self._caller().spawn(self.__remote_config__.policy, args, kwargs, idempotency_key)
+        return cast("Coroutine[Any, Any, JobHandle[R]]", _named(self._spawn(args, kwargs, idempotency_key), self))
+
+    async def _spawn(self, args: tuple[Any, ...], kwargs: dict[str, Any], key: str | None) -> JobHandle[R]:
+        self._check_spawn(key)
+        return await self._caller().spawn(self.__remote_config__.policy, args, kwargs, key)
 
     def map(
         self,

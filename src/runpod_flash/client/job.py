@@ -6,6 +6,7 @@ A handle needs nothing but the id, so another program, or this one tomorrow, can
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -239,7 +240,7 @@ def _failed(head: Outcome, exceptions: Any) -> JobOutput[Any]:
     return JobOutput(
         id=head.job,
         status=head.status,
-        error=_words(error) if error is not None else None,
+        error=_words(error) + _missing_here(exception) if error is not None else None,
         error_kind=error.kind if error is not None else ErrorKind.USER,
         exception=exception,
         traceback=(error.traceback or None) if error is not None else None,
@@ -249,6 +250,19 @@ def _failed(head: Outcome, exceptions: Any) -> JobOutput[Any]:
         delay_time=head.delay_ms,
         execution_time=head.run_us // 1000,
         attempts=head.attempts,
+    )
+
+
+def _missing_here(exception: BaseException | None) -> str:
+    """What to do about a file that a worker did not find and that is here."""
+    path = getattr(exception, "filename", None)
+    if not isinstance(exception, FileNotFoundError) or not isinstance(path, str):
+        return ""
+    if os.path.isabs(path) or not os.path.exists(path):
+        return ""
+    return (
+        f"\n  why:   a worker has a folder of its own, and {path!r} is in that of this program, {os.getcwd()}"
+        f"\n  fix:   pass the contents of the file, or where it is: os.path.abspath({path!r})"
     )
 
 
