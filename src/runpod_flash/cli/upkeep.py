@@ -127,7 +127,8 @@ def _upkeep(verb: str, *arguments: str, locked: bool = False) -> dict[str, Any]:
     with subprocess.Popen(command, cwd="/", env=_environ(), **streams) as program:
         try:
             said, _ = program.communicate()
-        except KeyboardInterrupt:  # the terminal has told it too: it removes what it had begun
+        except KeyboardInterrupt:  # it removes what it had begun
+            program.terminate()
             program.wait()
             raise
     if program.returncode == INTERRUPTED:

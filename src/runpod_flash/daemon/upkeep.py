@@ -27,12 +27,14 @@ from runpod_flash.host import strays
 from runpod_flash.wire import rundir
 
 BLOBS: Final = "blobs"
+_ENDS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does it; its exit code."""
     options = _parse(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)  # what was begun is removed
+    for number in _ENDS:
+        signal.signal(number, _interrupt)
     try:
         with _lock(options.home, f"flash engine {options.verb}") if options.locked else contextlib.nullcontext():
             answer = _do(options)
@@ -92,6 +94,9 @@ def _lock(home: Path, doing: str) -> Iterator[None]:
 
 
 def _interrupt(*_: object) -> None:
+    """Ends what was begun and removes it; a second signal must not interrupt that."""
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -17,6 +17,7 @@ One program, one thread, one `selectors` loop, no asyncio; it outlives the engin
     builds        virtual environments with uv: resolve, make, install; `commands` runs the programs
     environments  the folder of those: names, facts, what a request means, prune
     runtime       our own code for interpreters that have none of it
+    doctor        a program that looks at all of the machine, for `flash doctor`
     machine       what there is: processors, memory, graphics cards
 """
 

@@ -39,6 +39,7 @@ BLOBS: Final = "blobs"
 ARCHIVES: Final = (".tar", ".tar.gz", ".tgz")
 _NAMES: Final = re.compile(rf"{re.escape(STORE)}|{BLOBS}/[0-9a-f]{{2}}/[0-9a-f]{{32}}")
 _CHUNK: Final = 1 << 20
+_PAGES: Final = 4096
 
 
 # ── writing ───────────────────────────────────────────────────────────────────────────────────────
@@ -89,10 +90,15 @@ def _fill(store: Path, blob_folder: Path, scratch: Path, archive: Path | None, n
 
 
 def _copy_store(store: Path, copy: Path) -> None:
-    """The store at one moment. In one step: it is read under one snapshot, beside a writer that goes on."""
+    """The store at one moment: read under one snapshot, beside a writer that goes on.
+
+    In steps, so that Ctrl-C is heard. Without the snapshot each commit of the writer would make it begin anew.
+    """
     copy.touch(mode=0o600)
     with contextlib.closing(_reading(store)) as source, contextlib.closing(sqlite3.connect(copy)) as target:
-        source.backup(target, pages=-1)
+        source.execute("BEGIN")
+        source.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        source.backup(target, pages=_PAGES)
         target.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing beside it
 
 
