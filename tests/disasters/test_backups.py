@@ -214,9 +214,7 @@ UNSOUND: list[tuple[str, Callable[[Path], Any], type[FlashError], str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("harm", "error", "told"), [rest for _, *rest in UNSOUND], ids=[name for name, *_ in UNSOUND]
-)
+@pytest.mark.parametrize(("harm", "error", "told"), [rest for _, *rest in UNSOUND], ids=[name for name, *_ in UNSOUND])
 def test_a_backup_that_is_not_sound_is_refused_and_nothing_is_changed(
     kept: Path, tmp_path: Path, harm: Callable[[Path], Any], error: type[FlashError], told: str
 ) -> None:
