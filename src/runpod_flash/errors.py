@@ -78,7 +78,8 @@ class FlashError(Exception):
         Exception.__init__(self, self.what)
 
     def __str__(self) -> str:
-        pieces = [self.what]
+        # What goes over several paragraphs is told apart from the rest by one more.
+        pieces = [self.what, ""] if "\n\n" in self.what else [self.what]
         for label, text in (("where", self.where), ("why", self.why), ("fix", self.fix)):
             if text:
                 pieces.append(_labelled(label, text))

@@ -57,8 +57,16 @@ def may_change(value: Any) -> bool:
 
 def too_large(value: Any) -> bool:
     """Whether a value is surely larger than may travel, told without going through it."""
-    size = getattr(value, "nbytes", None) if not isinstance(value, type) else None
-    if isinstance(size, int):
-        return size > MOST_DATA
     # Each item of a container takes at least a byte in a pickle.
-    return isinstance(value, (str, bytes, *_CONTAINERS)) and len(value) > MOST_DATA
+    return plain_size(value) > MOST_DATA or (isinstance(value, _CONTAINERS) and len(value) > MOST_DATA)
+
+
+def plain_size(value: Any) -> int:
+    """The bytes in texts, bytes and arrays; 0 for what does not say it at once."""
+    if isinstance(value, (str, bytes, bytearray)):
+        return len(value)
+    try:
+        size = getattr(value, "nbytes", 0)
+    except Exception:  # noqa: BLE001 - an object of the user's; some are not there except within a request
+        return 0
+    return size if isinstance(size, int) else 0

@@ -15,13 +15,13 @@ from runpod_flash.analysis.facts import Facts, Mutation, Use
 from runpod_flash.analysis.modules import find
 from runpod_flash.analysis.secrets import sounds_secret
 from runpod_flash.client import places
-from runpod_flash.client.captures import MISSING, MOST_DATA, Capture, contents, too_large
+from runpod_flash.client.captures import MISSING, MOST_DATA, Capture, contents, plain_size, too_large
 from runpod_flash.client.function import RemoteClass, RemoteFunction
 from runpod_flash.client.imports import Wanted, in_body
 from runpod_flash.client.scope import Scope
 from runpod_flash.client.source import source_of
 from runpod_flash.errors import suggestion
-from runpod_flash.payload.explain import obstacle
+from runpod_flash.payload.explain import Obstacle, obstacle
 from runpod_flash.payload.ownership import is_users_own
 from runpod_flash.payload.pickler import global_names
 
@@ -70,8 +70,9 @@ def _nowhere(function: types.FunctionType, facts: Facts, use: Use) -> Offence:
     used = places.lines(function.__code__.co_filename, use.lines)
     if use.name in function.__code__.co_freevars:
         return Offence(use.name, "has no value yet", "assign it before the first call", used)
-    known = {*function.__globals__, *facts.bound, *function.__code__.co_freevars, *dir(builtins)}
+    known = {*function.__globals__, *facts.bound, *function.__code__.co_freevars}
     meant = suggestion(use.name, [name for name in known if not name.startswith("__")])
+    meant = meant or suggestion(use.name, filter(str.islower, dir(builtins)))
     if meant:
         return Offence(use.name, f"is defined nowhere. Did you mean {meant!r}?", f"write {meant}", used)
     return Offence(use.name, "is defined nowhere", "define it, or import it in the function", used)
@@ -102,7 +103,7 @@ def _is_secret(name: str, value: object) -> bool:
 
 
 def _secret(capture: Capture, name: str, variable: str) -> Offence:
-    variable = variable.upper()
+    variable = places.variable_of(capture.owner, capture.name) or variable.upper()
     mend = f'@remote(…, env={{"{variable}": None}}), and os.environ["{variable}"] in the function'
     return _of_capture(capture, "looks like a secret, which would be written to disk with the function", mend, name)
 
@@ -141,7 +142,7 @@ def _changes_a_copy(change: Mutation, value: Any) -> bool:
 def _change(function: types.FunctionType, name: str, changes: list[Mutation]) -> Offence:
     return Offence(
         name,
-        f"is changed by it ({changes[0].text}): this would change a copy, in the worker",
+        f"is changed by it ({changes[0].text}): this would change a copy in the worker, which nobody sees",
         "return the value, or keep it inside the function",
         places.lines(function.__code__.co_filename, [change.line for change in changes]),
         places.definition(function, name),
@@ -157,10 +158,30 @@ _PASS_IT: Final = "pass it as an argument, or let the function read it from a fi
 def in_values(scope: Scope) -> Iterator[Offence]:
     """What cannot be pickled, found by pickling each capture alone: for when the whole could not be."""
     for capture in scope.captures:
-        found = obstacle(capture.value) if capture.is_data and not too_large(capture.value) else None
+        found = obstacle(capture.value) if _may_refuse(capture) else None
         if found is not None:
-            held = f"holds, at {capture.name}{found.path}, {found.thing}" if found.path else f"is {found.thing}"
-            yield _of_capture(capture, held, found.mend)
+            yield _of_capture(capture, _held(capture.name, found), found.mend)
+    for name, value in _defaults(scope.function):
+        if (found := obstacle(value)) is not None:
+            used = places.lines(scope.function.__code__.co_filename, [scope.function.__code__.co_firstlineno])
+            yield Offence(name, f"has a default that {_held(name, found)}", found.mend, used)
+
+
+def _may_refuse(capture: Capture) -> bool:
+    """Data, and what a decorator of somebody else has made: the name is then the user's, and not one inside it."""
+    if not _is_users(capture.owner) or too_large(capture.value):
+        return False
+    return capture.is_data or (isinstance(capture.value, types.FunctionType) and not _is_users(capture.value))
+
+
+def _held(name: str, found: Obstacle) -> str:
+    return f"holds, at {name}{found.path}, {found.thing}" if found.path else f"is {found.thing}"
+
+
+def _defaults(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    code, given = function.__code__, function.__defaults__ or ()
+    yield from zip(code.co_varnames[code.co_argcount - len(given) : code.co_argcount], given, strict=True)
+    yield from (function.__kwdefaults__ or {}).items()
 
 
 def in_sizes(scope: Scope, size_of: Callable[[Any], int]) -> Iterator[Offence]:
@@ -178,8 +199,8 @@ def in_sizes(scope: Scope, size_of: Callable[[Any], int]) -> Iterator[Offence]:
 
 
 def _large(capture: Capture, size: int | None) -> Offence:
-    nbytes = getattr(capture.value, "nbytes", size)
-    said = f"{nbytes / (1 << 20):.1f} MiB of data" if isinstance(nbytes, int) else "too much data"
+    size = size or plain_size(capture.value)
+    said = f"{size / (1 << 20):.1f} MiB of data" if size else f"{len(capture.value):,} items of data"
     return _of_capture(capture, f"is {said}, and at most 1 MiB may travel with a function", _PASS_IT)
 
 
@@ -199,7 +220,7 @@ def missing(modules: Iterable[Wanted], declared: Iterable[str]) -> Iterator[Offe
     for one in modules:
         lines.setdefault(one.module, []).append(one)
     for module, wanted in lines.items():
-        mend = f"{_declare(module, declared)}, or catch the ImportError where it is imported"
+        mend = f"{_declare(lines, declared)}, or catch the ImportError where it is imported"
         what = "is a module that is neither among its dependencies nor installed here"
         yield Offence(module, what, mend, tuple(places.line(one.file, one.line) for one in wanted))
 
@@ -235,7 +256,7 @@ def of_the_letter(function: types.FunctionType, declared: tuple[str, ...]) -> It
             mend = 'define what you need of it inside the function, or leave out scope = "strict"'
             yield _of_import(one, "is a module of your own", mend)
         elif place is not None and place.owner == "installed" and not covers(declared, one.module) and not one.optional:
-            mend = _declare(one.module, declared)
+            mend = _declare([one.module], declared)
             yield _of_import(one, "is a module that is not among its dependencies", mend)
 
 
@@ -243,11 +264,11 @@ def _of_import(one: Wanted, what: str, mend: str) -> Offence:
     return Offence(one.module, what, mend, (places.line(one.file, one.line),))
 
 
-def _declare(module: str, declared: Iterable[str]) -> str:
-    """The argument of `@remote` that brings a module."""
-    found = provider(module)
-    needed = found.requirement if found is not None else likely_name(module)
-    listed = ", ".join(f'"{one}"' for one in (*declared, needed))
+def _declare(modules: Iterable[str], declared: Iterable[str]) -> str:
+    """The argument of `@remote` that brings modules."""
+    needed = {module: provider(module) for module in modules}
+    asked = [found.requirement if found is not None else likely_name(module) for module, found in needed.items()]
+    listed = ", ".join(f'"{one}"' for one in dict.fromkeys((*declared, *asked)))
     return f"@remote(…, dependencies=[{listed}])"
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import re
 import types
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
-from runpod_flash.analysis.bindings import bindings_of
+from runpod_flash.analysis.bindings import Binding, bindings_of
 from runpod_flash.client.source import source_of
+
+_VARIABLE: Final = re.compile(r"""(?:environ(?:\.get)?|getenv)[\[(]['"](\w+)['"]""")
 
 
 def line(file: str, number: int) -> str:
@@ -36,16 +39,27 @@ def definition(function: types.FunctionType, name: str) -> str:
     is_code = isinstance(value, (types.FunctionType, type)) and name not in function.__code__.co_freevars
     if is_code and (found := _of_value(value)):
         return found
-    file = function.__code__.co_filename
+    binding = _binding(function, name)
+    return line(function.__code__.co_filename, binding.line) if binding is not None else ""
+
+
+def variable_of(function: types.FunctionType, name: str) -> str:
+    """The environment variable that a name is read from where it is bound; "" if it is not."""
+    binding = _binding(function, name)
+    found = _VARIABLE.search(ast.unparse(binding.value)) if binding is not None and binding.value is not None else None
+    return found[1] if found is not None else ""
+
+
+def _binding(function: types.FunctionType, name: str) -> Binding | None:
     try:
-        tree = ast.parse("".join(linecache.getlines(file)))
+        tree = ast.parse("".join(linecache.getlines(function.__code__.co_filename)))
     except (SyntaxError, ValueError):
-        return ""
+        return None
     enclosing = _around(tree, function.__code__.co_firstlineno) if name in function.__code__.co_freevars else ()
     for body in (*enclosing, tree.body):
         if (binding := bindings_of(body).get(name)) is not None:
-            return line(file, binding.line)
-    return ""
+            return binding
+    return None
 
 
 def _of_value(value: Any) -> str:

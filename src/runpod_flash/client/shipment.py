@@ -6,6 +6,7 @@ Everything that cannot travel is told at once, in one ScopeError, before anythin
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from types import FunctionType
 from typing import Any, Final, NamedTuple
@@ -55,18 +56,27 @@ def prepare(function: FunctionType, declared: tuple[str, ...], *, strict: bool =
 
 def refusal(function: FunctionType, found: Iterable[Offence]) -> ScopeError:
     """The error that tells everything that is in the way of a function."""
-    offending = {one.name: one for one in reversed(list(found))}  # of two words about one name, the first
-    listed = [offending[name] for name in reversed(offending)]
+    offending: dict[str, Offence] = {}
+    for one in found:
+        offending.setdefault(one.name, one)  # of two words about one name, the first
+    listed = sorted(offending.values(), key=_place)
     name = function.__qualname__.rpartition("<locals>.")[2]
+    file = function.__code__.co_filename if os.path.isfile(function.__code__.co_filename) else ""
     count = "a name" if len(listed) == 1 else f"{len(listed)} names"
     error = ScopeError(
         "\n".join([f"{name}() uses {count} that cannot travel to its worker:", *map(_told, listed)]),
         where=location(function) or None,
         why="a worker is another process: it has what the function holds and brings along, and nothing else of "
         "this program",
+        fix=f"mend what is listed; flash check {file} finds such things without running them" if file else None,
     )
     error.names = tuple(one.name for one in listed)
     return error
+
+
+def _place(one: Offence) -> tuple[str, int, str]:
+    file, _, number = (*one.used, ":0")[0].rpartition(":")
+    return file, int(number), one.name
 
 
 def _told(one: Offence) -> str:

@@ -7,6 +7,7 @@ one until it holds the smallest that fails.
 from __future__ import annotations
 
 import io
+import re
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -230,6 +231,7 @@ def _shown(value: Any) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001 — user code
         return ""
+    text = re.sub(r" at 0x[0-9a-fA-F]+", "", text)
     return f" ({text if len(text) <= 120 else text[:117] + '…'})"
 
 

@@ -95,7 +95,21 @@ def _cached(function: Any, parameters: dict[str, Any]) -> Any:
     return functools.lru_cache(**parameters)(function)
 
 
+def _reduce_weak(container: Any) -> Reduced:
+    """What it holds now. `functools.singledispatch` keeps such in each of its functions."""
+    held = list(container) if isinstance(container, weakref.WeakSet) else dict(container)
+    return type(container), (held,)
+
+
+def _reduce_proxy(proxy: types.MappingProxyType[Any, Any]) -> Reduced:
+    return types.MappingProxyType, (dict(proxy),)
+
+
 _OWN_REDUCERS = {
+    types.MappingProxyType: _reduce_proxy,
+    weakref.WeakKeyDictionary: _reduce_weak,
+    weakref.WeakValueDictionary: _reduce_weak,
+    weakref.WeakSet: _reduce_weak,
     functools._lru_cache_wrapper: _reduce_cached,
     io.TextIOWrapper: _refuse_file,
     memoryview: _reduce_view,
