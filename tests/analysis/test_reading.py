@@ -36,6 +36,7 @@ def used(text: str) -> list[str]:
         ("def f():\n return [x for x in xs], x", ["xs", "x"]),
         ("def f():\n class A:\n  y = 1\n  def m(self): return y\n return A", ["y"]),
         ("def f():\n class A:\n  y = 1\n  z = y\n return A", []),
+        ("def f():\n class A:\n  y = y\n  z: Kind\n  w: Kind = y\n return A", ["y", "Kind"]),
         ("def f():\n try: pass\n except ValueError as e: print(e)\n with open('x') as w: w", []),
         ("def f(v):\n match v:\n  case {'a': a, **r}: a, r\n  case [b, *c]: c\n  case K(): d", ["K", "d"]),
         ("def f():\n import a.b, c as d\n from e import g as h\n return a, d, h, c", ["c"]),
@@ -160,6 +161,7 @@ def plain(a, b=default):
         return [c + e for e in items if e not in skipped]
     class Local(Base):
         y = y_outer
+        late = late
         def method(self):
             return y, inner
     return inner, Local, {k: v for k, v in pairs.items()}, (lambda z: z + w)

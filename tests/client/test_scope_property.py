@@ -81,7 +81,8 @@ def statement(kind: str, name: str, other: str, inside: list[str], number: int) 
     if kind == "comprehension":
         return f"[{read(name)} for {other} in (1,) if {other}]"
     if kind == "guarded":
-        return f"try:\n    {read(name)}\nexcept NameError:\n    seen.append('none')"
+        # Of the one that is no helper: a guard around a call would also guard what the helper lacks.
+        return f"try:\n    {read(NAMES[-1])}\nexcept NameError:\n    seen.append('none')"
     if kind == "small lambda":
         return f"(lambda {other}=1: {read(name)})()"
     if kind == "global":
@@ -97,7 +98,8 @@ def modules(draw: Any) -> str:
     fresh = itertools.count()
     parts = [HEAD]
     for index, name in enumerate(NAMES):
-        meaning = draw(st.sampled_from([*MEANINGS, "constant", "helper", "helper"]))
+        helpers = ["helper", "helper"] if name is not NAMES[-1] else []
+        meaning = draw(st.sampled_from([*MEANINGS, "constant", *helpers]))
         if meaning == "helper":  # reads the names before it, so that helpers do not call each other forever
             body = draw(blocks(NAMES[:index], 1, fresh))
             parts.append(f"def {name}():\n    seen = []\n{indented(body)}\n    return seen")

@@ -26,21 +26,24 @@ def facts_of_code(code: types.CodeType) -> Facts:
     mutations: list[Mutation] = []
     for inner, outside in _codes(code, frozenset(code.co_freevars)):
         steps = list(_steps(inner))
+        bound = {"__module__", "__qualname__", "__name__"}  # by the body of a class, up to the step
         for index, (step, line) in enumerate(steps):
             name = str(step.argval)
             cell = _OF_CELLS.search(step.opname) is not None
             if cell and name not in outside:
                 continue
-            if _READS.fullmatch(step.opname) and not _bound_by_class(inner, step, name):
+            if step.opname == "STORE_NAME":
+                bound.add(name)
+            elif _READS.fullmatch(step.opname) and not (step.opname == "LOAD_NAME" and name in bound):
                 uses.setdefault(name, {})[line] = None
             elif _WRITES.fullmatch(step.opname):
                 mutations.append(Mutation(name, line, "bind", f"{name} = …"))
             elif step.opname == "IMPORT_NAME":
                 imports.append(_import(name, line, [one.argval for one, _ in steps[max(index - 2, 0) : index]]))
     found = tuple(Use(name, tuple(sorted(lines))) for name, lines in uses.items())
-    bound = frozenset(code.co_varnames + code.co_cellvars)
+    own = frozenset(code.co_varnames + code.co_cellvars)
     line = code.co_firstlineno
-    return Facts(code.co_name, line, found, tuple(imports), tuple(mutations), bound, from_text=False)
+    return Facts(code.co_name, line, found, tuple(imports), tuple(mutations), own, from_text=False)
 
 
 def _codes(code: types.CodeType, outside: frozenset[str]) -> Iterator[tuple[types.CodeType, frozenset[str]]]:
@@ -62,14 +65,6 @@ def _steps(code: types.CodeType) -> Iterator[tuple[dis.Instruction, int]]:
 def _starts(step: Any) -> int | None:
     """The line that begins here, on Pythons whose instructions have no positions of their own."""
     return step.starts_line if isinstance(step.starts_line, int) and step.starts_line is not True else None
-
-
-def _bound_by_class(code: types.CodeType, step: dis.Instruction, name: str) -> bool:
-    """Whether LOAD_NAME finds the name in the class body that is running."""
-    if step.opname != "LOAD_NAME":
-        return False
-    stored = {one.argval for one in dis.get_instructions(code) if one.opname == "STORE_NAME"}
-    return name in stored or name in ("__module__", "__qualname__", "__name__")
 
 
 def _import(module: str, line: int, before: list[Any]) -> Import:

@@ -97,11 +97,11 @@ def _scope_of(node: ast.AST, parent: _Scope | None) -> _Scope:
     scope = _Scope(parent, isinstance(node, ast.ClassDef))
     scope.bound.update(_parameters(node))
     scope.bound.update(param.name for param in getattr(node, "type_params", ()))
-    for name in _bindings(_body(node), scope):
-        scope.bound.add(name)
-    scope.bound -= scope.global_ | scope.nonlocal_
-    if scope.is_class:
-        scope.bound.update(("__module__", "__qualname__"))
+    bound = set(_bindings(_body(node), scope))
+    if scope.is_class:  # its names are bound one after the other: `limit = limit` reads one from outside
+        scope.bound = {"__module__", "__qualname__"}
+    else:
+        scope.bound |= bound - scope.global_ - scope.nonlocal_
     return scope
 
 
@@ -272,7 +272,9 @@ class _Reader:
             found.members[member] = None
 
     def _bind(self, name: str, node: ast.AST, text: str, scope: _Scope) -> None:
-        if scope.outside(name):
+        if scope.is_class and name not in scope.global_ | scope.nonlocal_:
+            scope.bound.add(name)
+        elif scope.outside(name):
             self._mutation(name, node, "bind", text)
 
     def _mutation(self, name: str, node: Any, how: How, text: str, through: tuple[str, ...] = ()) -> None:
@@ -306,18 +308,31 @@ class _Reader:
     def _AugAssign(self, node: ast.AugAssign, scope: _Scope) -> None:
         target = node.target
         if isinstance(target, ast.Name):
-            self._bind(target.id, target, f"{target.id} {_OPERATORS.get(type(node.op), '')}= …", scope)
             self._use(target, scope)
+            self._bind(target.id, target, f"{target.id} {_OPERATORS.get(type(node.op), '')}= …", scope)
         else:
             self.visit(target, scope)
         self.visit(node.value, scope)
 
+    def _Assign(self, node: ast.Assign, scope: _Scope) -> None:
+        self.visit(node.value, scope)
+        for target in node.targets:
+            self.visit(target, scope)
+
+    def _For(self, node: ast.For | ast.AsyncFor, scope: _Scope) -> None:
+        self.visit(node.iter, scope)
+        for part in (node.target, *node.body, *node.orelse):
+            self.visit(part, scope)
+
+    _AsyncFor = _For
+
     def _AnnAssign(self, node: ast.AnnAssign, scope: _Scope) -> None:
-        self.visit(node.target, scope)
-        if scope.is_class:  # a function's local annotations are never evaluated
-            self._annotation(node.annotation, scope)
         if node.value is not None:
             self.visit(node.value, scope)
+        if node.value is not None or not isinstance(node.target, ast.Name):  # `x: int` alone binds nothing
+            self.visit(node.target, scope)
+        if scope.is_class:  # a function's local annotations are never evaluated
+            self._annotation(node.annotation, scope)
 
     def _annotation(self, node: ast.expr, scope: _Scope) -> None:
         if not self.postponed:
@@ -328,17 +343,24 @@ class _Reader:
             self._bind(node.name, node, f"except … as {node.name}", scope)
         self._children(node, scope)
 
+    def _pattern(self, node: Any, scope: _Scope) -> None:
+        self._children(node, scope)
+        if name := getattr(node, "name", None) or getattr(node, "rest", None):
+            self._bind(name, node, f"case {name}", scope)
+
+    _MatchAs = _MatchStar = _MatchMapping = _pattern
+
     # ── scopes inside ─────────────────────────────────────────────────────────────────────────────
 
     def _FunctionDef(self, node: Any, scope: _Scope) -> None:
-        self._bind(node.name, node, f"def {node.name}", scope)
         self._inner(node, scope)
+        self._bind(node.name, node, f"def {node.name}", scope)
 
     _AsyncFunctionDef = _FunctionDef
 
     def _ClassDef(self, node: ast.ClassDef, scope: _Scope) -> None:
-        self._bind(node.name, node, f"class {node.name}", scope)
         self._inner(node, scope)
+        self._bind(node.name, node, f"class {node.name}", scope)
 
     def _inner(self, node: Any, scope: _Scope) -> None:
         around = scope

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dis
 import importlib.util
-import opcode
 import sys
 import threading
 import weakref
@@ -20,6 +19,7 @@ from typing import Any, Final
 
 NAME: Final = "_flash_cloudpickle"
 
+_OF_CLASS_BODIES: Final = ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _lock = threading.Lock()
 
 
@@ -62,13 +62,18 @@ def _load() -> ModuleType:
 def _see_names_of_class_bodies(module: Any) -> None:
     """Lets a class that a function defines use names of the function's module in its body.
 
-    Such a body reads them by LOAD_NAME, which cloudpickle overlooks: the worker would not have them.
+    Such a body reads them by LOAD_NAME, which cloudpickle overlooks: the worker would not have them. What the body has
+    bound by then is its own; before that, as in `limit = limit`, it is the module's.
     """
-    instructions = {opcode.opmap[name] for name in ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS") if name in opcode.opmap}
-    instructions |= set(module.GLOBAL_OPS)
+    of_module = set(module.GLOBAL_OPS)
 
     def _walk_global_ops(code: CodeType) -> Iterator[str]:
-        return (step.argval for step in dis.get_instructions(code) if step.opcode in instructions)
+        bound: set[str] = set()
+        for step in dis.get_instructions(code):
+            if step.opname == "STORE_NAME":
+                bound.add(step.argval)
+            elif step.opcode in of_module or (step.opname in _OF_CLASS_BODIES and step.argval not in bound):
+                yield step.argval
 
     module._walk_global_ops = _walk_global_ops
 
