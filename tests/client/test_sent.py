@@ -101,6 +101,17 @@ def test_a_large_value_that_nobody_can_name_again_is_dropped_with_its_call(engin
         time.sleep(0.005)
 
 
+def test_the_oldest_of_many_values_are_dropped(engine: EngineDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sent, "TABLE", sent.Sent())
+    monkeypatch.setattr(sent, "_MOST_BYTES", 3 * SMALL)
+    for number in (1, 2, 3, 1, 4, 5):
+        assert first_and_last.sync(bytes([number]) * SMALL).output == (number, number)
+    engine.wait_for(messages.DropBlobs, 2)
+    dropped = [blob for head in engine.of(messages.DropBlobs) for blob in head.blobs]
+    assert dropped == [sent.name_of(bytes([number]) * SMALL) for number in (2, 3)]
+    assert len({tuple(one) for one in named(engine)}) == 5
+
+
 def test_a_value_that_stands_in_several_places_travels_once(engine: EngineDouble) -> None:
     value = os.urandom(SMALL)
     assert both.sync(value, [{"same": value}]).output is True

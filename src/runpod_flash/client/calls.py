@@ -60,8 +60,8 @@ class Call:
         if self.stream.again and isinstance(self.stream.watcher, output.Watch):
             await self.stream.watcher.complete(self.stream, decode(frame).attempts)
         result = await job.to_output(self.link, frame)
-        if self.stream.passing and result.error is None:
-            self.link.drop(self.stream)
+        if self.stream.head.blobs and result.error is None:
+            self.link.completed(self.id, self.stream.head.blobs)
         return result
 
     @property

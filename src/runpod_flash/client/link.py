@@ -126,9 +126,11 @@ class Link(asyncio.Protocol):
         if not never_sent and not self._closing:
             self.open(Stream(messages.Cancel(job=job, cause=cause), None))
 
-    def drop(self, stream: Stream) -> None:
-        """Tells the engine which files of a call that has completed are of no more use; 100 MB each, perhaps."""
-        self.open(Stream(messages.DropBlobs(job=stream.head.job, blobs=stream.passing), None))
+    def completed(self, job: str, files: Sequence[messages.Moved]) -> None:
+        """Tells the engine which files are of no more use, now that a call that named some has completed."""
+        if self.shares_files:
+            for last, blob in sent.TABLE.completed(self.blob_folder(), job, files):
+                self.open(Stream(messages.DropBlobs(job=last, blobs=[blob]), None))
 
     async def bind(self, binding: Binding) -> None:
         """Makes the engine know a function, once however many calls ask for it."""
@@ -179,8 +181,6 @@ class Link(asyncio.Protocol):
             )
             return False
         stream.blob_home = self.welcome.engine
-        if self.shares_files:
-            stream.passing = [blob for _, blob, size in head.blobs if size > sent.HASHED and not sent.TABLE.keeps(blob)]
         return True
 
     def _place(self, data: Buffer) -> str:

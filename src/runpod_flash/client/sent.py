@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -23,6 +23,7 @@ from runpod_flash.wire.frame import Buffer
 HASHED: Final = 16 << 20
 """Bytes of a value up to which it is known by its hash."""
 _MOST_FILES: Final = 4096
+_MOST_BYTES: Final = 1 << 30
 _MOST_OBJECTS: Final = 256
 _MOST_HELD: Final = 1 << 30
 _SAMPLES: Final = 16
@@ -48,6 +49,7 @@ class Sent:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._files: OrderedDict[Path, State] = OrderedDict()
+        self._last: dict[Path, str] = {}  # the job that completed last of those that named a file
         self._same: OrderedDict[tuple[int, int, Path], _Same] = OrderedDict()
 
     def place(self, folder: Path, data: Buffer, *, sync: bool) -> str:
@@ -57,10 +59,26 @@ class Sent:
                 return self._by_contents(folder, data, sync)
             return self._by_identity(folder, data, sync)
 
-    def keeps(self, blob: str) -> bool:
-        """Whether a large object is known to be in that file."""
+    def completed(self, folder: Path, job: str, files: Sequence[tuple[int, str, int]]) -> list[tuple[str, str]]:
+        """Jobs, this one or earlier, and a file of each that will not be named again: pages and disk are not endless.
+
+        That is what is known neither by its hash nor as an object, and the oldest of what is.
+        """
+        useless: list[tuple[str, str]] = []
         with self._lock:
-            return any(same.path.name == blob for same in self._same.values())
+            for _index, blob, _size in files:
+                path = blobs.path_of(folder, blob)
+                if path in self._files:
+                    self._last[path] = job
+                elif not any(same.path == path for same in self._same.values()):
+                    useless.append((job, blob))
+            excess = sum(state[0] for state in self._files.values()) - _MOST_BYTES
+            while excess > 0 or len(self._files) > _MOST_FILES:
+                path, state = self._files.popitem(last=False)
+                excess -= state[0]
+                if path in self._last:
+                    useless.append((self._last.pop(path), path.name))
+        return useless
 
     def let_go(self) -> bool:
         """Forgets bytes that nobody else has any more; whether there are others yet."""
@@ -78,8 +96,6 @@ class Sent:
         if state is not None:
             self._files[path] = state
             self._files.move_to_end(path)
-            if len(self._files) > _MOST_FILES:
-                self._files.popitem(last=False)
         return blob
 
     def _by_identity(self, folder: Path, data: Buffer, sync: bool) -> str:

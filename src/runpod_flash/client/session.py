@@ -56,7 +56,6 @@ class Stream:
         "kept_back",
         "lines",
         "parts",
-        "passing",
         "patient",
         "sent",
         "sid",
@@ -77,7 +76,6 @@ class Stream:
         self.parts = parts  # as they were given
         self.inline = parts  # as they travel: large ones are in files
         self.blob_home = ""  # the engine whose files those are
-        self.passing: list[str] = []  # files among them that no other call will name
         self.future = future
         self.binding = binding
         self.watcher = watcher
