@@ -29,7 +29,8 @@ class DirectCall(Call):
     __slots__ = ()
 
     async def _given(self, frame: Frame) -> Any:
-        _remove(self.link, self.stream.passing)
+        if self.stream.head.blobs:
+            _remove(self.link, self.link.completed(self.id, self.stream.head.blobs))
         return await _value(self.link, frame)
 
 
@@ -39,7 +40,7 @@ class DirectCaller(Caller):
     def _submit(
         self, link: Link, binding: Binding, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> DirectCall:
-        parts, defs = codec.encode((args, kwargs), named=self._parameters)
+        parts, defs = self._encode(link, args, kwargs)
         name = new_job_id()
         head = messages.Call(call=name, fn=binding.fn, timeout_ms=policy.timeout_ms, logs=True, defs=defs)
         stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher)

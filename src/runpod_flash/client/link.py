@@ -126,11 +126,17 @@ class Link(asyncio.Protocol):
         if not never_sent and not self._closing:
             self.open(Stream(messages.Cancel(job=job, cause=cause), None))
 
-    def completed(self, job: str, files: Sequence[messages.Moved]) -> None:
-        """Tells the engine which files are of no more use, now that a call that named some has completed."""
-        if self.shares_files:
-            for last, blob in sent.TABLE.completed(self.blob_folder(), job, files):
-                self.open(Stream(messages.DropBlobs(job=last, blobs=[blob]), None))
+    def completed(self, job: str, files: Sequence[messages.Moved]) -> list[str]:
+        """Tells the engine which files are of no more use, now that a call that named some has completed.
+
+        Returns those that only this call can have named.
+        """
+        if not self.shares_files:
+            return []
+        useless = sent.TABLE.completed(self.blob_folder(), job, files)
+        for last, blob in useless:
+            self.open(Stream(messages.DropBlobs(job=last, blobs=[blob]), None))
+        return [blob for _, blob, size in files if size > sent.HASHED and (job, blob) in useless]
 
     async def bind(self, binding: Binding) -> None:
         """Makes the engine know a function, once however many calls ask for it."""
