@@ -74,6 +74,8 @@ def test_what_is_wrong_in_the_file_is_told_with_its_line(
         ("FLASH_ENGINE", "deamon", "daemon or child. Did you mean 'daemon'?"),
         ("FLASH_LOCAL_RAISES", "maybe", "1 or 0"),
         ("FLASH_IDLE_STOP", "inf", "a number of seconds, 0 or more"),
+        ("FLASH_MAX_VALUE", "inf", "a size of at least one byte"),
+        ("FLASH_MAX_VALUE", "lots", "such as 500MB"),
         ("FLASH_APP", "a\nb", "text on one line"),
         ("FLASH_HOME", "~nobody_of_that_name/flash", "no user of that name"),
     ],

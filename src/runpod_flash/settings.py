@@ -65,11 +65,15 @@ def _seconds(raw: str) -> float:
 
 
 def _bytes(raw: str) -> int:
+    """bytes, or a size such as 500MB"""
     number = raw.strip().lower().rstrip("ib")
     unit = _UNITS.get(number[-1:])
-    value = int(float(number[:-1] if unit else number) * (unit or 1))
+    try:
+        value = int(float(number[:-1] if unit else number) * (unit or 1))
+    except (ValueError, OverflowError):
+        value = 0
     if value < 1:
-        raise ValueError("must be 1 or more")
+        raise ValueError("it must be a size of at least one byte, such as 500MB or 2G")
     return value
 
 

@@ -233,6 +233,8 @@ def test_an_endpoint_says_how_it_scales() -> None:
 
 def test_calls_at_once_depend_on_how_they_arrive_and_what_they_share() -> None:
     assert resolve_concurrency(CpuLiveServerless(name="w"), is_async=True) == 1
+    assert resolve_concurrency(CpuLiveServerless(name="w", max_concurrency=7), is_async=True) == 1
+    assert without_effect(CpuLiveServerless(name="w", max_concurrency=7)) == ("max_concurrency",)
     assert resolve_concurrency(CpuLiveLoadBalancer(name="w"), is_async=True) == 100
     assert resolve_concurrency(CpuLiveLoadBalancer(name="w"), is_async=False) == 8
     assert resolve_concurrency(LiveLoadBalancer(name="w"), is_async=True) == 1

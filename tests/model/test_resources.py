@@ -286,6 +286,6 @@ def test_every_card_belongs_to_a_group_that_knows_its_memory() -> None:
         assert (card.memory_gb is None) == (card is GpuType.ANY)
     assert GpuGroup.HOPPER_141.memory_gb == 141
     assert GpuGroup.ADA_24.price_per_second == 0.00031
-    assert GpuGroup.ADA_24.price_per_hour == 1.116
+    assert GpuGroup.ADA_24.price_per_hour == GpuType.NVIDIA_GEFORCE_RTX_4090.price_per_hour == 1.116
     assert CpuInstanceType.CPU3G_8_32.vcpus == 8
     assert CpuInstanceType.CPU3G_8_32.memory_gb == 32

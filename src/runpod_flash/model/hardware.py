@@ -11,7 +11,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-PRICE_SOURCE: Final = "Runpod documentation, serverless GPU pricing table (snippets/serverless-gpu-pricing-table.mdx)"
+PRICE_SOURCE: Final = "Runpod's public documentation, the table of serverless GPU prices"
 PRICE_DATE: Final = "2026-06-08"
 """The day the table last changed at its source. Flex prices, billed from a worker's start to its end."""
 
@@ -112,6 +112,11 @@ class GpuType(_Word):
     def price_per_second(self) -> float | None:
         """US dollars a second for one worker with one card, which is its group's price."""
         return self.group.price_per_second
+
+    @property
+    def price_per_hour(self) -> float | None:
+        """US dollars an hour, from the price a second."""
+        return self.group.price_per_hour
 
 
 @dataclass(frozen=True, slots=True)

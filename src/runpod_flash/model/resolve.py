@@ -120,9 +120,11 @@ def resolve_memory_mb(resource: Resource) -> int | None:
 
 def resolve_concurrency(resource: Resource, *, is_async: bool) -> int:
     """How many calls a worker takes at once: one from a queue; many over HTTP, unless they share a card."""
+    if resource.is_queue:
+        return 1
     if resource.max_concurrency is not None:
         return min(resource.max_concurrency, HIGHEST)
-    if resource.is_queue or resolve_gpus(resource):
+    if resolve_gpus(resource):
         return 1
     return LB_CONCURRENCY_ASYNC if is_async else LB_CONCURRENCY_SYNC
 
@@ -183,7 +185,8 @@ def without_effect(resource: Resource) -> tuple[str, ...]:
     template = pod_template(resource)
     inner = _given(template, NO_EFFECT_IN_TEMPLATES) if template else []
     ours = resource.id is not None and is_endpoint_id(resource.id)
-    outer = [name for name in _given(resource, NO_EFFECT_HERE) if not (name == "id" and ours)]
+    idle = NO_EFFECT_HERE | ({"max_concurrency"} if resource.is_queue else set())
+    outer = [name for name in _given(resource, idle) if not (name == "id" and ours)]
     return (*outer, *(f"PodTemplate.{name}" for name in inner))
 
 
