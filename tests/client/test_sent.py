@@ -101,6 +101,16 @@ def test_a_large_value_that_nobody_can_name_again_is_dropped_with_its_call(engin
         time.sleep(0.005)
 
 
+def test_a_file_that_is_named_again_is_young_again(engine: EngineDouble) -> None:
+    first_and_last.sync(bytes(SMALL))
+    (path,) = files(engine)
+    inode = path.stat().st_ino
+    os.utime(path, (1, 1))
+    first_and_last.sync(bytes(SMALL))
+    assert path.stat().st_ino == inode
+    assert path.stat().st_mtime > 1
+
+
 def test_the_oldest_of_many_values_are_dropped(engine: EngineDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sent, "TABLE", sent.Sent())
     monkeypatch.setattr(sent, "_MOST_BYTES", 3 * SMALL)

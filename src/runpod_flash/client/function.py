@@ -246,6 +246,10 @@ class SyncVerbs(Generic[P, R, T]):
 
         return background.run(self._function.spawn(*args, idempotency_key=idempotency_key, **kwargs))
 
+    def stream(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        """What `fn.stream(…)` gives."""
+        self._function.stream(*args, **kwargs)
+
     def map(self, *inputs: Iterable[Any], ordered: bool = True, in_flight: int = IN_FLIGHT) -> Iterator[T]:
         """Like `map` of the function, as an ordinary iterator. The input is read in the calling thread."""
         return self.starmap(zip(*inputs, strict=False), ordered=ordered, in_flight=in_flight)

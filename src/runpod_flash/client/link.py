@@ -264,7 +264,7 @@ class Link(asyncio.Protocol):
             binding.fn = 0
             self._known.clear()
             self._mend(self._bind_and_send(binding, stream))
-        elif error.code == _NO_BLOB and isinstance(stream.head, messages.Submit) and stream.tries < _MAX_TRIES:
+        elif error.code == _NO_BLOB and type(stream.head) in _CALLS and stream.tries < _MAX_TRIES:
             self._bring_files(stream)
         elif error.code == QueueFull.code and stream.patient:
             stream.tries = 0

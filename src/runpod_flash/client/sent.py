@@ -8,9 +8,11 @@ the call, and refuses it if a file is gone (see `Link`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
+import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -28,6 +30,9 @@ _MOST_OBJECTS: Final = 256
 _MOST_HELD: Final = 1 << 30
 _SAMPLES: Final = 16
 _SAMPLE: Final = 4096
+
+_RENEWED_S: Final = 1800.0
+"""Age of a file from which naming it makes it young again: files of an hour that no job on record needs are removed."""
 
 State = tuple[int, int, int]
 """Size, inode and time of change of a file: whatever anybody does to it, one of them is another then."""
@@ -93,7 +98,7 @@ class Sent:
         if state is None or (state != self._files.get(path) and not _holds(path, blob, sync)):
             blobs.write(folder, data, blob=blob, sync=sync)
             state = _state(path)
-        if state is not None:
+        if (state := _renewed(path, state)) is not None:
             self._files[path] = state
             self._files.move_to_end(path)
         return blob
@@ -111,6 +116,8 @@ class Sent:
             path = blobs.path_of(folder, blobs.write(folder, data, sync=sync))
             held = data if type(data) is bytes else None
             same = self._same[key] = _Same(owner, held, samples, path, _state(path) or (0, 0, 0))
+        state = _renewed(same.path, same.state)
+        self._same[key] = same._replace(state=state or same.state)
         self._same.move_to_end(key)
         return same.path.name
 
@@ -181,6 +188,15 @@ def _state(path: Path) -> State | None:
     except OSError:
         return None
     return found.st_size, found.st_ino, found.st_ctime_ns
+
+
+def _renewed(path: Path, state: State | None) -> State | None:
+    """The state of a file that is named once more."""
+    with contextlib.suppress(OSError):
+        if state is not None and time.time() - path.stat().st_mtime > _RENEWED_S:
+            os.utime(path)
+            return _state(path)
+    return state
 
 
 TABLE: Final = Sent()
