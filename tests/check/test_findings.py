@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,10 +115,6 @@ def test_calls_of_functions_from_files_beside_this_one_are_known(check: Check, t
 REACHES = {
     "a typo in a helper": ("def g(): return lenght([])\n@remote(config)\nasync def f(): return g()", ["FL101"]),
     "a package of a helper": ("def g():\n    import no_such\n@remote(config)\nasync def f(): return g()", ["FL102"]),
-    "under except Exception": (
-        "@remote(config)\nasync def f():\n    try: return pront(1)\n    except Exception: raise",
-        ["FL101"],
-    ),
     "under except NameError": (
         "@remote(config)\nasync def f():\n    try: return unicode\n    except NameError: return str",
         [],
@@ -141,9 +140,21 @@ REACHES = {
     ),
     "its own arguments changed": ("@remote(config)\nasync def f(x): x.append(1); return x", []),
     "a global counter": ("N = 0\n@remote(config)\nasync def f():\n    global N\n    N += 1", ["FL105"]),
+    "a global of its own": ("@remote(config)\nasync def f():\n    global N\n    N = 1\n    return N", []),
+    "an attribute set": ("class S: n = 0\n@remote(config)\nasync def f(): S.n = 1", ["FL105"]),
+    "a method of what is inside": ("T = [{1}]\n@remote(config)\nasync def f(): T[0].add(2)", ["FL105"]),
+    "two packages, one declared": (
+        "@remote(config, ['no-such-a'])\nasync def f():\n    import no_such_a, no_such_b",
+        ["FL102"],
+    ),
+    "a secret of many": ("SECRETS = {'a': 'b'}\n@remote(config)\nasync def f(): return SECRETS", []),
+    "a secret that is read": (
+        "import os\nDB_PASSWORD = os.environ.get('X', 'y')\n@remote(config)\nasync def f(): return DB_PASSWORD",
+        ["FL106"],
+    ),
     "an item set": ("CACHE = {}\n@remote(config)\nasync def f(x): CACHE[x] = 1", ["FL105"]),
     "a method that only sounds so": (
-        "import hashlib\nH = hashlib.sha256()\n@remote(config)\nasync def f(): H.update(b'x')",
+        "class T:\n    def update(self, x): pass\nH = T()\n@remote(config)\nasync def f(): H.update(b'x')",
         [],
     ),
     "a setting of a module": ("import decimal\n@remote(config)\nasync def f(): decimal.getcontext().prec = 5", []),
@@ -165,6 +176,50 @@ REACHES = {
         [],
     ),
 }
+
+
+REFUSED = {"FL101", "FL102", "FL105", "FL106", "FL107"}
+DEFERRED = {
+    "a name that another function binds", "defined below", "of a factory", "a remote class", "a wrapped function", "at home", "a class of the file",
+}  # fmt: skip
+"""Whose function has another name, or that only fail when they run."""
+
+
+@pytest.mark.parametrize("name", sorted(set(REACHES) - DEFERRED))
+def test_what_is_called_an_error_is_what_a_call_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from runpod_flash import ScopeError
+    from runpod_flash.client.shipment import prepare
+
+    text, expected = REACHES[name]
+    (tmp_path / "a").touch()
+    monkeypatch.chdir(tmp_path)
+    module = loaded(monkeypatch, tmp_path / "theirs.py", PRELUDE + text + "\n")
+    try:
+        prepare(module.f.__wrapped__, module.f.__remote_config__.requirements)
+    except ScopeError:
+        assert REFUSED.intersection(expected)
+    else:
+        assert not REFUSED.intersection(expected)
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, file: Path, text: str) -> Any:
+    """The text as a module of the user's own."""
+    file.write_text(text, encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("theirs", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "theirs", module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_name_that_is_nowhere_is_told_under_except_exception_too(check: Check) -> None:
+    """A call lets it pass, since it would be survived; but nobody means it."""
+    text = "@remote(config)\nasync def f():\n    try: return pront(1)\n    except Exception: raise\n"
+    assert codes(check(text, strict=False)) == ["FL101"]
 
 
 @pytest.mark.parametrize("name", REACHES)

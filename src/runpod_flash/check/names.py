@@ -46,6 +46,7 @@ _HANDLES: Final = {
 }
 """What cannot be pickled, by what makes it."""
 
+_GIVE_TEXT: Final = frozenset({"strip", "read_text", "read", "decode", "format", "join"})
 _CONTAINERS: Final = (ast.List, ast.Dict, ast.Set, ast.ListComp, ast.DictComp, ast.SetComp)
 _CONTAINER_CALLS: Final = frozenset({
     "list", "dict", "set", "bytearray", "collections.deque", "collections.defaultdict", "collections.Counter",
@@ -61,13 +62,13 @@ def check(module: Module, remote: Remote, reach: Reach, packages: Packages) -> I
             place = part.place(use.name, use.lines[0])
             if not reach.may_be_defined(use.name) and not (use.guarded and _is_expected(module, place)):
                 yield _undefined(module, reach, part, use, place)
-        elif runs_elsewhere:
+        elif runs_elsewhere and use.name not in module.remote_names:
             yield from _captured(module, part, use, binding, packages)
     if runs_elsewhere:
         for part in reach.parts:
             if part.direct:
                 for mutation in part.facts.mutations:
-                    yield from _changed(module, reach, part, mutation)
+                    yield from _changed(module, reach, part, mutation, packages)
 
 
 def _is_expected(module: Module, place: ast.AST) -> bool:
@@ -106,7 +107,7 @@ def _captured(module: Module, part: Part, use: Use, binding: Binding, packages: 
             f"line {binding.line} makes it in this process, and no other can use it",
             f"make it inside {part.facts.name}",
         )
-    elif binding.kind == "value" and sounds_secret(use.name) and not _is_none(value):
+    elif binding.kind == "value" and sounds_secret(use.name) and _is_text(module, value):
         yield module.source.finding(
             "FL106",
             place,
@@ -181,11 +182,9 @@ def _bodies(module: Module, part: Part, use: Use) -> tuple[Function, ...]:
     return tuple(using) if inside.issuperset(use.lines) else ()
 
 
-def _changed(module: Module, reach: Reach, part: Part, change: Mutation) -> Iterator[Finding]:
+def _changed(module: Module, reach: Reach, part: Part, change: Mutation, packages: Packages) -> Iterator[Finding]:
     binding = reach.binding(change.name)
-    if change.how != "bind" and (
-        binding is None or binding.kind != "value" or not _is_changed(module, change, binding)
-    ):
+    if binding is None or not _changes_a_copy(module, change, binding, packages):
         return
     yield module.source.finding(
         "FL105",
@@ -196,14 +195,20 @@ def _changed(module: Module, reach: Reach, part: Part, change: Mutation) -> Iter
     )
 
 
-def _is_changed(module: Module, change: Mutation, binding: Binding) -> bool:
-    """A method named `update` changes a dict; of anything else nobody knows what it does."""
+def _changes_a_copy(module: Module, change: Mutation, binding: Binding, packages: Packages) -> bool:
+    """As a call decides it with the value at hand; what the text does not show is let pass."""
+    if change.how == "bind":
+        return True
+    if binding.kind == "import":  # a setting of somebody else's module is state of the process that runs it
+        return isinstance(binding.node, ast.Import) and change.how == "attribute" and packages.is_own(binding.module)
     if change.how != "call":
         return True
+    # A method named `update` changes a dict; of anything else nobody knows what it does.
     value = binding.value
-    return isinstance(value, _CONTAINERS) or (
+    container = isinstance(value, _CONTAINERS) or (
         isinstance(value, ast.Call) and module.dotted(value.func) in _CONTAINER_CALLS
     )
+    return container and all(step == "[]" for step in change.through)
 
 
 def _value(binding: Binding) -> ast.expr | None:
@@ -221,5 +226,18 @@ def _handle(module: Module, value: ast.expr | None) -> str:
     return _HANDLES.get(module.dotted(value.func), "") if isinstance(value, ast.Call) else ""
 
 
-def _is_none(value: ast.expr | None) -> bool:
-    return isinstance(value, ast.Constant) and value.value in (None, "", b"")
+def _is_text(module: Module, value: ast.expr | None) -> bool:
+    """Whether a value is certain to be text: written out, put together, or read from the environment or a file."""
+    if isinstance(value, ast.Constant):
+        return isinstance(value.value, (str, bytes)) and bool(value.value)
+    if isinstance(value, ast.JoinedStr):
+        return True
+    if isinstance(value, ast.BinOp):
+        return _is_text(module, value.left) or _is_text(module, value.right)
+    if isinstance(value, ast.Subscript):
+        return module.dotted(value.value) == "os.environ"
+    if isinstance(value, ast.Call):
+        called = value.func
+        reads = isinstance(called, ast.Attribute) and called.attr in _GIVE_TEXT
+        return reads or module.dotted(called) in ("os.getenv", "os.environ.get", "getpass.getpass", "str")
+    return False

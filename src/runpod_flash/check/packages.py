@@ -58,18 +58,19 @@ class Packages:
         if self.declared is None or self.runs_here:
             return
         seen: set[str] = set()
-        for wanted in _wanted(reach):
-            if wanted.module not in seen and self._is_missing(wanted.module):
+        asked = list(_wanted(reach))
+        for wanted in asked:
+            if wanted.module not in seen and self._is_missing(wanted.module, [one.module for one in asked]):
                 seen.add(wanted.module)
                 yield self._finding(reach.remote, wanted)
 
-    def _is_missing(self, name: str) -> bool:
+    def _is_missing(self, name: str, asked: list[str]) -> bool:
         if modules.is_standard(name) or modules.is_ours(name) or self.is_own(name):
             return False
         declared = self.declared or ()
         if distributions.covers(declared, name):
             return False
-        return bool(distributions.providers(name)) or not distributions.unaccounted(declared, [name])
+        return bool(distributions.providers(name)) or not distributions.unaccounted(declared, asked)
 
     def _finding(self, remote: Remote, wanted: _Wanted) -> Finding:
         installed = distributions.provider(wanted.module)
