@@ -180,7 +180,8 @@ REACHES = {
 
 REFUSED = {"FL101", "FL102", "FL105", "FL106", "FL107"}
 DEFERRED = {
-    "a name that another function binds", "defined below", "of a factory", "a remote class", "a wrapped function", "at home", "a class of the file",
+    "a name that another function binds", "defined below", "of a factory", "a remote class", "a wrapped function",
+    "at home", "a class of the file",
 }  # fmt: skip
 """Whose function has another name, or that only fail when they run."""
 

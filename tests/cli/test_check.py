@@ -113,7 +113,7 @@ def test_notes_are_for_the_strict_view_and_for_who_names_them(flash: Flash, fold
 
 def test_the_command_loads_no_event_loop_and_no_client(flash: Flash, folder: Path) -> None:
     (folder / "app.py").write_text(WRONG, encoding="utf-8")
-    heavy = ("asyncio", "msgspec", "rich", "runpod_flash.client", "runpod_flash.wire", "runpod_flash.payload")
+    heavy = ("asyncio", "msgspec", "rich", "runpod_flash.client", "runpod_flash.payload")
     program = (
         "import sys\nfrom runpod_flash.cli.main import flash\n"
         "try: flash(['check', 'app.py'])\n"

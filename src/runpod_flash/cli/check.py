@@ -31,7 +31,7 @@ _COLOURS: Final = {"error": "red", "warning": "yellow", "note": "cyan"}
         "flash check --ignore FL2,FL503   without these rules",
     ),
 )
-@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path())
 @click.option("--strict", is_flag=True, help="Also notes: all that FLASH_SCOPE=strict and the guidelines forbid.")
 @click.option("--select", metavar="CODES", default="", help="Only these rules, such as FL101,FL3.")
 @click.option("--ignore", metavar="CODES", default="", help="Not these rules.")
