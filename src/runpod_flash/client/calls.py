@@ -20,7 +20,7 @@ from runpod_flash.model.resolve import resolve_endpoint, without_effect
 from runpod_flash.payload import codec
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.kinds import INLINE_LIMIT
-from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Submit, decode
+from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Route, Submit, decode
 
 codec.travels_as(RemoteFunction, RemoteFunction.by_value)
 
@@ -209,6 +209,8 @@ class Caller:
             defs=ready.packed.defs,
             where=self._where,
             is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+            timeout_ms=0 if config.resource.is_queue else config.policy.timeout_ms,
+            routes=[] if config.resource.is_queue else [_route(config, function)],
         )
         declare = Declare(
             endpoint=resolve_endpoint(config.resource, app, env),
@@ -221,3 +223,7 @@ class Caller:
     def _parameters(self) -> tuple[str, ...]:
         code = self._function.__code__
         return code.co_varnames[: code.co_argcount]
+
+
+def _route(config: RemoteConfig, function: Callable[..., Any]) -> Route:
+    return Route(config.method or "POST", config.path or f"/{function.__name__}")

@@ -13,6 +13,8 @@ INLINE_LIMIT: Final = 256 * 1024
 """Bytes of one part that travel inside a frame; a longer part becomes a blob file."""
 FRAME_LIMIT: Final = 8 * 1024 * 1024
 """Bytes of one frame, header included; a peer that sends more is cut off."""
+WINDOW: Final = 1024 * 1024
+"""Bytes of a body that may be sent on a stream, each way, before its reader has said CREDIT."""
 
 # Flags of a frame.
 END: Final = 1
@@ -76,8 +78,12 @@ ACK: Final = 68
 DRAIN: Final = 69
 EXIT: Final = 70
 INVOKE: Final = 71
+HTTP_REQ: Final = 72
+HTTP_RES: Final = 73
+DATA: Final = 74
+CREDIT: Final = 75
 
-_NOT_KINDS = {"PROTO_MIN", "PROTO_MAX", "INLINE_LIMIT", "FRAME_LIMIT", "END", "FAILED"}
+_NOT_KINDS = {"PROTO_MIN", "PROTO_MAX", "INLINE_LIMIT", "FRAME_LIMIT", "WINDOW", "END", "FAILED"}
 NAMES: Final[dict[int, str]] = {
     number: name
     for name, number in list(globals().items())

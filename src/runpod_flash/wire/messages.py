@@ -146,8 +146,18 @@ class Ok(Head):
 # ── client and engine ────────────────────────────────────────────────────────────────────────────
 
 
+class Route(msgspec.Struct, omit_defaults=True):
+    """Where a load-balanced function answers over HTTP: `GET`, `/models/{name}`."""
+
+    method: str
+    path: str
+
+
 class FunctionSpec(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """One version of one remote function."""
+    """One version of one remote function.
+
+    `schema` is JSON text, an operation object of OpenAPI without references; what it says of `routes` is empty.
+    """
 
     name: str  # module:qualname, script.py:qualname for __main__
     version: str  # sha256 of the source of the function and of all that it reaches by value
@@ -155,6 +165,9 @@ class FunctionSpec(msgspec.Struct, omit_defaults=True, kw_only=True):
     defs: list[str] = []  # digests that loading it needs, itself last
     where: str = ""  # file:line
     is_async: bool = False  # its timeout and cancellation get a grace of 5 s
+    timeout_ms: int = 0  # of a request that comes over HTTP; a call says its own
+    routes: list[Route] = []  # load-balanced: one, as long as functions have one each
+    schema: str = ""
 
 
 class Declare(Head):
@@ -612,6 +625,65 @@ class Invoke(Head):
     timeout_ms: int = 0
     encoding: str = "pickle"
     blobs: list[Moved] = []
+
+
+class HttpReq(Head):
+    """An HTTP request for a load-balanced function. Part 0: its body, or how that begins. → HTTP_RES.
+
+    `path` is decoded and starts below the endpoint; `query` is as it came; names of headers are in lower case. With
+    `more` DATA follows, the last with END. CANCEL with `call` as the job: nobody waits any more.
+    """
+
+    KIND = kinds.HTTP_REQ
+    call: str
+    name: str
+    digest: str
+    method: str
+    path: str
+    query: str = ""
+    headers: list[tuple[str, str]] = []
+    params: dict[str, str] = {}
+    timeout_ms: int = 0
+    more: bool = False
+
+
+class HttpRes(Head):
+    """What a worker answers. Part 0: the body, or how it begins. With END, unless `more`: then DATA follows.
+
+    The facts about the call, from `run_us` on, are those of its end: with `more` the last DATA has them. `error` is for
+    logs and people who look at the engine, never for the one who asked over HTTP.
+    """
+
+    KIND = kinds.HTTP_RES
+    status: int
+    headers: list[tuple[str, str]] = []
+    more: bool = False
+    load_us: int = 0
+    run_us: int = 0
+    logs: bool = False  # it printed
+    stuck: bool = False
+    error: ErrorInfo | None = None
+
+
+class Data(Head):
+    """A piece of a body. Part 0: its bytes. END on the last, which may be empty; END and FAILED where it breaks off.
+
+    Of what is sent on a stream one way, first part included, all but the last WINDOW bytes were allowed by CREDIT.
+    """
+
+    KIND = kinds.DATA
+    # With END, from a worker.
+    run_us: int = 0
+    logs: bool = False
+    stuck: bool = False
+    error: ErrorInfo | None = None
+
+
+class Credit(Head):
+    """So many bytes of a body were used up, and as many more may be sent on the stream. No answer."""
+
+    KIND = kinds.CREDIT
+    bytes: int
 
 
 class Done(Head):
