@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 from typing import Any
 
@@ -204,6 +205,51 @@ def test_copies_are_jobs_too_also_of_failed_ones() -> None:
         for twin in (copy.copy(job), copy.deepcopy(job)):
             assert isinstance(twin, JobOutput)
             assert (twin.id, twin.error, twin.output) == (job.id, job.error, job.output)
+
+
+@dataclasses.dataclass
+class Report:
+    job: Any
+    more: list[Any]
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [1], (1, 2), "text", 3, None])
+def test_dataclasses_take_jobs_apart_as_values(value: Any) -> None:
+    assert dataclasses.asdict(Report(completed(value), [completed(value)])) == {"job": value, "more": [value]}
+    assert dataclasses.replace(Report(completed(value), []), more=[1]).job == value
+    again = type(completed(value))
+    if isinstance(value, (dict, list, tuple)):
+        assert type(again(value)) is type(value), "who makes another of its type gets the plain one"
+
+
+def shape(value: object) -> str:
+    match value:
+        case {"a": int(number), **rest}:
+            return f"a mapping with {number} and {len(rest)} more"
+        case [first, *others]:
+            return f"{first} and {len(others)} more"
+        case str(text):
+            return text
+        case int(number):
+            return f"number {number}"
+    return "nothing of that"
+
+
+@pytest.mark.parametrize("value", [{"a": 1, "b": 2}, [1, 2], (1, 2, 3), "text", 3])
+def test_match_statements_see_the_value(value: Any) -> None:
+    assert shape(completed(value)) == shape(value) != "nothing of that"
+    assert shape(failed()) == "nothing of that"
+
+
+@pytest.mark.parametrize("name", ["get", "items", "append", "upper", "shape"])
+def test_methods_of_the_value_that_a_failed_job_lacks_raise_its_error(name: str) -> None:
+    job = failed(KeyError("key"))
+    with pytest.raises(RemoteError, match="job-2"):
+        getattr(job, name)
+    with pytest.raises(ValueError, match="Invalid input"):
+        getattr(failed(), name)
+    assert not hasattr(job, name), "and who only asks is told that it is not there"
+    assert not hasattr(job, "__dataclass_fields__")
 
 
 def test_a_report_cannot_be_changed() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
+import orjson
 import pandas as pd
 import pytest
 from fastapi import FastAPI
@@ -213,3 +216,39 @@ def test_arrays_compare_by_element_and_nothing_raises() -> None:
 def test_numpy_gets_the_error_of_a_failed_job() -> None:
     with pytest.raises(RemoteError):
         np.asarray(failed())
+
+
+@pytest.mark.parametrize("value", [{"x": 1}, [1], "s", 3])
+def test_other_json_libraries_write_the_output(value: Any) -> None:
+    assert orjson.loads(orjson.dumps({"a": completed(value)})) == {"a": value}
+    # msgspec writes no subclasses of str and int by itself, whosever they are.
+    written = msgspec.json.encode([completed(value)], enc_hook=lambda job: job.output)
+    assert msgspec.json.decode(written) == [value]
+    assert msgspec.convert(completed(value), type(value)) == value
+    for write in (orjson.dumps, msgspec.json.encode):
+        with pytest.raises(TypeError, match="JobOutput"):
+            write(failed())
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="the first Pydantic does not run there")
+def test_fields_of_the_first_pydantic_take_jobs() -> None:
+    from pydantic import v1
+
+    class Old(v1.BaseModel):
+        point: dict[str, int]
+        numbers: list[int]
+        free: Any
+
+    old = Old(point=completed({"x": 1}), numbers=completed([1, 2]), free=completed("text"))
+    assert json.loads(old.json()) == {"point": {"x": 1}, "numbers": [1, 2], "free": "text"}
+    with pytest.raises(v1.ValidationError):
+        Old(point=failed(), numbers=[], free=1)
+
+
+def test_frames_of_many_results_are_made_of_their_outputs() -> None:
+    frame = pd.DataFrame({"n": [1, 2], "job": [completed({"mean": 2.0}), completed({"mean": 4.0})]})
+    assert list(pd.json_normalize(frame["job"])["mean"]) == [2.0, 4.0]
+    assert pd.DataFrame([completed([1, 2]), completed([3, 4])]).sum().tolist() == [4, 6]
+    assert pd.Series([completed(1.5), completed(2.5)], dtype=float).mean() == 2.0
+    with pytest.raises(RemoteError):
+        pd.DataFrame([failed(), failed()])

@@ -218,9 +218,11 @@ def _value(record: _Record) -> Any:
     return record.output
 
 
-def _remote_error(record: _Record, *, never: tuple[type[BaseException], ...]) -> RemoteError:
+def _remote_error(
+    record: _Record, *, never: tuple[type[BaseException], ...], kind: type[RemoteError] | None = None
+) -> RemoteError:
     worker = f", worker {record.worker_id}" if record.worker_id else ""
-    return _error_class(record).of(
+    return (kind or _error_class(record)).of(
         record.error or record.status,
         where=f"job {record.id} ({record.status}, attempts: {record.attempts}{worker})",
         fix=f"flash job {record.id} shows its attempts, flash logs {record.id} what it printed",
@@ -300,6 +302,16 @@ class _Failed(_Plain):
         """What `**job` asks for."""
         return _value(self._record)
 
+    def __getattr__(self, name: str) -> NoReturn:
+        """What the value would have, such as `get` or `append`: its absence has a reason."""
+        if name.startswith("_"):  # what copying, printing and frameworks look for in anything
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise _remote_error(self._record, never=_SWALLOWED, kind=_NoAttribute)
+
+
+class _NoAttribute(RemoteError, AttributeError):
+    """The error of a failed job, for those who ask whether it has an attribute: it has not."""
+
 
 # ── the forms that are instances of their output's type ───────────────────────────────────────────
 
@@ -319,7 +331,12 @@ def _make_form(kind: Any) -> type[JobOutput[Any]]:
         except Exception:  # noqa: BLE001 - as above
             return True
 
+    def new(_: Any, *args: Any, **keywords: Any) -> Any:
+        return kind(*args, **keywords)
+
     body: dict[str, Any] = {
+        # Who makes another one of the same type, as dataclasses.asdict does, means the value and no report.
+        "__new__": new,
         "__eq__": equal,
         "__ne__": unequal,
         "__hash__": kind.__hash__,

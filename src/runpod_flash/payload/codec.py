@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from runpod_flash.errors import EncodingError
+from runpod_flash.errors import EncodingError, RemoteError
 from runpod_flash.payload import arrays, cloudpickle_private, stream
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire.blobs import megabytes
@@ -62,6 +62,8 @@ def encode(value: Any, *, define: bool = True, named: Callable[[], Sequence[str]
         if not define:
             pickler.define = False
         pickler.dump(value)
+    except RemoteError:  # the value, or something in it, is the result of a job that failed: that is the error
+        raise
     except Exception as error:
         raise _explained(value, error, define, named) from error
     # While the pickler is alive, which keeps alive what it has pickled.
