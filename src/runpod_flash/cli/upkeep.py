@@ -123,8 +123,9 @@ def _upkeep(verb: str, *arguments: str, locked: bool = False) -> dict[str, Any]:
     home = load().home
     command = [sys.executable, *PROGRAM, verb, "--home", str(home), *arguments, *(["--locked"] if locked else [])]
     # From a folder that is nobody's: `-m` would look for modules in the current one first.
-    streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, cwd="/", env=_environ(), **streams) as program:
+    how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "cwd": "/", "env": _environ()}
+    # In a session of its own: Ctrl-C is ours to hear, and to tell.
+    with subprocess.Popen(command, start_new_session=True, **how) as program:
         try:
             said, _ = program.communicate()
         except KeyboardInterrupt:  # it removes what it had begun

@@ -96,7 +96,8 @@ def _lock(home: Path, doing: str) -> Iterator[None]:
 def _interrupt(*_: object) -> None:
     """Ends what was begun and removes it; a second signal must not interrupt that."""
     for number in _ENDS:
-        signal.signal(number, signal.SIG_IGN)
+        # Not SIG_IGN: one that has arrived already would be complained about on stderr.
+        signal.signal(number, lambda *_: None)
     raise KeyboardInterrupt
 
 
