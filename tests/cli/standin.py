@@ -50,7 +50,8 @@ def job_row(**changes: Any) -> dict[str, Any]:
 def job_page(**changes: Any) -> dict[str, Any]:
     """The same job with all that is known about it."""
     return {
-        **job_row(), "version": "3fa9c1d2", "pool": "77aa", "environment": "8d0a11",
+        **job_row(), "version": "3fa9c1d2", "pool": "77aa", "environment": "8d0a11", "python": "3.11",
+        "packages": 5, "requirements": ["numpy>=2"], "host": "h1", "waits": None,
         "policy": {"timeout_ms": 3_600_000, "max_retries": 1, "ttl_ms": None, "priority": 0, "delay_ms": 0},
         "failures": 0, "losses": 0, "args_size": 1234, "out_size": 56, "why": "", "error_info": None,
         "timing": {"queued": 400, "environment": 0, "worker_start": 9600, "load": 5000, "run": 1_985_000},

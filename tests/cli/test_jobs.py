@@ -141,10 +141,11 @@ function     demo.py:train
 endpoint     trainer (app digits, environment dev)
 status       FAILED after 2 s (2 attempts, 1 failure, 1 lost worker)
 created      2023-11-14T22:13:20.000Z
-worker       w-1
+worker       w-1 (host h1)
 policy       timeout 1h, 1 retry
 version      3fa9c1d2
-environment  8d0a11
+environment  8d0a11 (Python 3.11, 5 packages)
+requires     numpy>=2
 pool         77aa
 arguments    1.23 kB
 

@@ -69,6 +69,11 @@ def test_one_job_is_told_with_its_attempts_and_where_its_time_went(
     assert (row["timing"]["run"], row["timing"]["load"]) == (7000, 300)
     assert row["timing"]["queued"] >= 1_000_000
     assert (row["failures"], row["losses"], row["environment"]) == (1, 0, "lock-1")
+    assert (row["python"], row["requirements"], row["host"]) == (
+        "3.11",
+        [],
+        scene.rows("SELECT id FROM hosts")[0]["id"],
+    )
     assert row["out_size"] > 0
     assert row["args_size"] > 0
     assert [event["kind"] for event in row["events"]] == ["again"]

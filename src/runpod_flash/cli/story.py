@@ -38,10 +38,11 @@ def show(job: Row) -> None:
         {
             "waits for": job.get("why") or "",
             "created": _created(job),
-            "worker": job.get("worker") or "",
+            "worker": _worker(job),
             "policy": _policy(job.get("policy") or {}),
             "version": job.get("version") or "",
-            "environment": job.get("environment") or "",
+            "environment": _environment(job),
+            "requires": ", ".join(job.get("requirements") or ()),
             "pool": job.get("pool") or "",
             "arguments": views.size(job.get("args_size")),
             "result": views.size(job.get("out_size")) if job["status"] == "COMPLETED" else "",
@@ -73,6 +74,19 @@ def _status(job: Row) -> str:
 
 def _endpoint(job: Row) -> str:
     return f"{job['endpoint']} (app {job['app']}, environment {job['env']})"
+
+
+def _worker(job: Row) -> str:
+    worker, host = job.get("worker") or "", job.get("host") or ""
+    return f"{worker} (host {host})" if worker and host else worker
+
+
+def _environment(job: Row) -> str:
+    """`8d0a11 (Python 3.11, 5 packages)`, as much of it as is known."""
+    told = [f"Python {job['python']}"] if job.get("python") else []
+    if job.get("packages") is not None:
+        told.append(views.count(job["packages"], "package"))
+    return f"{job.get('environment') or 'not built yet'} ({', '.join(told)})" if told else job.get("environment") or ""
 
 
 def _created(job: Row) -> str:

@@ -72,28 +72,30 @@ class Disuse:
         newest = read("SELECT coalesce(max(seq), 0) AS seq FROM jobs")[0]["seq"]
         used = read("SELECT DISTINCT pool_id, fn FROM jobs")
         used_functions, used_pools = {row["fn"] for row in used}, {row["pool_id"] for row in used}
+        unused = [row["id"] for row in functions if row["id"] not in used_functions]
         return _Unused(
-            [row["id"] for row in functions if row["id"] not in used_functions],
+            unused,
             [row["id"] for row in pools if row["id"] not in used_pools],
-            self._unneeded({row["digest"] for row in definitions}),
+            self._unneeded({row["digest"] for row in definitions}, set(unused)),
             newest,
             before_ms,
             sent_before_ms,
         )
 
-    def _unneeded(self, digests: set[str]) -> list[str]:
-        """Those that no function and no job on record names."""
+    def _unneeded(self, digests: set[str], unused: set[int]) -> list[str]:
+        """Those that no function in use and no job on record names."""
         if not digests:
             return []
         named: set[str] = set()
         statements = (
-            "SELECT spec AS head FROM functions",
-            """SELECT args_head AS head FROM jobs WHERE instr(args_head, '"defs"')""",
-            """SELECT out_head AS head FROM jobs WHERE instr(out_head, '"defs"')""",
+            "SELECT id, spec AS head FROM functions",
+            """SELECT NULL AS id, args_head AS head FROM jobs WHERE instr(args_head, '"defs"')""",
+            """SELECT NULL AS id, out_head AS head FROM jobs WHERE instr(out_head, '"defs"')""",
         )
         for statement in statements:
             for row in self._state.store.read(statement):
-                named.update(json.loads(row["head"]).get("defs", ()))
+                if row["id"] not in unused:
+                    named.update(json.loads(row["head"]).get("defs", ()))
         return sorted(digests - named)
 
     def _found(self, found: _Unused | None, error: Exception | None) -> None:

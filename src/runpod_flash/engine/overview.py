@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from runpod_flash.engine.reasons import Delayed, Reason, reason_of
+from runpod_flash.engine.reasons import Delayed, reason_of, told_of
 from runpod_flash.engine.records import Endpoint, Pool, Worker
 from runpod_flash.engine.state import State
 from runpod_flash.wire.messages import Rows
@@ -76,9 +76,9 @@ class Overview:
             "held": bool(endpoint.holders),
             "used_at_ms": max(used.values(), default=0) or None,
             "why": first.why if first else "",
-            "waits": _waits(first),
+            "waits": told_of(first),
             "pools": [
-                {**self._pool(pool, known), "newest": pool.id == newest, "waits": _waits(reasons[pool.id])}
+                {**self._pool(pool, known), "newest": pool.id == newest, "waits": told_of(reasons[pool.id])}
                 for pool in endpoint.pools
             ],
             "workers": [self._worker(worker, uses) for worker in workers],
@@ -133,15 +133,3 @@ class _Uses:
     def __init__(self, rows: Sequence[Facts]) -> None:
         self.workers = {row["worker"]: row for row in rows if "worker" in row}
         self.cards = {row["gpu"]: row for row in rows if "gpu" in row}
-
-
-def _waits(reason: Reason | None) -> Facts | None:
-    if reason is None:
-        return None
-    return {
-        "code": reason.code,
-        "why": reason.why,
-        "since_at_ms": reason.since_ms,
-        "until_at_ms": reason.until_ms,
-        "detail": dict(reason.detail),
-    }

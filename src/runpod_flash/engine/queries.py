@@ -6,6 +6,7 @@ knows (who runs what right now) is laid over the rows in the loop.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,9 +15,12 @@ import msgspec
 from runpod_flash.engine.listing import Listing, read_filter
 from runpod_flash.engine.outcomes import out_head_of, timing_of
 from runpod_flash.engine.output import Output
+from runpod_flash.engine.reasons import reason_of_job, told_of
 from runpod_flash.engine.records import Active
 from runpod_flash.engine.state import State
 from runpod_flash.errors import ConfigError, JobNotFound
+from runpod_flash.host.environments import Environments
+from runpod_flash.model.endpoint import PoolSpec
 from runpod_flash.model.job import STATUSES, JobState
 from runpod_flash.wire.messages import Query, Rows
 
@@ -24,8 +28,10 @@ Read = Callable[[], list[dict[str, Any]]]
 Page = tuple[list[dict[str, Any]], str]
 """Rows, and where the next ones begin."""
 
+_pool = msgspec.json.Decoder(PoolSpec)
 _decode = msgspec.json.decode
 _MAX_ROWS: Final = 10_000
+_LONGEST_LINE: Final = 500  # of an error in a listing, whose frame holds thousands
 _SHORTEST_ID: Final = 4
 
 
@@ -123,18 +129,33 @@ class Queries:
             store = self._state.store
             job = self.resolve(part)
             (row,) = store.read(
-                """SELECT j.*, f.name AS fn_name, f.version, p.key AS pool_key, length(j.args) AS args_size,
+                """SELECT j.*, f.name AS fn_name, f.version, p.key AS pool_key, p.spec AS pool_spec, w.host,
+                    length(j.args) AS args_size,
                     coalesce(length(j.out), 0) +
                     coalesce((SELECT sum(size) FROM blobs WHERE job = j.id), 0) AS out_size,
                     e.spec AS endpoint FROM jobs j JOIN functions f ON f.id = j.fn
-                    JOIN pools p ON p.id = j.pool_id JOIN endpoints e ON e.id = p.endpoint_id WHERE j.id = ?""",
+                    JOIN pools p ON p.id = j.pool_id JOIN endpoints e ON e.id = p.endpoint_id
+                    LEFT JOIN workers w ON w.id = j.worker WHERE j.id = ?""",
                 (job,),
             )
             row["attempts_list"] = store.read("SELECT * FROM attempts WHERE job = ? ORDER BY epoch", (job,))
+            row |= self._environment_of(_pool.decode(row["pool_spec"]))
             row["events"] = store.read("SELECT at_ms, kind, data FROM events WHERE job = ? ORDER BY seq", (job,))
             return [row]
 
         return read
+
+    def _environment_of(self, pool: PoolSpec) -> dict[str, Any]:
+        """What is in its environment, as far as this machine has built it. Runs in the reading thread."""
+        environments = Environments(self._state.settings.home)
+        known = environments.request(pool.environment_key())
+        facts = environments.facts(known.id) if known else None
+        return {
+            "environment": known.id if known else "",
+            "packages": len(known.lock) if known else None,
+            "python": facts.python if facts else _version_of(pool.abi),
+            "requirements": list(pool.requirements),
+        }
 
     def resolve(self, part: str) -> str:
         """The one job whose id is, begins or ends with `part`. Runs in the reading thread."""
@@ -156,6 +177,7 @@ class Queries:
         active = self._state.active.get(row["id"])
         state = _state_now(JobState(row["state"]), active)
         pool = self._state.pools.get(row["pool_id"])
+        reason = reason_of_job(self._state, row, state, pool)
         told = self._listed({**row, "fn": row["fn_name"]})
         attempts = [_attempt(attempt) for attempt in row["attempts_list"]]
         recorded = {attempt["epoch"] for attempt in attempts}
@@ -165,7 +187,11 @@ class Queries:
             **told,
             "version": row["version"],
             "pool": row["pool_key"],
-            "environment": pool.environment.lock if pool else "",
+            "environment": (pool.environment.lock if pool else "") or row["environment"],
+            "python": row["python"],
+            "packages": row["packages"],
+            "requirements": row["requirements"],
+            "host": row["host"] or "",
             "policy": {
                 "timeout_ms": row["timeout_ms"],
                 "max_retries": row["max_retries"],
@@ -177,17 +203,12 @@ class Queries:
             "timing": timing_of(row, out_head_of(row)) if state.is_terminal else {},
             "args_size": row["args_size"] or 0,
             "out_size": row["out_size"] or 0,
-            "why": self._why(row, state),
+            "why": reason.why if reason else "",
+            "waits": told_of(reason),
             "error_info": _decode(row["error"]) if row["error"] else None,
             "attempts_list": attempts,
             "events": [{**event, "data": _decode(event["data"])} for event in row["events"]],
         }
-
-    def _why(self, row: dict[str, Any], state: JobState) -> str:
-        if state is JobState.DELAYED:
-            return "waits before its next attempt"
-        pool = self._state.pools.get(row["pool_id"])
-        return pool.why if pool and state in {JobState.READY, JobState.ASSIGNED} else ""
 
     # ── output and events ─────────────────────────────────────────────────────────────────────────
 
@@ -230,11 +251,17 @@ def _state_now(state: JobState, active: Active | None) -> JobState:
     return JobState.RUNNING if active.begun_at else JobState.ASSIGNED
 
 
+def _version_of(abi: str) -> str:
+    """`3.11` of `cpython-311…`."""
+    found = re.match(r"cpython-(\d)(\d+)", abi)
+    return f"{found[1]}.{found[2]}" if found else ""
+
+
 def _first_line(error: str | None) -> str:
     if not error:
         return ""
     info = _decode(error)
-    return str(f"{info['type']}: {info['message']}".splitlines()[0])
+    return str(f"{info['type']}: {info['message']}".splitlines()[0][:_LONGEST_LINE])
 
 
 def _attempt(row: dict[str, Any]) -> dict[str, Any]:

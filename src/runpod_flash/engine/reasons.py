@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from runpod_flash.engine.records import Pool
 from runpod_flash.engine.state import State
+from runpod_flash.model.job import JobState
 
 
 class Reason(NamedTuple):
@@ -34,6 +36,30 @@ def reason_of(state: State, pool: Pool, delayed: Delayed | None) -> Reason | Non
     if pool.queued:
         return _of_queued(state, pool)
     return _of_delayed(state, delayed) if delayed else None
+
+
+def reason_of_job(state: State, row: Mapping[str, Any], now: JobState, pool: Pool | None) -> Reason | None:
+    """What one job waits for, by its row; None if it runs or has ended."""
+    if now is JobState.DELAYED:
+        seconds = max(0, row["ready_ms"] - state.clock.wall_ms()) / 1000
+        what = "its next attempt, after a failure" if row["attempt"] else "its time, as asked for"
+        return Reason("delayed", f"waiting for {what}: in {seconds:.0f} s", until_ms=row["ready_ms"])
+    if now is JobState.ASSIGNED:
+        return Reason("busy", "in line behind another call of its worker")
+    return _of_queued(state, pool) if now is JobState.READY and pool else None
+
+
+def told_of(reason: Reason | None) -> dict[str, Any] | None:
+    """The same as a row tells it."""
+    if reason is None:
+        return None
+    return {
+        "code": reason.code,
+        "why": reason.why,
+        "since_at_ms": reason.since_ms,
+        "until_at_ms": reason.until_ms,
+        "detail": dict(reason.detail),
+    }
 
 
 def _of_queued(state: State, pool: Pool) -> Reason:
