@@ -9,12 +9,11 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from runpod_flash.host.commands import Command, Result, Runner, Steps
 from runpod_flash.host.loop import Loop
 from runpod_flash.host.processes import Children, Process, shared_fairly_kb, snapshot, tree_of
-from runpod_flash.host.worker import Worker
 
 PAUSE_S = 0.2
 LIMIT_S = 1.2
@@ -26,13 +25,23 @@ _NVIDIA_SMI = (
 )
 
 Rows = list[dict[str, Any]]
-Trees = Mapping[Worker, list[Process]]
+Trees = Mapping[str, list[Process]]
+"""Worker → its processes."""
+
+
+class Running(Protocol):
+    """As much of a worker as is needed here."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def pid(self) -> int: ...
 
 
 class Usage:
     """Measures for whoever asks; who asks meanwhile gets the same answer."""
 
-    def __init__(self, workers: Iterable[Worker], loop: Loop, children: Children, *, cards: bool) -> None:
+    def __init__(self, workers: Iterable[Running], loop: Loop, children: Children, *, cards: bool) -> None:
         self._workers = workers
         self._loop = loop
         self._children = children
@@ -70,15 +79,15 @@ class Usage:
             answer(rows)
 
 
-def _look(workers: Iterable[Worker]) -> Trees:
+def _look(workers: Iterable[Running]) -> Trees:
     table = snapshot()
-    return {worker: tree_of(worker.pid, table) for worker in workers}
+    return {worker.id: tree_of(worker.pid, table) for worker in workers}
 
 
 def _rows(before: Trees, after: Trees, seconds: float) -> Rows:
     return [
         {
-            "worker": worker.id,
+            "worker": worker,
             "processes": len(tree),
             "memory_kb": shared_fairly_kb(tree),
             "cpu_percent": round(_cpu_ms(before[worker], tree) / (10 * seconds)),
