@@ -13,8 +13,6 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import click
 
-from runpod_flash.cli.pages import examples as examples
-
 Row = Mapping[str, Any]
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
