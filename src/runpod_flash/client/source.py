@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import linecache
+import re
 import sys
 import textwrap
 import types
@@ -82,3 +83,30 @@ def _definition(block: str, code: types.CodeType) -> tuple[ast.stmt, int]:
     around = ast.parse(f"if 1:\n{block}").body[0]
     assert isinstance(around, ast.If)
     return around.body[0], code.co_firstlineno - 2
+
+
+# ── classes ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def class_text(cls: type) -> str:
+    """The text of a class, as far as its indentation goes; "" where no file has it.
+
+    Only to notice changes, so it may be rough: of classes of one name it is the text of all. `inspect.getsource` would
+    parse the whole file, and load what tokenizes.
+    """
+    file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+    lines = linecache.getlines(file) if file else []
+    begins = re.compile(rf"(\s*)class\s+{re.escape(cls.__name__)}\b")
+    found: list[str] = []
+    for number, line in enumerate(lines):
+        if begun := begins.match(line):
+            found += [line, *_deeper(lines, number + 1, len(begun[1]))]
+    return textwrap.dedent("".join(found))
+
+
+def _deeper(lines: list[str], start: int, indentation: int) -> Iterator[str]:
+    for number in range(start, len(lines)):
+        text = lines[number].lstrip()
+        if text and len(lines[number]) - len(text) <= indentation and text[0] not in "#)]}":
+            return
+        yield lines[number]

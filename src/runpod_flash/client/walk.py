@@ -11,14 +11,13 @@ import functools
 import hashlib
 import inspect
 import sys
-import textwrap
 import types
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from runpod_flash.client.captures import MISSING, Capture, contents, may_change, too_large
 from runpod_flash.client.function import RemoteFunction
-from runpod_flash.client.source import source_of
+from runpod_flash.client.source import class_text, source_of
 from runpod_flash.payload.ownership import is_users_own, users_own_class
 from runpod_flash.payload.pickler import global_names
 
@@ -136,7 +135,7 @@ class Walk:
             return mark
         mark = self._number("class", cls)
         way, self._way = self._way, self._way if self._way == "elsewhere" else "member"
-        self._write(mark, _class_source(cls), *map(self.value, cls.__bases__))
+        self._write(mark, class_text(cls) or _type_name(cls), *map(self.value, cls.__bases__))
         for name, member in sorted(vars(cls).items()):
             inner = member.__func__ if isinstance(member, (staticmethod, classmethod)) else member
             if isinstance(inner, types.FunctionType):
@@ -225,13 +224,6 @@ def _annotations(function: types.FunctionType) -> Any:
         return dict(sorted(function.__annotations__.items()))
     except NameError:  # evaluated late, and naming what is not there yet
         return None
-
-
-def _class_source(cls: type) -> str:
-    try:
-        return textwrap.dedent(inspect.getsource(cls))
-    except (OSError, TypeError, SyntaxError):
-        return _type_name(cls)
 
 
 def _code(code: types.CodeType) -> str:
