@@ -238,6 +238,22 @@ def test_modules_of_the_project_are_no_packages(check: Check, tmp_path: Path) ->
         "@remote(config)\nasync def f():\n    import mine, lib.part\n    from . import near\n    from .near import x\n"
     )
     assert codes(check(text, name="app/worker.py", strict=False)) == []
+    assert codes(check(text, name="app/worker.py")) == ["FL108"] * 4, "by the letter they are from outside"
+
+
+def test_packages_of_modules_that_go_along_are_needed_too(check: Check, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "__init__.py").touch()
+    (tmp_path / "lib" / "a.py").write_text("from . import b\n")
+    (tmp_path / "lib" / "b.py").write_text(
+        "import no_such, lib.a\ntry:\n    import nor_this\nexcept ImportError: ...\ndef f(): import nor_that\n"
+    )
+    text = "@remote(config{0})\nasync def f():\n    from lib.a import b\n"
+    (found,) = check(text.format(""), strict=False)
+    assert (found.rule.code, found.line) == ("FL102", (PRELUDE + text).count("\n"))
+    assert found.what == "f imports lib/b.py, which imports no_such, and that is not in dependencies"
+    assert check(text.format(", ['no-such']"), strict=False) == []
 
 
 def test_a_package_that_the_project_requires_is_only_a_note(check: Check, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def check(module: Module, remote: Remote, reach: Reach, packages: Packages) -> I
     if runs_elsewhere:
         for part in reach.parts:
             if part.direct:
+                yield from _own_modules(module, part, packages)
                 for mutation in part.facts.mutations:
                     yield from _changed(module, reach, part, mutation, packages)
 
@@ -155,6 +156,18 @@ def _is_others_module(module: Module, binding: Binding, packages: Packages) -> b
     if binding.kind != "import" or binding.node not in module.source.tree.body or binding.module.startswith("."):
         return False
     return not modules.is_ours(binding.module) and not packages.is_own(binding.module)
+
+
+def _own_modules(module: Module, part: Part, packages: Packages) -> Iterator[Finding]:
+    for one in part.facts.imports:
+        if one.level or packages.is_own(one.module):
+            yield module.source.finding(
+                "FL108",
+                part.place("", one.line),
+                f"{part.facts.name} imports {'.' * one.level}{one.module}, a module of your own",
+                "its source travels with the function; FLASH_SCOPE=strict refuses it",
+                f"define what {part.facts.name} needs of it inside",
+            )
 
 
 def _plain_imports(module: Module, name: str) -> tuple[PlainImport, ...]:

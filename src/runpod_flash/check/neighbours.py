@@ -1,4 +1,4 @@
-"""Names that a file imports from files beside it, where those define remote functions."""
+"""The files that a file imports from: the remote functions that they define, and what they import themselves."""
 
 from __future__ import annotations
 
@@ -6,22 +6,56 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from runpod_flash.analysis.facts import Import
+from runpod_flash.analysis.reading import imports_of
 from runpod_flash.check.module import OURS, Module
-from runpod_flash.check.packages import up_to_root
+from runpod_flash.check.project import up_to_root
 from runpod_flash.check.source import Source, Unreadable, read
 
 
 class Neighbours:
-    """Reads each file that others import from once, and only if it has to do with Flash."""
+    """Reads each file that others import from once, and only if that is needed."""
 
     def __init__(self) -> None:
         self._known: dict[Path, frozenset[str]] = {}
         self._files: dict[tuple[Path, str], Path | None] = {}
+        self._imports: dict[Path, list[Import]] = {}
 
     def imported(self, source: Source) -> frozenset[str]:
         """The names in a file that stand for remote functions of other files."""
         folder = Path(source.path).absolute().parent
         return frozenset(self._bound(folder, source.tree))
+
+    def imports_behind(self, folder: Path, imported: Import) -> Iterator[tuple[Path, Import]]:
+        """What the user's own modules behind an import import when they are run, each with the file that says so."""
+        waiting = [(folder, imported)]
+        seen: set[Path] = set()
+        while waiting:
+            for file in self._modules(*waiting.pop()):
+                if file not in seen:
+                    seen.add(file)
+                    found = self._run_imports(file)
+                    waiting += [(file.parent, one) for one in found]
+                    yield from ((file, one) for one in found)
+
+    def _modules(self, folder: Path, imported: Import) -> Iterator[Path]:
+        """The files that one import runs: of the module, the packages around it, and what is taken out of it."""
+        parts = imported.module.split(".")
+        around = [".".join(parts[: count + 1]) for count in range(len(parts))]
+        taken = [f"{imported.module}.{name}".lstrip(".") for name in imported.names]
+        for module in (*around, *taken):
+            if file := self._file(folder, imported.level, module):
+                yield file
+
+    def _run_imports(self, file: Path) -> list[Import]:
+        """The imports of a file that run with it, and must not fail."""
+        if file not in self._imports:
+            try:
+                every = imports_of(read(file, str(file)).tree)
+            except (Unreadable, RecursionError):
+                every = ()
+            self._imports[file] = [one for one in every if not one.guarded and not one.deferred]
+        return self._imports[file]
 
     def _bound(self, folder: Path, tree: ast.AST) -> Iterator[str]:
         for node in _statements(tree):

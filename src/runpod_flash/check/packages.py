@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import ast
-import functools
-import re
-import sys
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runpod_flash.analysis import distributions, modules
 from runpod_flash.analysis.bindings import Binding
+from runpod_flash.analysis.facts import Import
 from runpod_flash.check.finding import Finding
 from runpod_flash.check.module import Module, Remote, argument
+from runpod_flash.check.neighbours import Neighbours
+from runpod_flash.check.project import lies_beside, project_requirements
 from runpod_flash.check.reach import Part, Reach
 from runpod_flash.check.repairs import AddDependency
-from runpod_flash.settings import project_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,16 @@ class _Wanted:
     module: str
     place: ast.AST
     part: Part
+    through: str = ""
+    """The user's own module that imports it, where the function imports that."""
 
 
 class Packages:
     """What one remote function declares, and whose the modules that it imports are."""
 
-    def __init__(self, module: Module, remote: Remote) -> None:
+    def __init__(self, module: Module, remote: Remote, neighbours: Neighbours) -> None:
         self.module = module
+        self._neighbours = neighbours
         self.call = remote.call
         self.folder = Path(module.source.path).absolute().parent
         self.declared = _declared(module, remote.call)
@@ -48,7 +51,7 @@ class Packages:
         top = name.partition(".")[0]
         if not top or modules.is_standard(name) or modules.is_ours(name):
             return not top
-        if _beside(self.folder, top):
+        if lies_beside(self.folder, top):
             return True
         found = modules.find(top)
         return found is not None and found.owner == "own"
@@ -58,11 +61,29 @@ class Packages:
         if self.declared is None or self.runs_here:
             return
         seen: set[str] = set()
-        asked = list(_wanted(reach))
+        asked = list(self._wanted(reach))
         for wanted in asked:
             if wanted.module not in seen and self._is_missing(wanted.module, [one.module for one in asked]):
                 seen.add(wanted.module)
                 yield self._finding(reach.remote, wanted)
+
+    def _wanted(self, reach: Reach) -> Iterator[_Wanted]:
+        for part in reach.parts:
+            for one in part.facts.imports:
+                if not one.guarded:
+                    place = part.place("", one.line)
+                    if one.module and not one.level:
+                        yield _Wanted(one.module, place, part)
+                    yield from self._of_own(one, place, part)
+        for part, use, binding in reach.uses():
+            if binding is not None and binding.kind == "import" and _counts(binding) and not use.guarded:
+                yield _Wanted(binding.module, part.place(use.name, use.lines[0]), part)
+
+    def _of_own(self, imported: Import, place: ast.AST, part: Part) -> Iterator[_Wanted]:
+        """What the user's own modules import when they are run, which they are where the import is."""
+        for file, one in self._neighbours.imports_behind(self.folder, imported):
+            if one.module and not one.level:
+                yield _Wanted(one.module, place, part, through=os.path.relpath(file, self.folder))
 
     def _is_missing(self, name: str, asked: list[str]) -> bool:
         if modules.is_standard(name) or modules.is_ours(name) or self.is_own(name):
@@ -87,6 +108,11 @@ class Packages:
         else:
             code, why = "FL103", f"a call adds the version that is installed here, {requirement}, and warns"
         what = f"{wanted.part.facts.name} imports {wanted.module}, which is not in dependencies"
+        if wanted.through:
+            what = (
+                f"{wanted.part.facts.name} imports {wanted.through}, which imports {wanted.module}, "
+                "and that is not in dependencies"
+            )
         if not wanted.part.direct:
             what += f" of {remote.name}, which uses it"
         found = self.module.source.finding(code, wanted.place, what, why, f"write {line} in @remote")
@@ -101,26 +127,6 @@ def can_be_extended(call: ast.Call) -> bool:
         return False
     given = argument(call, "dependencies", 1)
     return given is None or isinstance(given, (ast.List, ast.Tuple)) or _is_none(given)
-
-
-@functools.lru_cache(maxsize=256)
-def project_requirements(folder: Path) -> tuple[str, ...]:
-    """What the project around a folder requires: the nearest pyproject.toml or requirements.txt that says something."""
-    for place in up_to_root(folder):
-        found = [*_of_pyproject(place / "pyproject.toml"), *_of_requirements(place / "requirements.txt")]
-        if found:
-            return tuple(found)
-    return ()
-
-
-def _wanted(reach: Reach) -> Iterator[_Wanted]:
-    for part in reach.parts:
-        for one in part.facts.imports:
-            if not one.guarded and not one.level and one.module:
-                yield _Wanted(one.module, part.place("", one.line), part)
-    for part, use, binding in reach.uses():
-        if binding is not None and binding.kind == "import" and _counts(binding) and not use.guarded:
-            yield _Wanted(binding.module, part.place(use.name, use.lines[0]), part)
 
 
 def _counts(binding: Binding) -> bool:
@@ -147,47 +153,6 @@ def _declared(module: Module, call: ast.Call | None) -> tuple[str, ...] | None:
 
 def _line(declared: tuple[str, ...], requirement: str) -> str:
     return f"dependencies={[*declared, requirement]}".replace("'", '"')
-
-
-def _beside(folder: Path, top: str) -> bool:
-    """Whether a module of this name lies in the folder or, up to the project's root, around it."""
-    return any(_is_module(place / top) or _is_module(place / "src" / top) for place in up_to_root(folder))
-
-
-@functools.lru_cache(maxsize=1024)
-def up_to_root(folder: Path) -> tuple[Path, ...]:
-    """A folder and those around it, up to that of its project; without a project only itself."""
-    root = project_root(folder)
-    around = (folder, *folder.parents)
-    return around[: around.index(root) + 1] if root in around else (folder,)
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_module(path: Path) -> bool:
-    return path.with_name(f"{path.name}.py").is_file() or (path.is_dir() and any(path.glob("*.py")))
-
-
-def _of_pyproject(path: Path) -> list[str]:
-    if not path.is_file():
-        return []
-    if sys.version_info >= (3, 11):
-        import tomllib  # noqa: PLC0415 - only where there is a project
-    else:
-        import tomli as tomllib  # noqa: PLC0415 - see above
-    try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))["project"]["dependencies"]
-    except (OSError, ValueError, KeyError, TypeError):  # no project, or a file that other tools complain about
-        return []
-    return [one for one in said if isinstance(one, str)] if isinstance(said, list) else []
-
-
-def _of_requirements(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return []
-    bare = (re.split(r"\s#|^#", line)[0].strip() for line in lines)
-    return [line for line in bare if line and not line.startswith("-")]
 
 
 def _is_none(node: ast.expr) -> bool:

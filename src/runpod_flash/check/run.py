@@ -97,7 +97,7 @@ def _findings(source: Source, neighbours: Neighbours) -> Iterator[Finding]:
         return
     module = Module(source)
     for remote in module.remotes:
-        packages = Packages(module, remote)
+        packages = Packages(module, remote, neighbours)
         reach = Reach(module, remote)
         yield from names.check(module, remote, reach, packages)
         yield from packages.check(reach)
