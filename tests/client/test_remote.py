@@ -150,13 +150,22 @@ def test_what_comes_later_says_so_when_it_is_used_and_not_before() -> None:
 
     with pytest.raises(UsageError, match="cannot be called yet: it yields"):
         _ = remote(config)(numbers)()
+    with pytest.raises(UsageError, match="numbers cannot be streamed yet"):
+        remote(config)(numbers).stream()
 
     class Model:
-        pass
+        def answer(self) -> int:
+            return 42
 
     decorated: Any = remote(config)(Model)
     with pytest.raises(UsageError, match="the remote class Model cannot be constructed yet"):
         decorated()
+    for verb in ("spawn", "map", "stream", "answer"):
+        with pytest.raises(UsageError, match="the remote class Model cannot be used yet"):
+            getattr(decorated, verb)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = decorated.nonsense
+    assert pickle.loads(pickle.dumps(decorated.__remote_config__)) == decorated.__remote_config__
 
 
 def test_options_make_another_handle_and_leave_the_first_alone() -> None:

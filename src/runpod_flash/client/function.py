@@ -165,6 +165,10 @@ class RemoteFunction(Generic[P, R, T]):
         """The same verbs for code that does not await; also inside a running event loop."""
         return SyncVerbs(self)
 
+    def stream(self, *_: P.args, **__: P.kwargs) -> NoReturn:
+        """Says that this comes later."""
+        raise _no_streams(f"{self.__name__} cannot be streamed yet")
+
     def with_options(self, **options: Any) -> RemoteFunction[P, R, T]:
         """The same function with other options: timeout, ttl and delay in seconds, max_retries, priority.
 
@@ -192,12 +196,7 @@ class RemoteFunction(Generic[P, R, T]):
 
     def _check_callable(self) -> None:
         if inspect.isgeneratorfunction(self.__wrapped__) or inspect.isasyncgenfunction(self.__wrapped__):
-            raise UsageError(
-                f"{self.__name__} cannot be called yet: it yields",
-                where=call_site(),
-                why="this version runs functions that return; streams are for a later one",
-                fix="return a list, or call it with .local(…)",
-            )
+            raise _no_streams(f"{self.__name__} cannot be called yet: it yields")
 
     def _check_spawn(self, idempotency_key: object) -> None:
         if not self.__remote_config__.resource.is_queue:
@@ -273,12 +272,32 @@ class RemoteClass:
 
     def __call__(self, *_: Any, **__: Any) -> NoReturn:
         """Says that this comes later."""
-        raise UsageError(
-            f"the remote class {self.__name__} cannot be constructed yet",  # type: ignore[attr-defined]
+        raise self._not_yet("constructed")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in _VERBS or callable(vars(vars(self).get("__wrapped__", object)).get(name)):
+            raise self._not_yet("used")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _not_yet(self, what: str) -> UsageError:
+        return UsageError(
+            f"the remote class {vars(self)['__name__']} cannot be {what} yet",
             where=call_site(),
             why="this version runs functions; remote classes are for a later one",
             fix="write a function that makes the object and keeps it in a global of its worker",
         )
+
+
+_VERBS: Final = ("remote", "local", "spawn", "map", "starmap", "stream", "sync", "with_options")
+
+
+def _no_streams(what: str) -> UsageError:
+    return UsageError(
+        what,
+        where=call_site(),
+        why="this version runs functions that return; streams are for a later one",
+        fix="return a list, or call it with .local(…)",
+    )
 
 
 def _with_config(original: RemoteFunction[..., Any, Any], config: RemoteConfig) -> RemoteFunction[..., Any, Any]:
