@@ -150,7 +150,7 @@ def test_what_comes_later_says_so_when_it_is_used_and_not_before() -> None:
 
     with pytest.raises(UsageError, match="cannot be called yet: it yields"):
         _ = remote(config)(numbers)()
-    with pytest.raises(UsageError, match="numbers cannot be streamed yet"):
+    with pytest.raises(UsageError, match="numbers cannot be called yet: it yields"):
         remote(config)(numbers).stream()
 
     class Model:

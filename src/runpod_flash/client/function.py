@@ -165,10 +165,6 @@ class RemoteFunction(Generic[P, R, T]):
         """The same verbs for code that does not await; also inside a running event loop."""
         return SyncVerbs(self)
 
-    def stream(self, *_: P.args, **__: P.kwargs) -> NoReturn:
-        """Says that this comes later."""
-        raise _no_streams(f"{self.__name__} cannot be streamed yet")
-
     def with_options(self, **options: Any) -> RemoteFunction[P, R, T]:
         """The same function with other options: timeout, ttl and delay in seconds, max_retries, priority.
 
@@ -196,7 +192,12 @@ class RemoteFunction(Generic[P, R, T]):
 
     def _check_callable(self) -> None:
         if inspect.isgeneratorfunction(self.__wrapped__) or inspect.isasyncgenfunction(self.__wrapped__):
-            raise _no_streams(f"{self.__name__} cannot be called yet: it yields")
+            raise UsageError(
+                f"{self.__name__} cannot be called yet: it yields",
+                where=call_site(),
+                why="this version runs functions that return; streams are for a later one",
+                fix="return a list, or call it with .local(…)",
+            )
 
     def _check_spawn(self, idempotency_key: object) -> None:
         if not self.__remote_config__.resource.is_queue:
@@ -289,15 +290,6 @@ class RemoteClass:
 
 
 _VERBS: Final = ("remote", "local", "spawn", "map", "starmap", "stream", "sync", "with_options")
-
-
-def _no_streams(what: str) -> UsageError:
-    return UsageError(
-        what,
-        where=call_site(),
-        why="this version runs functions that return; streams are for a later one",
-        fix="return a list, or call it with .local(…)",
-    )
 
 
 def _with_config(original: RemoteFunction[..., Any, Any], config: RemoteConfig) -> RemoteFunction[..., Any, Any]:
