@@ -80,10 +80,14 @@ _RULES: Final = (
           """SELECT name FROM functions WHERE pool_id NOT IN (SELECT id FROM pools)
              UNION ALL SELECT key FROM pools WHERE endpoint_id NOT IN (SELECT id FROM endpoints)"""),
     _Rule("definitions", "the definition of a function is missing", _AGAIN,
-          "SELECT name || ' ' || digest FROM functions WHERE digest NOT IN (SELECT digest FROM definitions)"),
-    _Rule("definitions", "definitions that waiting jobs need are missing", "cancel these jobs and call again",
+          """SELECT name || ' ' || digest FROM functions WHERE digest NOT IN (SELECT digest FROM definitions)
+             UNION SELECT f.name || ' ' || d.value FROM functions f, json_each(f.spec, '$.defs') d
+             WHERE d.value NOT IN (SELECT digest FROM definitions)"""),
+    _Rule("definitions", "definitions that arguments or results need are missing", "call these jobs' functions again",
           f"""SELECT j.id FROM jobs j, json_each(CAST(j.args_head AS TEXT), '$.defs') d
-              WHERE j.state < {_COMPLETED} AND d.value NOT IN (SELECT digest FROM definitions)"""),
+              WHERE j.state < {_COMPLETED} AND d.value NOT IN (SELECT digest FROM definitions)
+              UNION SELECT j.id FROM jobs j, json_each(CAST(j.out_head AS TEXT), '$.defs') d
+              WHERE d.value NOT IN (SELECT digest FROM definitions)"""),
     _Rule("blobs", "jobs need a blob that is not on record", _REPORT,
           """SELECT j.id FROM jobs j, json_each(CAST(j.args_head AS TEXT), '$.blobs') b
              WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE id = json_extract(b.value, '$[1]') AND job = j.id)
