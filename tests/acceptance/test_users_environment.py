@@ -112,6 +112,23 @@ def test_a_users_own_pickling_in_a_worker_uses_the_users_own_cloudpickle() -> No
     assert pickled.sync().unwrap() == ("2.2.1", 2)
 
 
+def test_a_caller_whose_interpreter_is_gone_gets_another_of_its_version_and_is_told(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\n"
+        "from runpod_flash import CpuLiveServerless, remote\n"
+        "sys._base_executable = '/removed/bin/python3'\n"
+        "@remote(CpuLiveServerless('environment', workersMax=1))\n"
+        "def version():\n"
+        "    import sys\n"
+        "    return sys.version_info[:2]\n"
+        "print(version.sync() == sys.version_info[:2])\n"
+    )
+    said = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=True)
+    assert said.stdout == "True\n"
+    assert "/removed/bin/python3 is gone, using" in said.stderr
+
+
 # ── files and log lines ───────────────────────────────────────────────────────────────────────────
 
 
