@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from runpod_flash.engine.store import sqlite
 from runpod_flash.model.job import JobPolicy, new_job_id
 from runpod_flash.wire import blobs
-from runpod_flash.wire.messages import Admin, DropBlobs, Error, Ok, Submit
+from runpod_flash.wire.messages import Admin, DropBlobs, Error, Ok, Query, Submit
 from tests.engine.scene import ClientSide, Scene, WorkerSide
 
 LARGE = b"large"
@@ -141,3 +142,27 @@ def test_arguments_that_will_not_be_named_again_go_with_a_job_that_has_completed
     scene.spin()
     assert mine.exists() is (end != "completed"), "it may be tried again by hand"
     assert other.exists(), "it is not this job's"
+
+
+def test_the_oldest_awaited_values_go_when_they_are_too_many_bytes(
+    scene: Scene, client: ClientSide, worker: WorkerSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_AWAITED_BYTES", 2 * len(LARGE))
+    fn, paths = client.declare(workers_max=1), [file(scene) for _ in range(4)]
+    spawned = call(fn, paths[0])
+    spawned.wait = False
+    for submit in (spawned, *(call(fn, path) for path in paths[1:])):
+        client.says(submit, [b""])
+        worker.done()
+    scene.advance(61)
+    assert [path.exists() for path in paths] == [True, False, True, True], "a spawned job's stay"
+
+
+def test_what_is_told_of_a_job_counts_its_files(scene: Scene, client: ClientSide, worker: WorkerSide) -> None:
+    fn, argument, result = client.declare(workers_max=1), file(scene), file(scene)
+    submit = call(fn, argument)
+    client.says(submit, [b""])
+    worker.done(blobs=[(0, result.name, 1000)])
+    (row,) = client.ask(Query(what="job", filter={"job": submit.job})).rows
+    assert len(LARGE) <= row["args_size"] < len(LARGE) + 20
+    assert 1000 <= row["out_size"] < 1100

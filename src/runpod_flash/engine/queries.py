@@ -17,7 +17,7 @@ from runpod_flash.engine.outcomes import out_head_of, timing_of
 from runpod_flash.engine.output import Output
 from runpod_flash.engine.reasons import reason_of_job, told_of
 from runpod_flash.engine.records import Active
-from runpod_flash.engine.state import State
+from runpod_flash.engine.state import ArgsHead, OutHead, State
 from runpod_flash.errors import ConfigError, JobNotFound
 from runpod_flash.host.environments import Environments
 from runpod_flash.model.endpoint import PoolSpec
@@ -30,6 +30,7 @@ Page = tuple[list[dict[str, Any]], str]
 
 _pool = msgspec.json.Decoder(PoolSpec)
 _decode = msgspec.json.decode
+_args_head = msgspec.json.Decoder(ArgsHead).decode
 _MAX_ROWS: Final = 10_000
 _LONGEST_LINE: Final = 500  # of an error in a listing, whose frame holds thousands
 _SHORTEST_ID: Final = 4
@@ -131,8 +132,7 @@ class Queries:
             (row,) = store.read(
                 """SELECT j.*, f.name AS fn_name, f.version, p.key AS pool_key, p.spec AS pool_spec, w.host,
                     length(j.args) AS args_size,
-                    coalesce(length(j.out), 0) +
-                    coalesce((SELECT sum(size) FROM blobs WHERE job = j.id), 0) AS out_size,
+                    length(j.out) AS out_size,
                     e.spec AS endpoint FROM jobs j JOIN functions f ON f.id = j.fn
                     JOIN pools p ON p.id = j.pool_id JOIN endpoints e ON e.id = p.endpoint_id
                     LEFT JOIN workers w ON w.id = j.worker WHERE j.id = ?""",
@@ -201,8 +201,8 @@ class Queries:
             "failures": row["failures"],
             "losses": row["losses"],
             "timing": timing_of(row, out_head_of(row)) if state.is_terminal else {},
-            "args_size": row["args_size"] or 0,
-            "out_size": row["out_size"] or 0,
+            "args_size": (row["args_size"] or 0) + (_in_files(_args_head(row["args_head"])) if row["args_head"] else 0),
+            "out_size": (row["out_size"] or 0) + _in_files(out_head_of(row)),
             "why": reason.why if reason else "",
             "waits": told_of(reason),
             "error_info": _decode(row["error"]) if row["error"] else None,
@@ -234,6 +234,11 @@ class Queries:
         for row in self._state.store.read("SELECT state, count(*) AS n FROM jobs GROUP BY state"):
             counts[JobState(row["state"]).status] += row["n"]
         return counts
+
+
+def _in_files(head: ArgsHead | OutHead) -> int:
+    """Bytes of the parts that are not in the row."""
+    return sum(size for _index, _blob, size in head.blobs)
 
 
 def _limit(query: Query) -> int:

@@ -27,6 +27,8 @@ _CHANGES_MOVED: Final = 2000
 """Changes of rows after which the log is moved into the file: it stays at some megabytes."""
 _AWAITED_KEPT: Final = 500_000
 """Ended jobs of awaited calls at most: at many thousand calls a second, an hour of them would fill the disk."""
+_AWAITED_BYTES: Final = 16 << 30
+"""Bytes of their large values at most: a hundred megabytes a call would fill the disk in minutes."""
 _EVENTS_KEPT_MS: Final = 7 * 86_400_000
 
 
@@ -368,7 +370,7 @@ class SqliteStore:
         return self._run("again", (job,)).rowcount == 1
 
     def outdated(self, now_ms: int, most: int) -> list[str]:
-        return [row["id"] for row in self.read(self._sql["outdated"], (now_ms, _AWAITED_KEPT, most))]
+        return [row["id"] for row in self.read(self._sql["outdated"], (now_ms, _AWAITED_KEPT, most, _AWAITED_BYTES))]
 
     def forget(self, jobs: Sequence[str], now_ms: int) -> list[str]:
         self._run("old_events", (now_ms - _EVENTS_KEPT_MS,))

@@ -102,9 +102,12 @@ UPDATE jobs SET state = 0, ended_ms = NULL, started_ms = NULL, keep_until_ms = N
 WHERE id = ? AND state IN (5, 7);
 
 -- name: outdated
--- Ended jobs that were kept long enough, and of awaited ones all but the newest so many.
+-- Ended jobs that were kept long enough, and of awaited ones all but the newest so many, and so many bytes in files.
 SELECT id FROM jobs WHERE keep_until_ms <= ?1
-    OR (awaited = 1 AND state >= 4 AND seq <= (SELECT max(seq) FROM jobs) - ?2) LIMIT ?3;
+    OR (awaited = 1 AND state >= 4 AND seq <= (SELECT max(seq) FROM jobs) - ?2)
+    OR seq IN (SELECT seq FROM (SELECT seq, state, sum(size) OVER (ORDER BY seq DESC) AS bytes
+                                FROM blobs JOIN jobs ON jobs.id = job WHERE awaited = 1)
+               WHERE bytes > ?4 AND state >= 4) LIMIT ?3;
 
 -- name: old_events
 -- What happened long ago to no job in particular.
