@@ -39,7 +39,7 @@ EFFECTS = {
         "instanceIds": "CPU sizes; the first decides. On a GPU class it makes a CPU endpoint.",
         "scalerType": "What the number of workers follows. Not given: `QUEUE_DELAY` on queues, `REQUEST_COUNT` on "
         "load-balanced classes, which have no other.",
-        "scalerValue": "Seconds that a job may wait (`QUEUE_DELAY`), or jobs for each worker (`REQUEST_COUNT`).",
+        "scalerValue": "How long a job may wait, in fortieths of a second (`QUEUE_DELAY`; 4 is a tenth of a second), or jobs for each worker (`REQUEST_COUNT`).",
         "executionTimeoutMs": "Milliseconds of one attempt; `@remote(timeout=…)` wins. 0: not given.",
         "max_concurrency": "Calls that a worker of a load-balanced class takes at once. Not given: 1 with a GPU, else 100 for "
         "`async` functions and 8 for others. A worker of a queue takes one; there it has no effect, and says so.",
