@@ -15,7 +15,7 @@ def test_endpoints_then_their_pools_and_workers(flash: Flash, engine: StandIn) -
     lines = [text.split() for text in out.splitlines()]
     assert " ".join(lines[1]) == "trainer digits dev queue 1 of 0-3 5 0 1 building its environment"
     assert lines[2] == []
-    assert " ".join(lines[4][:16]) == "trainer 77aa 8d0a ready w-1 busy 4711 93% 90.1 MB 1.5 s 0 (45% 12.9 GB),1"
+    assert " ".join(lines[4][:16]) == "trainer 77aa 8d0a ready w-1 busy 4711 93% 90.1 MB 1.5 s 0,1 45% 12.9 GB"
     assert lines[4][-1] == "demo.py:train"
     assert lines[4][-4] == JOB
     assert lines[5][:5] == ["trainer", "88bb", "9e1b", "building", "-"]

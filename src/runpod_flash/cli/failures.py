@@ -50,7 +50,7 @@ class Verbs(Family):
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The page about all of it."""
-        parts = {"COMMANDS": self.terms(ctx, formatter), "ENVIRONMENT": VARIABLES}
+        parts = {"COMMANDS": self.terms(), "ENVIRONMENT": VARIABLES}
         write_page(self, ctx, formatter, codes=CODES, see=("VERB --help",), parts=parts)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -59,7 +59,7 @@ COLUMNS = (
 @click.option("--since", type=Moment(), metavar="TIME", help="Only those made since then: 1h (ago), 2026-11-20T10:00.")
 @click.option("--until", type=Moment(), metavar="TIME", help="Only those made until then.")
 @click.option("--before", metavar="JOB", shell_complete=completing.jobs(), help="Only those made before that job.")
-@click.option("--limit", type=click.IntRange(1, MOST), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1, MOST), metavar="N", default=50, help="At most so many.  [default: 50]")
 @json_option
 def jobs(
     status: tuple[tuple[str, ...], ...], failed: bool, running: bool, limit: int, as_json: bool, **named: Any

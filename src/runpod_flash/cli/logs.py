@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runpod_flash.cli.connection import Connection
     from runpod_flash.wire.messages import Log
 
-MOST_ATTEMPTS = 1 << 31
+WHOLE_ID = 36
 _LOOK_S = 0.5
 """How often somebody who follows an endpoint asks whether there is more."""
 
@@ -40,7 +40,7 @@ _LOOK_S = 0.5
 @named("endpoint", "app", "env")
 @click.option("--since", type=Moment(), metavar="TIME", help="Only what was printed since: 1h (ago), 2026-11-20T10:00.")
 @click.option("-f", "--follow", is_flag=True, help="Show new lines as they come: of a job until it has ended.")
-@click.option("--attempt", type=click.IntRange(1, MOST_ATTEMPTS), help="Only what this attempt of the job printed.")
+@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Only what this attempt of the job printed.")
 @click.option("-t", "--timestamps", is_flag=True, help="Put the time before each line.")
 @json_option
 def logs(
@@ -127,8 +127,13 @@ class _Printer:
             views.show_json(line, line=True)
             return
         stamp = f"{_time(line['at_ms'])} " if self._timestamps else ""
-        job = f"{views.job_id(line['job']) or views.NOTHING}  " if self.names_jobs else ""
-        click.echo(f"{stamp}{job}{line['line']}")
+        click.echo(f"{stamp}{self._whose(line)}{line['line']}")
+
+    def _whose(self, line: dict[str, Any]) -> str:
+        if not self.names_jobs:
+            return ""
+        width = views.SHORT_ID if views.on_terminal() else WHOLE_ID
+        return f"{(views.job_id(line['job']) or views.NOTHING).ljust(width)}  "
 
     def _tell_attempt(self, line: dict[str, Any]) -> None:
         if line["attempt"] != self._last and (self._last or line["attempt"] > 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -42,15 +43,14 @@ class Family(click.Group):
         """The most used first."""
         return list(self.commands)
 
-    def terms(self, ctx: click.Context, formatter: click.HelpFormatter) -> list[tuple[str, str]]:
+    def terms(self) -> list[tuple[str, str]]:
         """Each verb, and what it does in a few words."""
-        room = formatter.width - 6 - max(map(len, self.commands))
-        return [(name, command.get_short_help_str(room)) for name, command in self.commands.items()]
+        return [(name, _in_short(command)) for name, command in self.commands.items()]
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the page."""
         see = [f"{ctx.info_name} VERB --help"]
-        write_page(self, ctx, formatter, codes={}, see=see, parts={"COMMANDS": self.terms(ctx, formatter)})
+        write_page(self, ctx, formatter, codes={}, see=see, parts={"COMMANDS": self.terms()})
 
 
 def write_page(
@@ -63,13 +63,14 @@ def write_page(
     parts: Mapping[str, Sequence[tuple[str, str]]] | None = None,
 ) -> None:
     """Writes one page; `parts` are further lists of terms, between the options and the examples."""
-    first, _, rest = (command.help or "").partition("\n\n")
+    first, _, rest = inspect.cleandoc(command.help or "").partition("\n\n")
     name = f"{ctx.command_path} - {first[:1].lower()}{' '.join(first[1:].split()).rstrip('.')}"
     _text(formatter, "NAME", name)
     _text(formatter, "SYNOPSIS", " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)]))
     if rest:
         _text(formatter, "DESCRIPTION", rest)
-    options = [record for one in command.get_params(ctx) if (record := one.get_help_record(ctx)) is not None]
+    shown = [one for one in command.get_params(ctx) if isinstance(one, click.Option)]
+    options = [record for one in shown if (record := one.get_help_record(ctx)) is not None]
     for title, terms in {"OPTIONS": options, **(parts or {})}.items():
         _terms(formatter, title, terms)
     if command.epilog:
@@ -77,6 +78,11 @@ def write_page(
     _terms(formatter, "EXIT CODES", [(str(code), words) for code, words in sorted(codes.items())])
     if see:
         _text(formatter, "SEE ALSO", ", ".join(f"flash {verb}" for verb in see))
+
+
+def _in_short(command: click.Command) -> str:
+    """The first sentence of its page."""
+    return " ".join(inspect.cleandoc(command.help or "").partition("\n\n")[0].split()).partition(". ")[0].rstrip(".")
 
 
 def _text(formatter: click.HelpFormatter, title: str, text: str) -> None:

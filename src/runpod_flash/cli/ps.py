@@ -11,7 +11,7 @@ import click
 from runpod_flash.cli import completing, views
 from runpod_flash.cli.filters import refuse_unknown
 from runpod_flash.cli.pages import Page, examples
-from runpod_flash.cli.views import Column, Row, json_option
+from runpod_flash.cli.views import VERY_WIDE, WIDE, Column, Row, json_option
 
 OLD_MS = 86_400_000
 """An endpoint at rest for longer than a day is not shown unless somebody asks."""
@@ -54,18 +54,19 @@ def _cpu_time(worker: Row) -> str:
 
 
 def _gpus(worker: Row) -> str:
-    """`0` or, where the driver tells more, `0 (45% 12.1 GB)`."""
-    cards = {card["gpu"]: card for card in worker.get("cards") or ()}
-    return ",".join(f"{gpu}{_card(cards.get(gpu))}" for gpu in worker.get("gpus") or ())
+    return ",".join(map(str, worker.get("gpus") or ()))
 
 
-def _card(card: Row | None) -> str:
-    told = []
-    if card and card.get("percent") is not None:
-        told.append(f"{card['percent']}%")
-    if card and card.get("memory_used_mb") is not None:
+def _gpu_use(worker: Row) -> str:
+    """`45% 12.9 GB` of each card, as far as its driver tells."""
+    return ", ".join(filter(None, map(_card, worker.get("cards") or ())))
+
+
+def _card(card: Row) -> str:
+    told = [f"{card['percent']}%"] if card.get("percent") is not None else []
+    if card.get("memory_used_mb") is not None:
         told.append(views.size(card["memory_used_mb"] * 2**20))
-    return f" ({' '.join(told)})" if told else ""
+    return " ".join(told)
 
 
 def _for(worker: Row) -> str:
@@ -84,9 +85,9 @@ def _why(row: Row) -> str:
 
 ENDPOINTS = (
     Column("ENDPOINT", lambda row: row["name"]),
-    Column("APP", lambda row: row["app"], wide=True),
-    Column("ENV", lambda row: row["env"], wide=True),
-    Column("KIND", lambda row: row["kind"], wide=True),
+    Column("APP", lambda row: row["app"], wide=WIDE),
+    Column("ENV", lambda row: row["env"], wide=WIDE),
+    Column("KIND", lambda row: row["kind"], wide=WIDE),
     Column("WORKERS", _capacity, right=True),
     Column("QUEUED", lambda row: str(row["queued"]), right=True),
     Column("DELAYED", lambda row: str(row.get("delayed") or 0), right=True),
@@ -96,18 +97,19 @@ ENDPOINTS = (
 
 POOLS = (
     Column("ENDPOINT", lambda row: row["endpoint"]),
-    Column("POOL", lambda row: _short(row["pool"]), wide=True),
-    Column("ENVIRONMENT", lambda row: row["environment"], wide=True),
+    Column("POOL", lambda row: _short(row["pool"]), wide=VERY_WIDE),
+    Column("ENVIRONMENT", lambda row: row["environment"], wide=VERY_WIDE),
     Column("WORKER", lambda row: row.get("worker") or ""),
     Column("STATE", lambda row: row.get("state") or ""),
-    Column("PID", lambda row: str(row.get("pid") or ""), right=True),
+    Column("PID", lambda row: str(row.get("pid") or ""), right=True, wide=WIDE),
     Column("CPU", _cpu, right=True),
     Column("MEMORY", _memory, right=True),
     Column(
-        "CPU TIME", lambda row: views.duration(row["cpu_ms"] / 1000) if row.get("cpu_ms") else "", right=True, wide=True
+        "CPU TIME", lambda row: views.duration(row["cpu_ms"] / 1000) if row.get("cpu_ms") else "", right=True, wide=WIDE
     ),
     Column("GPU", _gpus),
-    Column("UP", _up, right=True, wide=True),
+    Column("GPU USE", _gpu_use, wide=WIDE),
+    Column("UP", _up, right=True, wide=WIDE),
     Column("JOB", lambda row: views.job_id(row.get("job"))),
     Column("FOR", _for, right=True),
     Column("FUNCTION", lambda row: row.get("fn") or "", flexible=True),

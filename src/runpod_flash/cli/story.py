@@ -36,7 +36,7 @@ def show(job: Row) -> None:
     click.echo(f"{'status':<12} {_status(job)}")
     views.show_facts(
         {
-            "waits for": job.get("why") or "",
+            "waits for": (job.get("why") or "").removeprefix("waiting for "),
             "created": _created(job),
             "worker": _worker(job),
             "policy": _policy(job.get("policy") or {}),

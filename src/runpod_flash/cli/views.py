@@ -19,7 +19,8 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 NOTHING: Final = "-"
 BAR_WIDTH: Final = 32
 WIDE: Final = 110
-"""Columns of a terminal on which nothing has to be left out."""
+VERY_WIDE: Final = 150
+"""Columns of terminals on which tables may say more."""
 SHORT_ID: Final = 8
 """Characters of a job's id that tables on a terminal show; they are the random ones, at its end."""
 
@@ -41,7 +42,7 @@ class Column(NamedTuple):
     cell: Callable[[Row], str]
     right: bool = False  # numbers
     flexible: bool = False  # words that may be cut where a terminal is narrow
-    wide: bool = False  # left out on a narrow terminal
+    wide: int = 0  # left out on a terminal that has fewer columns
     pipe_only: bool = False  # a terminal shows it elsewhere
 
 
@@ -68,8 +69,8 @@ def note(text: str) -> None:
 def show_table(columns: Sequence[Column], rows: Iterable[Row]) -> None:
     """A table fitted to the terminal, or, in a pipe, columns of their full width that `awk` can cut."""
     if on_terminal():
-        narrow = shutil.get_terminal_size().columns < WIDE
-        columns = [column for column in columns if not (column.pipe_only or (narrow and column.wide))]
+        room = shutil.get_terminal_size().columns
+        columns = [column for column in columns if not column.pipe_only and column.wide <= room]
     cells = [[clean(column.cell(row)) or NOTHING for column in columns] for row in rows]
     if on_terminal():
         _rich_table(columns, cells)
