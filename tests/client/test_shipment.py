@@ -371,8 +371,9 @@ except ScopeError as error:
 """
 
 
-@pytest.mark.parametrize("form", ["-c", "stdin"])
+@pytest.mark.parametrize("form", ["exec", "stdin"])
 def test_functions_without_a_text_are_judged_by_their_code(form: str) -> None:
-    command = [sys.executable, "-c", WITHOUT_TEXT] if form == "-c" else [sys.executable]
+    text = f"exec(compile({WITHOUT_TEXT!r}, '<nowhere>', 'exec'))"
+    command = [sys.executable, "-c", text] if form == "exec" else [sys.executable]
     done = subprocess.run(command, input=WITHOUT_TEXT, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("('undefined_name',)"), done.stderr

@@ -79,10 +79,10 @@ class Shipped:
         if found is None:
             found = Generation()
             self._all.append(found)
+        self._switch(found)
         for name in digests.keys() - found.digests.keys():
             sys.modules.pop(name, None)  # a namesake from the environment would be found instead
         found.digests.update(digests)
-        self._switch(found)
         return found
 
     def belongs(self, function: str, generation: Generation) -> None:
