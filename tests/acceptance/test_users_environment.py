@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from pydantic import VERSION, BaseModel, Field, field_validator
 
-from runpod_flash import CpuLiveServerless, RemoteError, remote
+from runpod_flash import CpuLiveServerless, EncodingError, RemoteError, remote
 from runpod_flash.testing import isolated_engine
 
 config = CpuLiveServerless("environment", workersMax=1)
@@ -25,6 +25,7 @@ OTHERS: Final = {
     "typing_extensions": "4.12.2",
     "uvloop": "0.21.0",
     "msgspec": "0.20.0",
+    "pydantic": "2.8.2",
     **({"numpy": "1.26.4"} if sys.version_info < (3, 13) else {}),
 }
 """Versions that are not those of this program."""
@@ -98,6 +99,25 @@ def test_models_dataclasses_and_arrays_go_there_and_come_back() -> None:
     assert type(grid) is Grid
     assert (grid.cells == np.arange(100_000.0) * 2).all()
     assert grid.name == "grids"
+
+
+def test_models_that_another_version_of_their_library_cannot_read_are_explained_at_both_ends() -> None:
+    @remote(config, dependencies=DEPENDENCIES, max_retries=0)
+    def station(reading: Reading) -> str:
+        return reading.station
+
+    @remote(config, dependencies=DEPENDENCIES, max_retries=0)
+    def made_there() -> object:
+        import pydantic
+
+        return pydantic.create_model("Made", number=(int, 1))()
+
+    job = station.sync(Reading(station="a"))
+    assert job.error is not None
+    assert f"a class that pydantic {VERSION} made cannot be read here, where pydantic 2.8.2 is installed" in job.error
+    assert f'dependencies=["pydantic=={VERSION}"]' in job.error
+    with pytest.raises(EncodingError, match=rf"that pydantic 2.8.2 made .* where pydantic {VERSION} is installed"):
+        made_there.sync()
 
 
 def test_a_users_own_pickling_in_a_worker_uses_the_users_own_cloudpickle() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from runpod_flash.errors import EncodingError, RemoteError
-from runpod_flash.payload import arrays, cloudpickle_private, stream
+from runpod_flash.payload import arrays, cloudpickle_private, libraries, stream
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire.blobs import megabytes
 from runpod_flash.wire.frame import Buffer
@@ -150,6 +150,8 @@ def _explained(value: Any, error: Exception, define: bool, named: Callable[[], S
 
 
 def _unreadable(error: Exception) -> EncodingError:
+    if explained := libraries.explain(error, at_the_caller=TABLE.prefer_local):
+        return explained
     if isinstance(error, ModuleNotFoundError):
         return EncodingError(
             f"a value cannot be read here: it needs the module {error.name!r}, which is not installed",

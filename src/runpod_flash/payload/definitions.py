@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from runpod_flash.errors import EncodingError
+from runpod_flash.payload import libraries
 
 Sources = dict[str, dict[int, list[str]]]
 """File name → first line → source lines from there, so a traceback shows them where the file is not."""
@@ -135,6 +136,11 @@ class Definitions:
         self._loading.append({})
         try:
             members, sources = pickle.loads(self.body(digest))
+        except EncodingError:
+            raise
+        except Exception as error:  # noqa: BLE001 — whatever a class raises while it is made again
+            explained = libraries.explain(error, at_the_caller=self.prefer_local)
+            raise explained or error from None
         finally:
             needs = tuple(self._loading.pop())
         self._needs.setdefault(digest, needs)

@@ -24,6 +24,7 @@ from runpod_flash.payload.arrays import reduce_array
 from runpod_flash.payload.asserts import as_written
 from runpod_flash.payload.definitions import TABLE, Sources, _definition, fill_module
 from runpod_flash.payload.exceptions import reduce_exception
+from runpod_flash.payload.libraries import with_note
 from runpod_flash.payload.ownership import is_users_own, users_own_class
 from runpod_flash.payload.stream import view_of
 from runpod_flash.wire.digest import digest_of
@@ -183,7 +184,7 @@ class Pickler(_cloudpickle.Pickler):  # type: ignore[misc]  # the base is loaded
         if reduced is NotImplemented:
             _by_name[id(cls)] = weakref.ref(cls)
         elif len(reduced) > 2:
-            _complete(cls, reduced)
+            return with_note(cls, _complete(cls, reduced))
         return reduced
 
     def _reference(self, cls: type, digest: str) -> Reduced:
@@ -228,7 +229,7 @@ refresh()
 def _in_full(cls: type) -> Reduced:
     make, arguments, *rest = _complete(cls, _cloudpickle._dynamic_class_reduce(cls))
     # The last but one is cloudpickle's random id, which a definition does not need: its digest names it.
-    return (make, (*arguments[:-2], None, arguments[-1]), *rest)
+    return with_note(cls, (make, (*arguments[:-2], None, arguments[-1]), *rest))
 
 
 def _complete(cls: type, reduced: Reduced) -> Reduced:
