@@ -6,7 +6,16 @@ import asyncio
 
 import pytest
 
-from runpod_flash import CpuLiveServerless, FlashApp, ResourceManager, UsageError, progress, remote
+from runpod_flash import (
+    CpuLiveServerless,
+    FlashApp,
+    NetworkVolume,
+    PodTemplate,
+    ResourceManager,
+    UsageError,
+    progress,
+    remote,
+)
 from runpod_flash.testing import IsolatedEngine
 
 config = CpuLiveServerless(name="managed", workersMax=2)
@@ -58,3 +67,27 @@ def test_what_stands_for_deployments_says_that_there_are_none_yet() -> None:
 def test_the_manager_takes_resources_only() -> None:
     with pytest.raises(UsageError, match="it takes one of the eight resource classes"):
         asyncio.run(ResourceManager().get_or_deploy_resource("managed"))  # type: ignore[type-var]
+
+
+def test_fields_that_only_a_cloud_uses_are_said_to_do_nothing_and_once(
+    flash_engine: IsolatedEngine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    volume = NetworkVolume("models", mount_path="/models")
+    rich = CpuLiveServerless(
+        name="rich",
+        flashboot=True,
+        imageName="image:1",
+        networkVolumeId=volume.id,
+        podTemplate=PodTemplate(memory_gb=1, expose_ports=["8080"]),
+    )
+
+    def double(x: int) -> int:
+        return x * 2
+
+    def triple(x: int) -> int:
+        return x * 3
+
+    assert [remote(rich)(each).sync(2).unwrap() for each in (double, double, triple)] == [4, 4, 6]
+    said = [line for line in capfd.readouterr().err.splitlines() if "effect" in line]
+    fields = "flashboot, imageName, networkVolumeId, PodTemplate.expose_ports"
+    assert said == [f"[flash] endpoint 'rich': {fields} have no effect on this machine"]

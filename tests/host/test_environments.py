@@ -12,14 +12,15 @@ from runpod_flash.wire.messages import CancelEnv, EnvState, ListEnvs, PruneEnvs,
 from tests.host.conftest import Machine, processes_in
 
 
-def wheel(folder: Path, name: str, version: str = "1.0", body: str = "") -> Path:
+def wheel(folder: Path, name: str, version: str = "1.0", body: str = "", requires: tuple[str, ...] = ()) -> Path:
     """A small wheel with a module and a console script."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr(f"{name}.py", body or f"def main():\n    print('{name} {version}')\n")
-        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        needs = "".join(f"Requires-Dist: {one}\n" for one in requires)
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
         file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{info}/entry_points.txt", f"[console_scripts]\nrun-{name} = {name}:main\n")
         file.writestr(f"{info}/RECORD", "")
@@ -119,6 +120,18 @@ def test_requirements_that_mean_flash_itself_are_left_out(machine: Machine) -> N
     state = machine.build("runpod-flash>=1.0", "tetra_rp", "flash-anywhere")
     assert state.phase == "ready", state.error
     assert state.path == machine.build().path
+
+
+def test_flash_itself_is_not_installed_for_a_package_that_requires_it_either(machine: Machine, tmp_path: Path) -> None:
+    wheel(tmp_path, "flashtestneedsus", requires=("tetra-rp>=0.1", "runpod_flash", "flashtestone"))
+    wheel(tmp_path, "flashtestone")
+    wheel(tmp_path, "tetra_rp")
+    wheel(tmp_path, "runpod_flash")
+    machine.start()
+    state = machine.build("flashtestneedsus", UV_FIND_LINKS=str(tmp_path), UV_OFFLINE="1")
+    assert state.phase == "ready", state.error
+    installed = "import importlib.metadata as m; print(sorted(d.name for d in m.distributions()))"
+    assert python(state, installed) == "['flashtestneedsus', 'flashtestone']"
 
 
 def test_without_a_network_the_error_says_so(machine: Machine) -> None:

@@ -17,7 +17,7 @@ from runpod_flash.host.commands import Command, Result, Runner, Steps
 from runpod_flash.host.environments import SIZE, Environments, Facts, Request, environment_id, refusal
 from runpod_flash.host.loop import Loop
 from runpod_flash.host.processes import Children, spawn
-from runpod_flash.model.endpoint import normalise_requirements
+from runpod_flash.model.endpoint import OWN_DISTRIBUTIONS, normalise_requirements
 from runpod_flash.wire.messages import EnsureEnv, EnvState
 
 _LOCK_RETRY_S = 0.2
@@ -209,9 +209,14 @@ class Builder:
         self, build: _Build, folder: Path, interpreter: str, requirements: list[str]
     ) -> Generator[Command, Result | None, list[str]]:
         (folder / "dependencies").write_text("\n".join(requirements) + "\n", encoding="utf-8")
+        # Also where another package requires us: every worker has us, and a namesake would shadow us.
+        ours = "".join(f"{name} ; python_version < '0'\n" for name in sorted(OWN_DISTRIBUTIONS))
+        (folder / "ours").write_text(ours, encoding="utf-8")
+        overrides = ["ours", *build.order.index.get("UV_OVERRIDE", "").split()]
         result = yield from self._uv(
             build, folder, "pip", "compile", "dependencies", "--python", interpreter,
-            "--no-header", "--no-annotate", "--no-strip-extras", phase="resolve",
+            "--no-header", "--no-annotate", "--no-strip-extras",
+            *(word for file in overrides for word in ("--overrides", file)), phase="resolve",
         )  # fmt: skip
         if result.code:
             raise BuildError(explain(result.err, self._environments.folder))
