@@ -223,7 +223,10 @@ def inherited(environ: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def project_root(start: Path | None = None) -> Path | None:
     """The nearest folder upwards with a pyproject.toml or .git, or None."""
-    here = (start or Path.cwd()).absolute()
+    try:
+        here = (start or Path.cwd()).absolute()
+    except FileNotFoundError:  # the current folder was deleted
+        return None
     for folder in (here, *here.parents):
         if (folder / "pyproject.toml").is_file() or (folder / ".git").exists():
             return folder

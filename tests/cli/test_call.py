@@ -337,6 +337,13 @@ def test_what_cannot_be_is_told_in_a_sentence(
     assert "Traceback" not in said
 
 
+def test_a_closed_standard_input_is_told(inside: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit) as left:
+        flash(["call", "--local", "app.py::add", "-"], prog_name="flash")
+    assert left.value.code == 2
+
+
 def test_an_error_while_importing_points_at_the_users_line(project: Project) -> None:
     file = project.file("raises.py", "def inner():\n    return 1 / 0\n\ninner()\n")
     assert project.local("raises.py::add").err == (

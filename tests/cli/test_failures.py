@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +103,19 @@ def test_ctrl_c_ends_with_130_and_no_words(flash: Flash, engine: StandIn) -> Non
         running.send_signal(signal.SIGINT)
         assert running.stderr.read().strip() == ""
     assert running.returncode == 130
+
+
+def test_in_a_folder_that_was_deleted_verbs_work_or_say_so(tmp_path: Path) -> None:
+    script = "mkdir gone && cd gone && rmdir ../gone && exec"
+    told = {}
+    for words in ("engine status", "engine backup here", "call app.py::run", "doctor"):
+        command = f"{script} {sys.executable} -I -c 'from runpod_flash.cli.main import main; main()' {words}"
+        environ = {**os.environ, "FLASH_HOME": str(tmp_path / "home")}
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+        )
+        assert "Traceback" not in done.stderr
+        told[words] = (done.returncode, done.stderr.partition("\n")[0])
+    gone = (2, "flash: the current folder is gone")
+    assert told["engine backup here"] == told["call app.py::run"] == gone
+    assert (told["engine status"][0], told["doctor"][0]) == (4, 0)

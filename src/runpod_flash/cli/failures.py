@@ -70,11 +70,9 @@ class Verbs(Family):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, users get a sentence and developers a way in
-            tell(
-                FlashError(f"flash itself failed: {type(error).__name__}: {error}", fix="please report it"),
-                error,
-            )
-            ctx.exit(FAILED)
+            told = _in_words(error)
+            tell(told, error)
+            ctx.exit(exit_code(told))
         return result
 
 
@@ -111,6 +109,16 @@ def close_output() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _in_words(error: Exception) -> FlashError:
+    """What is to be told of an error that is none of ours."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        why = "it was deleted, or moved away, while this shell was in it"
+        return UsageError("the current folder is gone", why=why, fix="cd to one that is there")
+    return FlashError(f"flash itself failed: {type(error).__name__}: {error}", fix="please report it")
 
 
 def _debug() -> bool:

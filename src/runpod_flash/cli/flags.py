@@ -291,6 +291,8 @@ class _Reader:
         if word in ("-", "@-"):
             if self._stdin_for:
                 raise click.BadParameter(f"standard input was read for {self._stdin_for} already", param_hint=flag)
+            if sys.stdin is None:
+                raise click.BadParameter("standard input is closed", param_hint=flag)
             self._stdin_for = flag
             return sys.stdin.buffer.read()
         if word.startswith("@@"):
