@@ -77,7 +77,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     install(folder, "cloud-store", "2.0+cu118", {"cloudy/store/__init__.py": "", "cloudy/store/disk.py": ""})
     commit = {"url": "https://example.org/x.git", "vcs_info": {"vcs": "git", "commit_id": "abc"}}
     install(folder, "From-Git", "3", {"from_git.py": ""}, commit)
-    local = {"url": f"file://{tmp_path}/project", "dir_info": {}}
+    (tmp_path / "my project").mkdir()
+    local = {"url": f"file://{tmp_path}/my%20project", "dir_info": {}}
     install(folder, "my-project", "0.1", {"my_project/__init__.py": ""}, local)
     monkeypatch.syspath_prepend(str(folder))
     return folder
@@ -101,6 +102,25 @@ def test_what_was_installed_from_a_folder_here_is_the_users_own(site: Path) -> N
     found = modules.find("my_project")
     assert found is not None
     assert found.owner == "own"
+
+
+def test_what_says_that_it_was_built_in_a_folder_of_another_machine_is_installed(site: Path) -> None:
+    install(site, "built", "1.0", {"built.py": ""}, {"url": "file:///home/of/somebody/work", "dir_info": {}})
+    found, known = modules.find("built"), distributions.provider("built")
+    assert found is not None
+    assert known is not None
+    assert (found.owner, known.requirement) == ("installed", "built==1.0")
+
+
+def test_what_was_installed_into_any_folder_is_not_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor = tmp_path / "vendor"
+    install(vendor, "brought", "2", {"brought/__init__.py": "", "brought/part.py": ""})
+    (vendor / "mine.py").touch()
+    monkeypatch.syspath_prepend(str(vendor))
+    owners = {name: found.owner for name in ("brought.part", "mine") if (found := modules.find(name))}
+    assert owners == {"brought.part": "installed", "mine": "own"}
 
 
 @pytest.mark.parametrize(

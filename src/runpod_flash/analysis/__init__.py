@@ -5,6 +5,7 @@
     bytecode.py       reads what it can from a code object, where there is no text
     bindings.py       what a module, or any body, binds, and where
     modules.py        the owner of a module: standard library, ours, the user, or an installed distribution
+    installed.py      what lies beside installed packages and describes them
     distributions.py  which distribution provides a module here, and whether a requirement covers it
     published.py      modules that are published under another name
     secrets.py        names that sound like secrets

@@ -14,6 +14,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final, Literal, cast
 
+from runpod_flash.analysis import installed
+
 OURS: Final = frozenset({"runpod_flash", "tetra_rp", "_flash_cloudpickle"})
 _MAIN: Final = frozenset({"__main__", "__mp_main__"})
 _INSTALLED: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -84,22 +86,18 @@ def is_own_module(module: ModuleType) -> bool:
         # Built into the interpreter, frozen, or a folder without a file of its own; but a module that somebody
         # made by hand (a notebook, exec) has no spec and exists nowhere else.
         return getattr(module, "__spec__", None) is None and name not in sys.builtin_module_names
-    return is_own_file(file) or _from_a_folder(name, file)
+    return _is_own(name, file)
 
 
 def _owner(name: str, place: str) -> Owner:
-    return "own" if place and (is_own_file(place) or _from_a_folder(name, place)) else "installed"
+    return "own" if place and _is_own(name, place) else "installed"
 
 
-def _from_a_folder(name: str, place: str) -> bool:
-    """Whether what lies among the installed was put there from a folder of this machine."""
-    path = os.path.abspath(place)
-    if is_standard(name) or not any(part in path for part in _INSTALLED):
-        return False
-    from runpod_flash.analysis import distributions  # noqa: PLC0415 - it needs this module, and few programs need it
-
-    found = distributions.providing(name, path)
-    return any(one.from_folder for one in found)
+def _is_own(name: str, place: str) -> bool:
+    if is_own_file(place):
+        # Installed into any folder of the user's choice (`pip install --target`), it is installed all the same.
+        return not installed.is_listed(name, place)
+    return not is_standard(name) and not place.startswith("<") and installed.is_from_folder(name, place)
 
 
 def _spec(name: str) -> ModuleSpec | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from runpod_flash.analysis import distributions
-from runpod_flash.analysis.distributions import Distribution
+from runpod_flash.analysis.installed import Distribution, normalise
 from runpod_flash.analysis.modules import find, is_ours, is_standard
 from runpod_flash.client.imports import Wanted
 
@@ -77,7 +77,7 @@ def _choose(module: str, chosen: dict[str, Distribution], undeclared: list[str])
     found = distributions.provider(module)
     if found is None:
         return False
-    chosen[distributions.normalise(found.name)] = found
+    chosen[normalise(found.name)] = found
     undeclared.append(module.partition(".")[0])
     return True
 
@@ -88,4 +88,4 @@ def _comes_with(module: str, declared: tuple[str, ...], chosen: dict[str, Distri
     if found is None:
         return True
     others = [*chosen.values(), *(one for text in declared if (one := distributions.installed(text)) is not None)]
-    return any(distributions.normalise(found.name) in one.requires for one in others)
+    return any(normalise(found.name) in one.requires for one in others)
