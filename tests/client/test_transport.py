@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
 import os
 import threading
 import time
@@ -10,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from runpod_flash import CpuLiveServerless, JobHandle, remote
+from runpod_flash import CpuLiveServerless, JobHandle, JobOutput, remote
+from runpod_flash.client.session import Stream
 from runpod_flash.errors import EngineError, JobNotFound, JobTimeout, QueueFull, RemoteError
 from runpod_flash.wire import kinds, messages
 from tests.client.engine_double import EngineDouble
@@ -196,6 +199,21 @@ def test_map_keeps_the_order_of_its_input_and_bounds_what_is_under_way(engine: E
         return [(await first).unwrap(), *[job.unwrap() async for job in jobs]]
 
     assert asyncio.run(main()) == [n * 2 for n in range(40)]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_map_without_end_keeps_nothing_of_what_is_through(engine: EngineDouble, ordered: bool) -> None:
+    async def main() -> int:
+        jobs = double.map(itertools.count(), in_flight=16, ordered=ordered)
+        for _ in range(1000):
+            await anext(jobs)
+        alive = sum(isinstance(each, (Stream, JobOutput)) for each in gc.get_objects())
+        await jobs.aclose()  # type: ignore[attr-defined]
+        return alive
+
+    gc.collect()
+    before = sum(isinstance(each, (Stream, JobOutput)) for each in gc.get_objects())
+    assert asyncio.run(main()) - before < 3 * 16
 
 
 def test_map_gives_results_as_they_come_when_order_does_not_matter(engine: EngineDouble) -> None:

@@ -71,6 +71,15 @@ def make(length: int) -> bytes:
     return bytes(length)
 
 
+@remote(CpuLiveServerless(name="full", workersMax=1))
+def too_much(length: int) -> bytes:
+    import resource
+
+    _soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))  # from here on no file may have more
+    return bytes(length)
+
+
 @pytest.fixture(autouse=True)
 def link() -> Iterator[None]:
     """The link of this process, ended with the test."""
@@ -121,6 +130,16 @@ def test_a_result_whose_file_was_removed_is_told(shared: Scene) -> None:
     clear(shared)
     with pytest.raises(StoreError, match=f"the result of job {handle.id} cannot be read"):
         handle.sync.wait()
+
+
+def test_a_result_that_cannot_be_written_fails_its_job_once_and_leaves_nothing(shared: Scene) -> None:
+    clear(shared)
+    job = too_much.sync(2 * MIB)
+    assert job.status == "FAILED"
+    assert "a value of 2.0 MiB cannot be written" in str(job.error)
+    assert job.attempts == 1
+    assert files(shared) == []
+    assert too_much.sync(MIB).output == bytes(MIB), "the worker goes on"
 
 
 def test_two_programs_that_send_the_same_value_at_once_have_one_file(shared: Scene) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runpod_flash.engine.store import sqlite
+from runpod_flash.engine.store.verify import verify
 from runpod_flash.model.job import JobPolicy, new_job_id
 from runpod_flash.wire import blobs
 from runpod_flash.wire.messages import Admin, DropBlobs, Error, Ok, Query, Submit
@@ -142,6 +143,8 @@ def test_arguments_that_will_not_be_named_again_go_with_a_job_that_has_completed
     scene.spin()
     assert mine.exists() is (end != "completed"), "it may be tried again by hand"
     assert other.exists(), "it is not this job's"
+    findings = [one for one in verify(scene.path, scene.home / "blobs") if one.check == "blobs"]
+    assert findings == []
 
 
 def test_the_oldest_awaited_values_go_when_they_are_too_many_bytes(

@@ -89,8 +89,9 @@ _RULES: Final = (
               UNION SELECT j.id FROM jobs j, json_each(CAST(j.out_head AS TEXT), '$.defs') d
               WHERE d.value NOT IN (SELECT digest FROM definitions)"""),
     _Rule("blobs", "jobs need a blob that is not on record", _REPORT,
-          """SELECT j.id FROM jobs j, json_each(CAST(j.args_head AS TEXT), '$.blobs') b
-             WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE id = json_extract(b.value, '$[1]') AND job = j.id)
+          f"""SELECT j.id FROM jobs j, json_each(CAST(j.args_head AS TEXT), '$.blobs') b
+             WHERE j.state <> {_COMPLETED}
+               AND NOT EXISTS (SELECT 1 FROM blobs WHERE id = json_extract(b.value, '$[1]') AND job = j.id)
              UNION SELECT j.id FROM jobs j, json_each(CAST(j.out_head AS TEXT), '$.blobs') b
              WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE id = json_extract(b.value, '$[1]') AND job = j.id)"""),
     _Rule("orphans", "rows are left of jobs that are gone", "they cost a little room and nothing else",
