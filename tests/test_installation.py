@@ -17,6 +17,7 @@ import pytest
 from runpod_flash import installation
 
 ROOT = Path(__file__).parents[1]
+UV = (sys.executable, "-m", "uv")
 
 
 def wheel(folder: Path, name: str, files: dict[str, str]) -> Path:
@@ -45,7 +46,7 @@ class Venv:
 
     def __init__(self, folder: Path, ours: Path) -> None:
         self.python = folder / "bin" / "python"
-        run([sys.executable, "-m", "uv", "venv", "--quiet", "--offline", "--python", sys.executable, folder])
+        run([*UV, "venv", "--quiet", "--offline", "--python", sys.executable, folder])
         self.install(ours)
         # What we depend on is borrowed: it takes no part in this.
         (packages,) = (folder / "lib").glob("python3*/site-packages")
@@ -53,10 +54,7 @@ class Venv:
         self.packages = packages
 
     def install(self, wheel: Path) -> None:
-        self.pip("install", "--quiet", "--no-index", "--no-deps", str(wheel))
-
-    def pip(self, *args: str) -> None:
-        run([sys.executable, "-m", "pip", "--python", self.python, *args])
+        run([*UV, "pip", "install", "--python", self.python, "--offline", "--no-deps", wheel])
 
     def flash(self) -> str:
         """What the command line says on stderr of any command."""
@@ -66,7 +64,7 @@ class Venv:
 
 
 def run(command: list[str | Path]) -> None:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -74,13 +72,13 @@ def run(command: list[str | Path]) -> None:
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Our own wheel."""
     folder = tmp_path_factory.mktemp("ours")
-    run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", folder, ROOT])
+    run([*UV, "build", "--wheel", "--no-build-isolation", "--offline", "--out-dir", folder, ROOT])
     (file,) = folder.glob("*.whl")
     return file
 
 
 def test_a_foreign_distribution_is_told_by_the_command_line_and_the_commands_it_gives_mend_it(
-    ours: Path, tmp_path: Path
+    ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     venv = Venv(tmp_path / "venv", ours)
     assert "installed beside" not in venv.flash()
@@ -94,11 +92,13 @@ def test_a_foreign_distribution_is_told_by_the_command_line_and_the_commands_it_
     assert "it claims 1 file in our folder" in said
 
     for claim in installation.claims([], here=venv.packages):
-        for command in claim.fix.splitlines():
-            start, pip, rest = command.partition(f"{sys.executable} -m pip ")
-            assert pip
-            assert not start
-            venv.pip(*shlex.split(rest.replace(f"--editable {ROOT}", f"--no-index {shlex.quote(str(ours))}")))
+        assert claim.fix.startswith(f"{sys.executable} -m pip uninstall --yes {claim.distribution}\n")
+    # In an environment without pip the commands are those of uv, which make fewer processes and files.
+    monkeypatch.setattr(installation, "_has_pip", lambda: False)
+    for claim in installation.claims([], here=venv.packages):
+        fix = claim.fix.replace(sys.executable, str(venv.python)).replace(f"--editable {ROOT}", f"--offline {ours}")
+        for command in fix.splitlines():
+            run([*UV, *shlex.split(command)[1:]])
     assert "installed beside" not in venv.flash()
     assert not list(venv.packages.glob("*/of_theirs.py"))
 

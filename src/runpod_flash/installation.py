@@ -55,9 +55,11 @@ class Claim:
     @property
     def fix(self) -> str:
         """The commands that mend it: out with it, and ours once more, since its removal takes files of ours along."""
-        pip = f"{sys.executable} -m pip" if _has_pip() else f"uv pip --python {sys.executable}"
-        yes = " --yes" if _has_pip() else ""
-        return f"{pip} uninstall{yes} {self.distribution}\n{pip} install --force-reinstall --no-deps {origin()}"
+        if _has_pip():
+            out, back = f"{sys.executable} -m pip uninstall --yes", f"{sys.executable} -m pip install"
+        else:
+            out, back = f"uv pip uninstall --python {sys.executable}", f"uv pip install --python {sys.executable}"
+        return f"{out} {self.distribution}\n{back} --force-reinstall --no-deps {origin()}"
 
 
 def claims(path: Iterable[str] | None = None, here: Path | None = None) -> list[Claim]:
