@@ -50,6 +50,10 @@ def _folder(raw: str) -> str:
     """a folder"""
     if not os.path.isabs(os.path.expanduser(raw)) and raw.startswith("~"):
         raise ValueError("there is no user of that name")
+    try:
+        raw.encode()
+    except UnicodeEncodeError:  # our programs tell each other of it in JSON
+        raise ValueError("its name has bytes that are no UTF-8") from None
     return raw
 
 

@@ -137,8 +137,16 @@ class Connection:
     def follow(self, request: messages.Head, timeout: float | None = None) -> Iterator[Any]:
         """Sends a request now; gives every reply to it, up to the last. Others may be asked meanwhile."""
         self._sid += 2
+        try:
+            data = request.encode(sid=self._sid)
+        except UnicodeEncodeError as error:  # what a shell passes on may be any bytes
+            raise UsageError(
+                f"{error.object!r} cannot be the name or id of anything",
+                why="it has bytes that are no UTF-8",
+                fix="type it anew, or see what there is: flash jobs, flash ps --all",
+            ) from None
         self._kept[self._sid] = deque()
-        self._send(request.encode(sid=self._sid))
+        self._send(data)
         return self._replies(self._sid, timeout)
 
     def _replies(self, sid: int, timeout: float | None) -> Iterator[Any]:
@@ -243,14 +251,14 @@ def connect_running() -> Connection | None:
 
 def place(settings: Settings) -> launch.Place:
     """Where the engine lives that is started; EngineUnavailable if that can only be a passing one."""
-    where = launch.place(settings)
-    if where.home != settings.home:
+    # Asked here, for a program that calls makes do with a passing folder, and says so.
+    if why := launch.unwritable(settings.home):
         raise EngineUnavailable(
             f"there is no engine to ask, and none can be started in {settings.home}",
-            why="the folder cannot be written",
+            why=f"the folder cannot be written: {why}",
             fix="make it writable, or set FLASH_HOME to another folder",
         )
-    return where
+    return launch.place(settings)
 
 
 def _again_while_leaving(attempt: Callable[[], Found]) -> Found:

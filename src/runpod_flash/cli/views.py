@@ -58,7 +58,9 @@ def on_terminal() -> bool:
 
 def show_json(facts: object, *, line: bool = False) -> None:
     """One JSON document on stdout; with `line` on a single line, for streams of them."""
-    click.echo(json.dumps(facts, ensure_ascii=False, indent=None if line else 2))
+    text = json.dumps(facts, ensure_ascii=False, indent=None if line else 2)
+    # A lone surrogate, such as of a command line that is no UTF-8, becomes an escape, which JSON has as well.
+    click.echo(text.encode("utf-8", "backslashreplace").decode())
 
 
 def note(text: str) -> None:

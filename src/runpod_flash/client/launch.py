@@ -73,7 +73,7 @@ class Place:
 def place(settings: Settings) -> Place:
     """Where to look for the engine; a temporary folder of our own if the data folder cannot be written."""
     variables = _engine_variables(settings)
-    why = _unwritable(settings.home)
+    why = unwritable(settings.home)
     if why is None:
         return Place(settings.home, settings.engine == "child", variables)
     return Place(child.temporary_home(settings.home, why), True, variables)
@@ -348,7 +348,7 @@ def _import_path() -> str:
     return os.pathsep.join(folder for folder in dict.fromkeys(found) if folder not in usual)
 
 
-def _unwritable(home: Path) -> str | None:
+def unwritable(home: Path) -> str | None:
     """Why nothing can be written to `home`, or None."""
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
