@@ -21,7 +21,7 @@ from typing import Final
 
 from runpod_flash import settings
 from runpod_flash._version import __version__
-from runpod_flash.errors import ConfigError, EngineUnavailable, MissingVariableError, SystemPackageError
+from runpod_flash.errors import ConfigError, EngineUnavailable, MissingVariableError, SystemPackageError, UsageError
 from runpod_flash.model.endpoint import PoolSpec, RuntimeSpec
 from runpod_flash.model.resolve import resolve_concurrency, resolve_share
 from runpod_flash.model.resources import Resource
@@ -197,7 +197,7 @@ def pool_spec(
     """The workers that can run a function."""
     share = resolve_share(resource)
     return PoolSpec(
-        interpreter=getattr(sys, "_base_executable", None) or sys.executable,
+        interpreter=_interpreter(),
         abi=abi_tag(),
         runtime=runtime_spec(),
         requirements=requirements,
@@ -212,6 +212,17 @@ def pool_spec(
         mounts=share.mounts,
         ports=share.ports,
     )
+
+
+def _interpreter() -> str:
+    """What workers are run by. A frozen program has none; started as if it were one, it would start itself."""
+    if getattr(sys, "frozen", False):
+        raise UsageError(
+            "a frozen program cannot call remote functions",
+            why="workers run on the interpreter of the program that calls, and that one is locked up inside of it",
+            fix="start the program with an installed Python, or leave the calls to another program that is",
+        )
+    return getattr(sys, "_base_executable", None) or sys.executable
 
 
 def abi_tag() -> str:

@@ -91,3 +91,11 @@ def test_a_remote_function_runs_in_a_zip_file(programs: Programs) -> None:
     programs.write({"app/__main__.py": f"from calls import *\n{ASKED}", "app/calls.py": DECLARED})
     zipapp.create_archive(programs.folder / "app", programs.folder / "app.pyz")
     assert programs.python("app.pyz") == "42\n"
+
+
+def test_a_frozen_program_is_told_that_it_cannot(programs: Programs) -> None:
+    tried = "try:\n    answer.sync(Weight(1))\nexcept TypeError as error:\n    print(error)\n"
+    programs.write({"program.py": f"import sys\n{DECLARED}\nsys.frozen = True\n{tried}"})
+    printed = programs.python("program.py")
+    assert "a frozen program cannot call remote functions" in printed
+    assert "start the program with an installed Python" in printed
