@@ -105,12 +105,16 @@ class Value:
         """What Python would refuse by itself, with a place in the user's code and the line to write."""
         first = [field for field in fields(cls) if not field.kw_only]  # type: ignore[arg-type]
         if len(args) > len(first):
-            names = " and ".join(field.name for field in first) or "nothing"
+            names = " and ".join(field.name for field in first)
+            known = fields(cls)  # type: ignore[arg-type]
+            other = next((field.name for field in known if field.kw_only), known[-1].name)
             raise UsageError(
-                f"{cls.__name__} was given {len(args)} values without their names",
+                f"{cls.__name__} was given {len(args)} value{'s' if len(args) > 1 else ''} without a field's name",
                 where=call_site(),
-                why=f"only {names} can be written without a name",
-                fix=f"write the others as name=value: {cls.__name__}(…, {fields(cls)[-1].name}=…)",  # type: ignore[arg-type]
+                why=f"only {names} can be written without its name"
+                if names
+                else "every field is written with its name",
+                fix=f"write name=value, such as {cls.__name__}({other}=…)",
             )
         for position, field in enumerate(first):
             if position < len(args) and field.name in given:
