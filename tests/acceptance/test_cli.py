@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -154,6 +155,35 @@ def test_output_is_followed_over_the_death_of_the_engine(machine: Machine) -> No
     assert following.returncode == 0
     assert seen == [f"count {n}\n" for n in range(30)]
     assert machine.facts("job", job)["attempts"] == 1
+
+
+def test_the_output_of_an_endpoint_is_followed_over_the_death_of_the_engine(machine: Machine) -> None:
+    done = machine.run("call", "greet", "world")
+    assert machine.flash("logs", "--endpoint", "cpu") == f"{done}  hello world\n"
+    job = machine.run("spawn", "counts", "30")
+    with machine.start_flash("logs", "--endpoint", "cpu", "--since", "1h", "-f") as following:
+        assert following.stdout is not None
+        seen = [following.stdout.readline() for _ in range(4)]
+        psutil.Process(machine.facts("engine", "status")["pid"]).kill()
+        seen += [following.stdout.readline() for _ in range(27)]
+        following.send_signal(signal.SIGINT)
+        following.wait(20)
+    assert following.returncode == 130
+    assert seen == [f"{done}  hello world\n", *(f"{job}  count {n}\n" for n in range(30))]
+
+
+def test_what_waits_can_be_purged_and_what_has_ended_forgotten(machine: Machine) -> None:
+    running = [machine.run("spawn", "counts", "1000") for _ in range(2)]
+    waiting = [machine.run("spawn", "greet", name) for name in ("a", "b", "c")]
+    wait_for(lambda: machine.facts("ps")[0]["waits"])
+    assert machine.facts("ps")[0]["waits"]["code"] == "workers_max"
+    assert machine.facts("purge", "--endpoint", "cpu", "--dry-run")["jobs"] == 3
+    machine.flash("purge", "--endpoint", "cpu", code=2)  # nobody can be asked here
+    assert machine.flash("purge", "--endpoint", "cpu", "--yes") == "cancelled 3 jobs\n"
+    assert {row["job"] for row in machine.facts("jobs", "--status", "cancelled")} == set(waiting)
+    assert {row["job"] for row in machine.facts("jobs", "--running")} == set(running)
+    assert machine.facts("purge", "--ended", "--yes")["by_status"] == {"CANCELLED": 3}
+    assert {row["job"] for row in machine.facts("jobs")} == set(running)
 
 
 def test_a_running_job_can_be_seen_and_cancelled(machine: Machine) -> None:
