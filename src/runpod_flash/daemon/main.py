@@ -337,6 +337,10 @@ class Daemon:
         # Jobs first: the engine takes nothing new from its queue, lets what runs end within the grace, commits,
         # and says GOODBYE. Clients can still come meanwhile; a long drain is no reason to lose their calls.
         farewell = await self._stop_engine()
+        # Hosts that were started a moment ago, and are on their way here, never hear GOODBYE. While the socket is
+        # there: one that finds none would start the next engine.
+        if farewell.stop_host:
+            self._hosts.tell()
         # Then the socket, before any link closes: who is sent away now finds nobody, and starts the next engine,
         # which waits for our lock.
         server.close()
@@ -433,11 +437,14 @@ class _Hosts:
         else:
             loop.call_later(_REAP_S, self._look_again, process)
 
-    async def end(self, patience_s: float) -> None:
-        """Waits until all are gone. GOODBYE has told them, but one that had not connected yet never heard it."""
+    def tell(self) -> None:
+        """Has all of them leave."""
         for process in self._watched:
             self._watched[process] = _nothing  # the engine has stopped already, and expects nothing any more
             process.terminate()
+
+    async def end(self, patience_s: float) -> None:
+        """Waits until all are gone."""
         if self._watched:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._none.wait(), patience_s)
