@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,14 +18,20 @@ class Neighbours:
     """Reads each file that others import from once, and only if that is needed."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, frozenset[str]] = {}
         self._files: dict[tuple[Path, str], Path | None] = {}
+        self._texts: dict[Path, str] = {}
+        self._remotes: dict[tuple[Path, str], bool] = {}
         self._imports: dict[Path, list[Import]] = {}
 
     def imported(self, source: Source) -> frozenset[str]:
         """The names in a file that stand for remote functions of other files."""
         folder = Path(source.path).absolute().parent
-        return frozenset(self._bound(folder, source.tree))
+        return frozenset(
+            alias.asname or alias.name
+            for node in _imports_from(source.tree)
+            for alias in node.names
+            if self._is_remote(self._file(folder, node.level, node.module or ""), alias.name)
+        )
 
     def imports_behind(self, folder: Path, imported: Import) -> Iterator[tuple[Path, Import]]:
         """What the user's own modules behind an import import when they are run, each with the file that says so."""
@@ -57,25 +64,43 @@ class Neighbours:
             self._imports[file] = [one for one in every if not one.guarded and not one.deferred]
         return self._imports[file]
 
-    def _bound(self, folder: Path, tree: ast.AST) -> Iterator[str]:
-        for node in _statements(tree):
-            if not isinstance(node, ast.ImportFrom):
-                continue
-            file = self._file(folder, node.level, node.module or "")
-            remotes = self._remotes(file) if file else ()
-            yield from (alias.asname or alias.name for alias in node.names if alias.name in remotes)
+    def _is_remote(self, file: Path | None, name: str) -> bool:
+        """Whether a name of a file is a remote function: of its own, or one that it imports itself."""
+        if file is None:
+            return False
+        if (file, name) not in self._remotes:
+            self._remotes[file, name] = False  # files may import each other in a circle
+            self._remotes[file, name] = self._find_remote(file, name)
+        return self._remotes[file, name]
 
-    def _remotes(self, file: Path) -> frozenset[str]:
-        """The remote functions that can be imported from a file: its own, and those that it imports itself."""
-        if file not in self._known:
-            self._known[file] = frozenset()  # files may import each other in a circle
+    def _find_remote(self, file: Path, name: str) -> bool:
+        text = self._text(file)
+        if not re.search(rf"\b{re.escape(name)}\b", text):
+            return False
+        if not mentions_flash(text) and re.search(
+            rf"^(?:(?:async )?def|class) {re.escape(name)}\b", text, re.MULTILINE
+        ):
+            return False  # it is defined here, so there is nothing to read
+        try:
+            source = read(file, str(file))
+        except Unreadable:
+            return False
+        if mentions_flash(text) and name in Module(source).remote_names:
+            return True
+        return any(
+            self._is_remote(self._file(file.parent, node.level, node.module or ""), alias.name)
+            for node in _imports_from(source.tree)
+            for alias in node.names
+            if (alias.asname or alias.name) == name
+        )
+
+    def _text(self, file: Path) -> str:
+        if file not in self._texts:
             try:
-                source = read(file, str(file))
-            except Unreadable:
-                return frozenset()
-            own = Module(source).remote_names if mentions_flash(source.text) else frozenset()
-            self._known[file] = own | self.imported(source)
-        return self._known[file]
+                self._texts[file] = file.read_text(encoding="utf-8", errors="replace")
+            except OSError:
+                self._texts[file] = ""
+        return self._texts[file]
 
     def _file(self, folder: Path, level: int, module: str) -> Path | None:
         place = folder.parents[level - 2] if 2 <= level <= len(folder.parents) + 1 else folder
@@ -91,12 +116,13 @@ def mentions_flash(text: str) -> bool:
     return any(name in text for name in OURS)
 
 
-def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every statement of a file. Expressions, most of a tree, have none in them."""
+def _imports_from(tree: ast.AST) -> Iterator[ast.ImportFrom]:
+    """Every `from … import` of a file. Only statements are gone through: expressions are most of a tree."""
     stack: list[ast.AST] = [tree]
     while stack:
         node = stack.pop()
-        yield node
+        if isinstance(node, ast.ImportFrom):
+            yield node
         for field in ("body", "orelse", "handlers", "finalbody", "cases"):
             inside = getattr(node, field, None)
             if isinstance(inside, list):

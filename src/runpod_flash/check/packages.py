@@ -62,10 +62,11 @@ class Packages:
             return
         seen: set[str] = set()
         asked = list(self._wanted(reach))
+        names = [one.module for one in asked]
         for wanted in asked:
-            if wanted.module not in seen and self._is_missing(wanted.module, [one.module for one in asked]):
-                seen.add(wanted.module)
+            if wanted.module not in seen and self._is_missing(wanted.module, names):
                 yield self._finding(reach.remote, wanted)
+            seen.add(wanted.module)
 
     def _wanted(self, reach: Reach) -> Iterator[_Wanted]:
         for part in reach.parts:
