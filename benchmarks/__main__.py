@@ -16,7 +16,18 @@ from typing import Final
 
 from rich.console import Console
 
-from benchmarks import cold_start, command_line, flash_calls, footprint, nursery, startup, table, values, yardstick
+from benchmarks import (
+    cold_start,
+    command_line,
+    flash_calls,
+    footprint,
+    nursery,
+    scope,
+    startup,
+    table,
+    values,
+    yardstick,
+)
 from benchmarks.figures import Row, Rows, Run
 from benchmarks.neighbours import Neighbours
 from benchmarks.peers.catalogue import PEERS
@@ -27,6 +38,7 @@ OURS: Final[dict[str, Measure]] = {
     "sequential": flash_calls.sequential_rows,
     "in-flight": flash_calls.in_flight_rows,
     "values": values.rows,
+    "scope": scope.rows,
     "cold-start": cold_start.rows,
     "engine-start": startup.engine_rows,
     "import": startup.import_rows,

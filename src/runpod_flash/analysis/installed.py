@@ -72,20 +72,18 @@ def is_from_folder(module: str, place: str) -> bool:
     """Whether a module was installed from a folder of this machine. Rarely anything was, and then it is told fast."""
     module, folder = _listed_as(module, place)
     try:
-        local = _from_folders(folder, os.stat(folder).st_mtime_ns)
+        return _is_from_folder(module, folder, os.stat(folder).st_mtime_ns)
     except OSError:
         return False
-    return any(_lists(info, module) for info in local)
 
 
 def is_listed(module: str, place: str) -> bool:
     """Whether an installer put a module where it is. Of an editable installation it put only the description there."""
     module, folder = _listed_as(module, place)
     try:
-        infos = _infos(folder, os.stat(folder).st_mtime_ns).values()
+        return _is_listed(module, folder, os.stat(folder).st_mtime_ns)
     except OSError:
         return False
-    return any(info.endswith(".dist-info") and _lists(info, module) for info in infos)
 
 
 def named(name: str, folder: str) -> Distribution | None:
@@ -125,6 +123,16 @@ def _infos(folder: str, _mtime: int) -> dict[str, str]:
     """Normalised name → the folder that describes it."""
     entries = (entry for entry in sorted(os.listdir(folder)) if entry.endswith(_INFO))
     return {normalise(entry.rpartition(".")[0].partition("-")[0]): os.path.join(folder, entry) for entry in entries}
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_from_folder(module: str, folder: str, mtime: int) -> bool:
+    return any(_lists(info, module) for info in _from_folders(folder, mtime))
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_listed(module: str, folder: str, mtime: int) -> bool:
+    return any(info.endswith(".dist-info") and _lists(info, module) for info in _infos(folder, mtime).values())
 
 
 @functools.lru_cache(maxsize=32)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -21,6 +23,7 @@ _MAIN: Final = frozenset({"__main__", "__mp_main__"})
 _INSTALLED: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _STANDARD: Final = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
+_remembered: ContextVar[dict[str, Found | None] | None] = ContextVar("_remembered", default=None)
 Owner = Literal["standard", "ours", "own", "installed"]
 
 
@@ -51,8 +54,27 @@ def is_ours(name: str) -> bool:
     return name.partition(".")[0] in OURS
 
 
+@contextmanager
+def remembering() -> Iterator[None]:
+    """Within it, what `find` has found once it does not look for again."""
+    before = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(before)
+
+
 def find(name: str) -> Found | None:
     """The module of an absolute name, or None. Parents are looked through, and not imported."""
+    known = _remembered.get()
+    if known is None:
+        return _find(name)
+    if name not in known:
+        known[name] = _find(name)
+    return known[name]
+
+
+def _find(name: str) -> Found | None:
     if name in _MAIN:
         return Found(name, "own")
     if is_ours(name):

@@ -19,6 +19,7 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_LEAVES: Final = (ast.expr_context, ast.operator, ast.cmpop, ast.boolop, ast.unaryop, ast.Constant)
 _NAME_ERRORS: Final = frozenset({"NameError", "Exception", "BaseException"})
 _IMPORT_ERRORS: Final = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 _EVERYTHING: Final = frozenset({"BaseException"})
@@ -97,7 +98,7 @@ def _scope_of(node: ast.AST, parent: _Scope | None) -> _Scope:
     scope = _Scope(parent, isinstance(node, ast.ClassDef))
     scope.bound.update(_parameters(node))
     scope.bound.update(param.name for param in getattr(node, "type_params", ()))
-    bound = set(_bindings(_body(node), scope))
+    bound = _bindings(_body(node), scope)
     if scope.is_class:  # its names are bound one after the other: `limit = limit` reads one from outside
         scope.bound = {"__module__", "__qualname__"}
     else:
@@ -121,37 +122,47 @@ def _body(node: ast.AST) -> list[ast.AST]:
     return list(body) if isinstance(body, list) else [body]
 
 
-def _bindings(nodes: Iterable[ast.AST], scope: _Scope, inner: bool = False) -> Iterator[str]:
-    """The names that statements bind in their own scope. `inner`: inside a comprehension, where only `:=` does."""
-    for node in nodes:
+def _bindings(nodes: Iterable[ast.AST], scope: _Scope) -> set[str]:
+    """The names that statements bind in their own scope; inside a comprehension only `:=` does.
+
+    A loop, and not a recursion of generators: every node of a function passes through here.
+    """
+    found: set[str] = set()
+    waiting = [(node, False) for node in nodes]
+    while waiting:
+        node, inner = waiting.pop()
+        children: Iterable[ast.AST] = ()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            yield node.name
-            yield from _bindings(_evaluated_around(node), scope, inner)
+            found.add(node.name)
+            children = _evaluated_around(node)
         elif isinstance(node, ast.Lambda):
-            yield from _bindings(_evaluated_around(node), scope, inner)
+            children = _evaluated_around(node)
         elif isinstance(node, ast.Global):
             scope.global_.update(node.names)
         elif isinstance(node, ast.Nonlocal):
             scope.nonlocal_.update(node.names)
         elif isinstance(node, ast.NamedExpr):
-            yield node.target.id
-            yield from _bindings([node.value], scope, inner)
+            found.add(node.target.id)
+            children = (node.value,)
         else:
             if not inner:
-                yield from _bound_by(node)
-            within = inner or isinstance(node, _COMPREHENSIONS)
-            yield from _bindings(ast.iter_child_nodes(node), scope, within)
+                found.update(_bound_by(node))
+            inner = inner or isinstance(node, _COMPREHENSIONS)
+            children = ast.iter_child_nodes(node)
+        waiting += [(child, inner) for child in children if not isinstance(child, _LEAVES)]
+    return found
 
 
-def _bound_by(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-        yield node.id
-    elif isinstance(node, (ast.Import, ast.ImportFrom)):
-        yield from _import_binds(node)
-    elif isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
-        yield node.name
-    elif isinstance(node, ast.MatchMapping) and node.rest:
-        yield node.rest
+def _bound_by(node: ast.AST) -> Iterable[str]:
+    if isinstance(node, ast.Name):
+        return () if isinstance(node.ctx, ast.Load) else (node.id,)
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return _import_binds(node)
+    if isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
+        return (node.name,)
+    if isinstance(node, ast.MatchMapping) and node.rest:
+        return (node.rest,)
+    return ()
 
 
 def _import_binds(node: ast.Import | ast.ImportFrom) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
+from runpod_flash.analysis.modules import remembering
 from runpod_flash.client import offences
 from runpod_flash.client.captures import MOST_DATA, too_large
 from runpod_flash.client.imports import Imports, imports_of_scope, total_size
@@ -39,6 +40,11 @@ class Shipment(NamedTuple):
 
 def prepare(function: FunctionType, declared: tuple[str, ...], *, strict: bool = False) -> Shipment:
     """Judges and packs `function`; ScopeError names everything that cannot travel."""
+    with remembering():
+        return _prepare(function, declared, strict)
+
+
+def _prepare(function: FunctionType, declared: tuple[str, ...], strict: bool) -> Shipment:
     scope = Scope(function)
     imports = imports_of_scope(scope)
     found = list(offences.in_names(scope))
