@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runpod_flash import CpuLiveServerless, EncodingError, JobHandle, StoreError, remote
+from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, EncodingError, JobHandle, StoreError, remote
 from runpod_flash.client import background, sent, transfer, transport
 from runpod_flash.client.link import Link
 from runpod_flash.errors import EngineError
@@ -64,6 +64,11 @@ def scribble(data: memoryview) -> tuple[int, bool]:
     if not data.readonly:
         data[:] = bytes(len(data))
     return seen
+
+
+@remote(CpuLiveLoadBalancer(name="balanced", workersMax=1))
+def same(data: Any) -> Any:
+    return data
 
 
 @remote(config)
@@ -200,6 +205,7 @@ def test_a_program_on_another_disk_brings_what_is_missing_and_fetches_results(sh
     assert size.sync(data).output == len(data)
     assert {path: path.stat().st_ino for path in files(shared)} == stored, "nothing was sent again"
     assert sorted(elsewhere.glob("*/*")) == before, "nor written where the engine cannot see it"
+    assert same.sync(data) == data, "load-balanced calls do the same"
 
 
 def test_an_upload_goes_on_where_it_was_interrupted_also_with_the_next_engine(scene: Scene) -> None:

@@ -31,7 +31,7 @@ class DirectCall(Call):
     async def _given(self, frame: Frame) -> Any:
         if self.stream.head.blobs:
             _remove(self.link, self.link.completed(self.id, self.stream.head.blobs))
-        return await _value(self.link, frame)
+        return await _value(self.link, self.id, frame)
 
 
 class DirectCaller(Caller):
@@ -48,11 +48,11 @@ class DirectCaller(Caller):
         return DirectCall(name, link, stream)
 
 
-async def _value(link: Link, frame: Frame) -> Any:
+async def _value(link: Link, call: str, frame: Frame) -> Any:
     head: Returned = messages.decode(frame)
     parts: Any = frame.parts
     if head.blobs:
-        parts = blobs.gather(link.blob_folder(), parts, head.blobs)
+        parts = await job.gather(link, call, parts, head.blobs)
         _remove(link, [blob for _index, blob, _size in head.blobs])
     if head.defs:
         await job.fetch(link, head.defs)

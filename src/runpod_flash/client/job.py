@@ -182,7 +182,7 @@ async def to_output(link: Link, frame: Frame) -> JobOutput[Any]:
     head: Outcome = messages.decode(frame)
     parts: list[Buffer] | tuple[bytes, ...] = frame.parts
     if head.blobs:
-        parts = await _gather(link, head, parts)
+        parts = await gather(link, head.job, parts, head.blobs)
     if head.defs:
         await fetch(link, head.defs)
     values, exceptions = parts[: head.values], parts[head.values : head.values + head.excs]
@@ -191,18 +191,18 @@ async def to_output(link: Link, frame: Frame) -> JobOutput[Any]:
     return _failed(head, exceptions)
 
 
-async def _gather(link: Link, head: Outcome, parts: Sequence[Buffer]) -> list[Buffer]:
+async def gather(link: Link, job: str, parts: Sequence[Buffer], moved: Sequence[messages.Moved]) -> list[Buffer]:
     """Every part of an outcome, large ones from the files that they are in."""
     try:
-        return blobs.gather(link.blob_folder(), parts, head.blobs)
+        return blobs.gather(link.blob_folder(), parts, moved)
     except blobs.BlobError:  # it is gone, or we do not see the engine's files
         whole = list(parts)
     try:
-        for index, blob, size in head.blobs:
+        for index, blob, size in moved:
             whole[index] = await transfer.download(link, blob, size)
     except EngineError as error:
         raise StoreError(
-            f"the result of job {head.job} cannot be read: {error.what}",
+            f"the result of job {job} cannot be read: {error.what}",
             why="large results are kept in files, and one of this result's was removed",
             fix="call again; results are kept for FLASH_RETENTION_AWAITED and FLASH_RETENTION_SPAWNED seconds",
         ) from error
