@@ -36,8 +36,8 @@ from tests.cli.standin import (
 FOLDER = Path(__file__).with_name("snapshots")
 NOW = round(time.time() * 1000)
 HOUR = 3_600_000
-AGO = NOW - 3 * HOUR - HOUR // 2
-"""Far enough from a full hour that no run of these tests gets there."""
+AGO = NOW - 76 * HOUR - HOUR // 2
+"""Three days and four hours: far enough from the next hour that no run of these tests gets there."""
 
 
 def same(name: str, seen: str) -> None:
@@ -120,7 +120,7 @@ SCENES: dict[str, tuple[str, Answers]] = {
     "job": ("job 0001", {"job": rows(PAGE)}),
     "job-waiting": ("job 0001", {"job": rows(WAITING)}),
     "logs": ("logs 0001 -t", {"logs": rows(*LINES[:1])}),
-    "logs-endpoint": ("logs --endpoint trainer --since 1d", {"logs": rows(*LINES)}),
+    "logs-endpoint": ("logs --endpoint trainer --since 7d", {"logs": rows(*LINES)}),
     "cancel": ("cancel 0001 beef", {messages.Cancel: lambda _: [messages.Ok()]}),
     "retry": ("retry 0001", {messages.Retry: lambda one: [messages.Accepted(job=one.job)]}),
     "purge": (

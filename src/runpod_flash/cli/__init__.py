@@ -2,6 +2,9 @@
 
     main         the verbs
     failures     how a verb ends: exit codes, and errors in words
+    pages        help pages, as manuals have them
+    filters      how people say which jobs: statuses, times, names
+    completing   what a shell may complete; completion prints the script for one
     connection   a blocking link to the engine
     views        tables, bars, JSON, units
     call         flash call: one remote function as a command
@@ -13,6 +16,7 @@
     checks       … what it looks at in this program
     upkeep       flash engine verify|backup|restore
     jobs         flash jobs, job, cancel, retry
+    purge        flash purge
     story        the page that `flash job` shows
     logs         flash logs
     ps           flash ps
