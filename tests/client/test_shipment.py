@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import types
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -181,7 +182,15 @@ class Tensor:
     is_cuda = True
 
 
-CARD = [1]
+class Odd(types.ModuleType):
+    pass
+
+
+odd = Odd("odd")
+
+
+def uses_a_module_of_its_own_kind() -> Any:
+    return odd
 
 
 def on_a_card() -> Any:
@@ -201,6 +210,7 @@ tensor = Tensor()
         (many_megabytes, ("NUMBERS",), "MiB of data"),
         (closure(True), ("value",), "has no value yet"),
         (on_a_card, ("tensor",), "a Tensor in the memory of a GPU"),
+        (uses_a_module_of_its_own_kind, ("odd",), "is a module"),
     ],
 )
 def test_each_is_refused_by_its_name(function: Any, names: tuple[str, ...], said: str) -> None:

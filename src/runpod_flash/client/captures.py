@@ -27,11 +27,9 @@ class Capture:
     content: str | None  # of a container, which can change and still be the same object
 
     def now(self) -> Any:
-        """What the name is bound to in this moment."""
-        return contents(self.namespace) if isinstance(self.namespace, types.CellType) else self._global()
-
-    def _global(self) -> Any:
-        assert isinstance(self.namespace, Mapping)
+        """What the name is bound to in this moment. Asked before every call."""
+        if isinstance(self.namespace, types.CellType):
+            return contents(self.namespace)
         return self.namespace.get(self.name, MISSING)
 
     @property

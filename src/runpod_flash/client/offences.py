@@ -168,10 +168,12 @@ def in_values(scope: Scope) -> Iterator[Offence]:
 
 
 def _may_refuse(capture: Capture) -> bool:
-    """Data, and what a decorator of somebody else has made: the name is then the user's, and not one inside it."""
+    """All but code of the user's. What a decorator of somebody else has made is told by the name that the user gave."""
     if not _is_users(capture.owner) or too_large(capture.value):
         return False
-    return capture.is_data or (isinstance(capture.value, types.FunctionType) and not _is_users(capture.value))
+    if isinstance(capture.value, types.FunctionType):
+        return not _is_users(capture.value)
+    return capture.is_data or isinstance(capture.value, types.ModuleType)
 
 
 def _held(name: str, found: Obstacle) -> str:
