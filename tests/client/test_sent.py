@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from runpod_flash import CpuLiveServerless, StoreError, remote
-from runpod_flash.client import sent
+from runpod_flash.client import link, sent
 from runpod_flash.wire import blobs, messages
 from runpod_flash.wire.kinds import INLINE_LIMIT
 from tests.client.engine_double import EngineDouble
@@ -206,13 +206,18 @@ def test_a_disk_that_takes_no_more_is_an_error_before_anything_is_sent(engine: E
     assert first_and_last.sync(bytes(2 * SMALL)).output == (0, 0)
 
 
-def test_bytes_that_nobody_else_has_are_let_go(engine: EngineDouble) -> None:
+def test_bytes_that_nobody_else_has_are_let_go_with_their_file(
+    engine: EngineDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sent, "TABLE", sent.Sent())
+    monkeypatch.setattr(link, "_LET_GO_SECONDS", 0.01)
     value = bytes(LARGE)
     first_and_last.sync(value)
-    assert sent.TABLE.let_go()
+    assert len(files(engine)) == 1
     del value
     gc.collect()
-    assert not sent.TABLE.let_go()
+    engine.wait_for(messages.DropBlobs)
+    assert sent.TABLE.let_go() == (False, [])
 
 
 def test_a_forked_child_knows_what_its_parent_sent(engine: EngineDouble) -> None:

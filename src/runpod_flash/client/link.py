@@ -134,9 +134,13 @@ class Link(asyncio.Protocol):
         if not self.shares_files:
             return []
         useless = sent.TABLE.completed(self.blob_folder(), job, files)
-        for last, blob in useless:
-            self.open(Stream(messages.DropBlobs(job=last, blobs=[blob]), None))
+        self._drop(useless)
         return [blob for _, blob, size in files if size > sent.HASHED and (job, blob) in useless]
+
+    def _drop(self, useless: Sequence[tuple[str, str]]) -> None:
+        if self.up:  # else they go with their jobs
+            for job, blob in useless:
+                self.open(Stream(messages.DropBlobs(job=job, blobs=[blob]), None))
 
     async def bind(self, binding: Binding) -> None:
         """Makes the engine know a function, once however many calls ask for it."""
@@ -201,7 +205,8 @@ class Link(asyncio.Protocol):
 
     def _let_go(self) -> None:
         """Looks now and then whether bytes that were sent are still of use to anybody."""
-        self._holding = sent.TABLE.let_go()
+        self._holding, useless = sent.TABLE.let_go()
+        self._drop(useless)
         if self._holding:
             self.loop.call_later(_LET_GO_SECONDS, self._let_go)
 

@@ -55,6 +55,7 @@ class Sent:
         self._lock = threading.Lock()
         self._files: OrderedDict[Path, State] = OrderedDict()
         self._last: dict[Path, str] = {}  # the job that completed last of those that named a file
+        self._useless: list[tuple[str, str]] = []  # to be told with the next that are
         self._same: OrderedDict[tuple[int, int, Path], _Same] = OrderedDict()
 
     def place(self, folder: Path, data: Buffer, *, sync: bool) -> str:
@@ -69,13 +70,13 @@ class Sent:
 
         That is what is known neither by its hash nor as an object, and the oldest of what is.
         """
-        useless: list[tuple[str, str]] = []
         with self._lock:
+            useless, self._useless = self._useless, []
             for _index, blob, _size in files:
                 path = blobs.path_of(folder, blob)
-                if path in self._files:
+                if path in self._files or any(same.path == path for same in self._same.values()):
                     self._last[path] = job
-                elif not any(same.path == path for same in self._same.values()):
+                else:
                     useless.append((job, blob))
             excess = sum(state[0] for state in self._files.values()) - _MOST_BYTES
             while excess > 0 or len(self._files) > _MOST_FILES:
@@ -85,11 +86,12 @@ class Sent:
                     useless.append((self._last.pop(path), path.name))
         return useless
 
-    def let_go(self) -> bool:
-        """Forgets bytes that nobody else has any more; whether there are others yet."""
+    def let_go(self) -> tuple[bool, list[tuple[str, str]]]:
+        """Forgets bytes that nobody else has any more; whether there are others yet, and useless files as above."""
         with self._lock:
             self._let_go()
-            return any(one.held is not None for one in self._same.values())
+            useless, self._useless = self._useless, []
+            return any(one.held is not None for one in self._same.values()), useless
 
     def _by_contents(self, folder: Path, data: Buffer, sync: bool) -> str:
         blob = name_of(data)
@@ -129,6 +131,8 @@ class Sent:
             unused = same.owner() is None or (same.held is not None and sys.getrefcount(same.held) <= 2)
             if unused or held + size > _MOST_HELD:
                 del self._same[key]
+                if job := self._last.pop(same.path, ""):
+                    self._useless.append((job, same.path.name))
             else:
                 held += size
         while len(self._same) > _MOST_OBJECTS:
