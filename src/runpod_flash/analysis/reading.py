@@ -1,25 +1,18 @@
-"""Reads the facts of one function from its syntax tree, by Python's own rules of scope.
-
-A name is looked up from the innermost scope outwards; a class's names are seen in its own body only, a comprehension
-is a scope whose first iterable belongs to the scope around it, and `:=` inside it binds outside it. What no scope of
-the function binds comes from outside.
-"""
+"""Reads the facts of one function from its syntax tree. What no scope of it binds comes from outside."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from runpod_flash.analysis.facts import MUTATING, Facts, How, Import, Mutation, Use
+from runpod_flash.analysis.scopes import Scope, body_of, import_binds, parts_of_head, scope_of
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 """What facts can be read of."""
 
-_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
-_COMPREHENSIONS: Final = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-_LEAVES: Final = (ast.expr_context, ast.operator, ast.cmpop, ast.boolop, ast.unaryop, ast.Constant)
 _NAME_ERRORS: Final = frozenset({"NameError", "Exception", "BaseException"})
 _IMPORT_ERRORS: Final = frozenset({"ImportError", "ModuleNotFoundError", "Exception", "BaseException"})
 _EVERYTHING: Final = frozenset({"BaseException"})
@@ -34,8 +27,8 @@ def facts_of(node: Definition, *, shift: int = 0, postponed: bool = False) -> Fa
     """
     reader = _Reader(shift, postponed)
     head = _Head(reader)
-    root = _scope_of(node, None)
-    for name, part in _parts_of_head(node):
+    root = scope_of(node, None)
+    for name, part in parts_of_head(node):
         head.read(name, part)
     reader.body(node, root)
     return Facts(
@@ -54,7 +47,7 @@ def facts_of(node: Definition, *, shift: int = 0, postponed: bool = False) -> Fa
 def imports_of(tree: ast.Module) -> tuple[Import, ...]:
     """Every import of a module; those in its functions are deferred."""
     reader = _Reader(0, postponed=False)
-    reader.body(tree, _scope_of(tree, None))
+    reader.body(tree, scope_of(tree, None))
     return tuple(reader.imports)
 
 
@@ -65,139 +58,7 @@ def is_type_checking(test: ast.expr) -> bool:
     )
 
 
-# ── scopes ────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(slots=True, eq=False)
-class _Scope:
-    """What one function, class or comprehension binds."""
-
-    parent: _Scope | None
-    is_class: bool = False
-    bound: set[str] = field(default_factory=set)
-    global_: set[str] = field(default_factory=set)
-    nonlocal_: set[str] = field(default_factory=set)
-
-    def outside(self, name: str) -> bool:
-        """Whether `name`, used here, comes from outside the outermost scope."""
-        if name in self.global_:
-            return True
-        if name in self.bound:
-            return False
-        scope = self.parent
-        while scope is not None:
-            if name in scope.global_:
-                return True
-            if name in scope.bound and not scope.is_class:
-                return False
-            scope = scope.parent
-        return True
-
-
-def _scope_of(node: ast.AST, parent: _Scope | None) -> _Scope:
-    scope = _Scope(parent, isinstance(node, ast.ClassDef))
-    scope.bound.update(_parameters(node))
-    scope.bound.update(param.name for param in getattr(node, "type_params", ()))
-    bound = _bindings(_body(node), scope)
-    if scope.is_class:  # its names are bound one after the other: `limit = limit` reads one from outside
-        scope.bound = {"__module__", "__qualname__"}
-    else:
-        scope.bound |= bound - scope.global_ - scope.nonlocal_
-    return scope
-
-
-def _parameters(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, _FUNCTIONS):
-        given = node.args
-        for one in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
-            if one is not None:
-                yield one.arg
-    if isinstance(node, _COMPREHENSIONS):
-        for generator in node.generators:
-            yield from (one.id for one in ast.walk(generator.target) if isinstance(one, ast.Name))
-
-
-def _body(node: ast.AST) -> list[ast.AST]:
-    body = getattr(node, "body", [])
-    return list(body) if isinstance(body, list) else [body]
-
-
-def _bindings(nodes: Iterable[ast.AST], scope: _Scope) -> set[str]:
-    """The names that statements bind in their own scope; inside a comprehension only `:=` does.
-
-    A loop, and not a recursion of generators: every node of a function passes through here.
-    """
-    found: set[str] = set()
-    waiting = [(node, False) for node in nodes]
-    while waiting:
-        node, inner = waiting.pop()
-        children: Iterable[ast.AST] = ()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            found.add(node.name)
-            children = _evaluated_around(node)
-        elif isinstance(node, ast.Lambda):
-            children = _evaluated_around(node)
-        elif isinstance(node, ast.Global):
-            scope.global_.update(node.names)
-        elif isinstance(node, ast.Nonlocal):
-            scope.nonlocal_.update(node.names)
-        elif isinstance(node, ast.NamedExpr):
-            found.add(node.target.id)
-            children = (node.value,)
-        else:
-            if not inner:
-                found.update(_bound_by(node))
-            inner = inner or isinstance(node, _COMPREHENSIONS)
-            children = ast.iter_child_nodes(node)
-        waiting += [(child, inner) for child in children if not isinstance(child, _LEAVES)]
-    return found
-
-
-def _bound_by(node: ast.AST) -> Iterable[str]:
-    if isinstance(node, ast.Name):
-        return () if isinstance(node.ctx, ast.Load) else (node.id,)
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        return _import_binds(node)
-    if isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
-        return (node.name,)
-    if isinstance(node, ast.MatchMapping) and node.rest:
-        return (node.rest,)
-    return ()
-
-
-def _import_binds(node: ast.Import | ast.ImportFrom) -> list[str]:
-    whole = isinstance(node, ast.ImportFrom)
-    return [alias.asname or (alias.name if whole else alias.name.partition(".")[0]) for alias in node.names]
-
-
-# ── heads ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _parts_of_head(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
-    """What is evaluated where `node` is defined, each with what it is."""
-    for decorator in getattr(node, "decorator_list", ()):
-        yield "decorators", decorator
-    if isinstance(node, ast.ClassDef):
-        for base in (*node.bases, *(keyword.value for keyword in node.keywords)):
-            yield "defaults", base
-    if isinstance(node, _FUNCTIONS):
-        for default in (*node.args.defaults, *node.args.kw_defaults):
-            if default is not None:
-                yield "defaults", default
-        yield from (("annotations", one) for one in _annotations(node))
-
-
-def _annotations(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> Iterator[ast.expr]:
-    given = node.args
-    for one in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
-        if one is not None and one.annotation is not None:
-            yield one.annotation
-    if not isinstance(node, ast.Lambda) and node.returns is not None:
-        yield node.returns
-
-
-def _evaluated_around(node: ast.AST) -> list[ast.expr]:
-    return [part for _, part in _parts_of_head(node)]
+# ── heads ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Head:
@@ -209,7 +70,7 @@ class _Head:
         }
 
     def read(self, name: str, part: ast.expr) -> None:
-        self._readers[name].visit(part, _Scope(None))
+        self._readers[name].visit(part, Scope(None))
 
     def uses(self, name: str) -> tuple[Use, ...]:
         return self._readers[name].uses()
@@ -243,29 +104,29 @@ class _Reader:
             for name, found in self._uses.items()
         )
 
-    def body(self, node: ast.AST, scope: _Scope) -> None:
+    def body(self, node: ast.AST, scope: Scope) -> None:
         """The inside of a function or class. It runs later, so the `try` around its definition guards nothing of it."""
         before = self._survives, self._depth
         if not scope.is_class:
             self._survives, self._depth = frozenset(), self._depth + 1
-        for statement in _body(node):
+        for statement in body_of(node):
             self.visit(statement, scope)
         self._survives, self._depth = before
 
-    def visit(self, node: ast.AST, scope: _Scope) -> None:
+    def visit(self, node: ast.AST, scope: Scope) -> None:
         reader: Any = getattr(self, f"_{type(node).__name__}", None)
         if reader is None:
             self._children(node, scope)
         else:
             reader(node, scope)
 
-    def _children(self, node: ast.AST, scope: _Scope) -> None:
+    def _children(self, node: ast.AST, scope: Scope) -> None:
         for child in ast.iter_child_nodes(node):
             self.visit(child, scope)
 
     # ── names ─────────────────────────────────────────────────────────────────────────────────────
 
-    def _Name(self, node: ast.Name, scope: _Scope) -> None:
+    def _Name(self, node: ast.Name, scope: Scope) -> None:
         if isinstance(node.ctx, ast.Load):
             self._use(node, scope)
         elif isinstance(node.ctx, ast.Store):
@@ -273,7 +134,7 @@ class _Reader:
         else:
             self._bind(node.id, node, f"del {node.id}", scope)
 
-    def _use(self, node: ast.Name, scope: _Scope, member: str | None = None) -> None:
+    def _use(self, node: ast.Name, scope: Scope, member: str | None = None) -> None:
         if not scope.outside(node.id):
             return
         found = self._uses.setdefault(node.id, _Uses())
@@ -282,7 +143,7 @@ class _Reader:
         if member is not None:
             found.members[member] = None
 
-    def _bind(self, name: str, node: ast.AST, text: str, scope: _Scope) -> None:
+    def _bind(self, name: str, node: ast.AST, text: str, scope: Scope) -> None:
         if scope.is_class and name not in scope.global_ | scope.nonlocal_:
             scope.bound.add(name)
         elif scope.outside(name):
@@ -291,7 +152,7 @@ class _Reader:
     def _mutation(self, name: str, node: Any, how: How, text: str, through: tuple[str, ...] = ()) -> None:
         self.mutations.append(Mutation(name, node.lineno + self.shift, how, text, through))
 
-    def _Attribute(self, node: ast.Attribute, scope: _Scope) -> None:
+    def _Attribute(self, node: ast.Attribute, scope: Scope) -> None:
         if not isinstance(node.ctx, ast.Load):
             self._change(node, node.value, "attribute", _written(node), scope)
         if isinstance(node.value, ast.Name) and isinstance(node.value.ctx, ast.Load):
@@ -299,24 +160,24 @@ class _Reader:
         else:
             self.visit(node.value, scope)
 
-    def _Subscript(self, node: ast.Subscript, scope: _Scope) -> None:
+    def _Subscript(self, node: ast.Subscript, scope: Scope) -> None:
         if not isinstance(node.ctx, ast.Load):
             self._change(node, node.value, "item", _written(node), scope)
         self._children(node, scope)
 
-    def _Call(self, node: ast.Call, scope: _Scope) -> None:
+    def _Call(self, node: ast.Call, scope: Scope) -> None:
         function = node.func
         if isinstance(function, ast.Attribute) and function.attr in MUTATING:
             self._change(node, function.value, "call", f"{ast.unparse(function)}(…)", scope)
         self._dynamic_import(node)
         self._children(node, scope)
 
-    def _change(self, node: ast.AST, changed: ast.expr, how: How, text: str, scope: _Scope) -> None:
+    def _change(self, node: ast.AST, changed: ast.expr, how: How, text: str, scope: Scope) -> None:
         root, through = _root(changed)
         if root is not None and scope.outside(root.id):
             self._mutation(root.id, node, how, text, through)
 
-    def _AugAssign(self, node: ast.AugAssign, scope: _Scope) -> None:
+    def _AugAssign(self, node: ast.AugAssign, scope: Scope) -> None:
         target = node.target
         if isinstance(target, ast.Name):
             self._use(target, scope)
@@ -325,19 +186,19 @@ class _Reader:
             self.visit(target, scope)
         self.visit(node.value, scope)
 
-    def _Assign(self, node: ast.Assign, scope: _Scope) -> None:
+    def _Assign(self, node: ast.Assign, scope: Scope) -> None:
         self.visit(node.value, scope)
         for target in node.targets:
             self.visit(target, scope)
 
-    def _For(self, node: ast.For | ast.AsyncFor, scope: _Scope) -> None:
+    def _For(self, node: ast.For | ast.AsyncFor, scope: Scope) -> None:
         self.visit(node.iter, scope)
         for part in (node.target, *node.body, *node.orelse):
             self.visit(part, scope)
 
     _AsyncFor = _For
 
-    def _AnnAssign(self, node: ast.AnnAssign, scope: _Scope) -> None:
+    def _AnnAssign(self, node: ast.AnnAssign, scope: Scope) -> None:
         if node.value is not None:
             self.visit(node.value, scope)
         if node.value is not None or not isinstance(node.target, ast.Name):  # `x: int` alone binds nothing
@@ -345,16 +206,16 @@ class _Reader:
         if scope.is_class:  # a function's local annotations are never evaluated
             self._annotation(node.annotation, scope)
 
-    def _annotation(self, node: ast.expr, scope: _Scope) -> None:
+    def _annotation(self, node: ast.expr, scope: Scope) -> None:
         if not self.postponed:
             self.visit(node, scope)
 
-    def _ExceptHandler(self, node: ast.ExceptHandler, scope: _Scope) -> None:
+    def _ExceptHandler(self, node: ast.ExceptHandler, scope: Scope) -> None:
         if node.name:
             self._bind(node.name, node, f"except … as {node.name}", scope)
         self._children(node, scope)
 
-    def _pattern(self, node: Any, scope: _Scope) -> None:
+    def _pattern(self, node: Any, scope: Scope) -> None:
         self._children(node, scope)
         if name := getattr(node, "name", None) or getattr(node, "rest", None):
             self._bind(name, node, f"case {name}", scope)
@@ -363,31 +224,31 @@ class _Reader:
 
     # ── scopes inside ─────────────────────────────────────────────────────────────────────────────
 
-    def _FunctionDef(self, node: Any, scope: _Scope) -> None:
+    def _FunctionDef(self, node: Any, scope: Scope) -> None:
         self._inner(node, scope)
         self._bind(node.name, node, f"def {node.name}", scope)
 
     _AsyncFunctionDef = _FunctionDef
 
-    def _ClassDef(self, node: ast.ClassDef, scope: _Scope) -> None:
+    def _ClassDef(self, node: ast.ClassDef, scope: Scope) -> None:
         self._inner(node, scope)
         self._bind(node.name, node, f"class {node.name}", scope)
 
-    def _inner(self, node: Any, scope: _Scope) -> None:
+    def _inner(self, node: Any, scope: Scope) -> None:
         around = scope
         if params := getattr(node, "type_params", ()):  # seen by head and body, and by nothing else
-            around = _Scope(scope, bound={param.name for param in params})
-        for part, expression in _parts_of_head(node):
+            around = Scope(scope, bound={param.name for param in params})
+        for part, expression in parts_of_head(node):
             if part == "annotations":
                 self._annotation(expression, around)
             else:
                 self.visit(expression, around)
-        self.body(node, _scope_of(node, around))
+        self.body(node, scope_of(node, around))
 
     _Lambda = _inner
 
-    def _comprehension(self, node: Any, scope: _Scope) -> None:
-        inner = _scope_of(node, scope)
+    def _comprehension(self, node: Any, scope: Scope) -> None:
+        inner = scope_of(node, scope)
         # `:=` in a comprehension binds around it, which _bindings has told that scope.
         self.visit(node.generators[0].iter, scope)
         for index, generator in enumerate(node.generators):
@@ -404,13 +265,13 @@ class _Reader:
 
     # ── imports and what guards them ──────────────────────────────────────────────────────────────
 
-    def _Import(self, node: ast.Import, scope: _Scope) -> None:
-        for alias, name in zip(node.names, _import_binds(node), strict=True):
+    def _Import(self, node: ast.Import, scope: Scope) -> None:
+        for alias, name in zip(node.names, import_binds(node), strict=True):
             self._bind(name, node, f"import {alias.name}", scope)
             self._imported(node, alias.name, binds=(name,))
 
-    def _ImportFrom(self, node: ast.ImportFrom, scope: _Scope) -> None:
-        binds = tuple(_import_binds(node))
+    def _ImportFrom(self, node: ast.ImportFrom, scope: Scope) -> None:
+        binds = tuple(import_binds(node))
         for name in binds:
             self._bind(name, node, f"from {node.module or '.'} import {name}", scope)
         names = tuple(alias.name for alias in node.names)
@@ -432,7 +293,7 @@ class _Reader:
         deferred = self._depth > 1
         self.imports.append(Import(module, node.lineno + self.shift, names, level, guarded, deferred, binds))
 
-    def _Try(self, node: Any, scope: _Scope) -> None:
+    def _Try(self, node: Any, scope: Scope) -> None:
         self._guarded(node.body, frozenset().union(*map(_caught, node.handlers)), scope)
         for rest in (node.handlers, node.orelse, node.finalbody):
             for child in rest:
@@ -440,21 +301,21 @@ class _Reader:
 
     _TryStar = _Try
 
-    def _With(self, node: Any, scope: _Scope) -> None:
+    def _With(self, node: Any, scope: Scope) -> None:
         for item in node.items:
             self.visit(item, scope)
         self._guarded(node.body, frozenset().union(*(_suppressed(item.context_expr) for item in node.items)), scope)
 
     _AsyncWith = _With
 
-    def _If(self, node: ast.If, scope: _Scope) -> None:
+    def _If(self, node: ast.If, scope: Scope) -> None:
         self.visit(node.test, scope)
         if not is_type_checking(node.test):
             self._guarded(node.body, _asked_for(node.test), scope)
         for child in node.orelse:
             self.visit(child, scope)
 
-    def _guarded(self, body: Iterable[ast.AST], survives: frozenset[str], scope: _Scope) -> None:
+    def _guarded(self, body: Iterable[ast.AST], survives: frozenset[str], scope: Scope) -> None:
         before = self._survives
         self._survives = before | survives
         for child in body:
