@@ -81,6 +81,13 @@ def _bytes(raw: str) -> int:
     return value
 
 
+def _port(raw: str) -> int:
+    """a port, or 0"""
+    if not raw.isdecimal() or int(raw) >= 1 << 16:
+        raise ValueError("it must be a number from 0 to 65535")
+    return int(raw)
+
+
 _UNITS: Final = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
@@ -153,6 +160,16 @@ OPTIONS: Final[dict[str, Option]] = {
         _bytes,
         "size that the arguments of a call, or its result, may have, such as 500MB",
     ),
+    "gateway_port": Option(
+        "FLASH_GATEWAY_PORT",
+        None,
+        0,
+        _port,
+        "port of the engine's HTTP gateway; 0: one that it chooses and keeps",
+    ),
+    "gateway_body": Option(
+        "FLASH_GATEWAY_BODY", None, 64 << 20, _bytes, "size that the body of an HTTP request may have, such as 200MB"
+    ),
     "hardware": Option(
         "FLASH_HARDWARE",
         "hardware",
@@ -194,6 +211,8 @@ class Settings:
     retention_awaited: float
     retention_spawned: float
     max_value: int
+    gateway_port: int
+    gateway_body: int
     hardware: str
     scope: str
     debug: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -108,6 +109,29 @@ def status(as_json: bool) -> None:
     click.get_current_context().exit(0 if facts["running"] else ENGINE)
 
 
+@engine.command(epilog=examples('curl -H "Authorization: Bearer $(flash engine token)" …'))
+def token() -> None:
+    """Print the token that requests over HTTP need.
+
+    It was made by the first engine of this data folder. To get another, remove its file and restart the engine.
+    """
+    from runpod_flash.errors import EngineUnavailable
+
+    file = _token_file()
+    if file is None:
+        raise EngineUnavailable(
+            "there is no token yet", why="an engine makes it when it starts", fix="flash engine start"
+        )
+    click.echo(Path(file).read_text(encoding="utf-8").strip())
+
+
+def _token_file() -> str | None:
+    from runpod_flash.settings import load
+
+    file = load().home / "token"
+    return str(file) if file.is_file() else None
+
+
 def _facts(link: Connection) -> dict[str, Any]:
     return {"running": True, "gateway_url": None, "token_file": None, **link.status()}
 
@@ -124,7 +148,7 @@ def _nothing_runs() -> dict[str, Any]:
         "version": __version__,
         "socket": str(socket_path(home)),
         "gateway_url": None,
-        "token_file": None,
+        "token_file": _token_file(),
         "data_dir": str(home),
     }
 

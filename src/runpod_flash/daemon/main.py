@@ -3,9 +3,9 @@
 settle      session, folders, limits
 lock        one engine for a data folder; whoever comes second says where the first is, and ends
 open        log, store
-listen      the socket, then engine.json, then the ready line
+listen      the socket and the gateway's port, then engine.json, then the ready line
 run         until told to stop, idle for long enough, replaced by another version, or orphaned (as a child)
-leave       jobs, socket, links, host, store: in this order, and the reasons are there
+leave       jobs, sockets, links, host, store: in this order, and the reasons are there
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from runpod_flash.engine.engine import Engine
 from runpod_flash.engine.store.base import Store
 from runpod_flash.engine.store.sqlite import open_store
 from runpod_flash.errors import ConfigError, EngineUnavailable, FlashError
+from runpod_flash.gateway import gateway, token
 from runpod_flash.host import strays
 from runpod_flash.providers.base import HostProcess
 from runpod_flash.providers.local import LocalProvider
@@ -243,6 +244,7 @@ class Daemon:
             engine.start()
             self._watch_for_the_end(loop)
             server = await loop.create_unix_server(lambda: Link(self._reception), sock=listener, backlog=BACKLOG)
+            await self._open_gateway()
             self._announce()
             ready.ok()
             # What exists now lives as long as the process: the collector need not look at it again.
@@ -256,6 +258,15 @@ class Daemon:
             listener.close()
             self._disappear()
 
+    async def _open_gateway(self) -> None:
+        home, settings = self._settings.home, self._settings
+        key = token.open_token(home)
+        listener = gateway.listen(home, settings.gateway_port)
+        self._gateway = gateway.Gateway(self._engine.exchanges, key, listener, settings.gateway_body)
+        await self._gateway.start()
+        self._engine.state.gateway_url = self._gateway.url
+        self._engine.state.token_file = str(home / token.NAME)
+
     def _announce(self) -> None:
         """engine.json: for clients with another XDG_RUNTIME_DIR, and for people."""
         facts = {
@@ -264,6 +275,7 @@ class Daemon:
             "host": socket.gethostname(),
             "version": __version__,
             "started_at": int(time.time()),
+            "gateway_url": self._gateway.url,
         }
         path = self._settings.home / ADDRESS
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -345,6 +357,8 @@ class Daemon:
         # which waits for our lock.
         server.close()
         self._disappear()
+        # Those who ask over HTTP as well, before the port is another engine's.
+        await self._gateway.close(FLUSH_S)
         # Then the links, so that GOODBYE arrives.
         await self._reception.close(FLUSH_S)
         # Then the host: the next engine's host must not meet the last one's workers.

@@ -123,7 +123,7 @@ class Disuse:
         known = self._state.functions
         free = [one for one in numbers if one in known and self._is_free(known[one].pool)]
         for one in self._state.turn.write().drop_functions(free, found.before_ms, found.newest):
-            del known[one]
+            self._registry.remove_function(one)
 
     def _forget_pools(self, numbers: list[int], found: _Unused) -> None:
         known = self._state.pools

@@ -19,6 +19,7 @@ from runpod_flash.engine.clock import Clock
 from runpod_flash.engine.dispatcher import Dispatcher, active
 from runpod_flash.engine.disuse import Disuse
 from runpod_flash.engine.environments import Environments
+from runpod_flash.engine.exchanges import Exchanges
 from runpod_flash.engine.fleet import Fleet
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.hosts import Hosts, Watch
@@ -100,6 +101,7 @@ class Engine:
         self._attempts = Attempts(state, dispatcher, self._followers)
         self._hosts = Hosts(state, self._registry, provider, rundir, self._guarding(watch))
         self._relay = relay = Relay(state, dispatcher, self._followers)
+        self.exchanges = Exchanges(state, self._registry, relay)
         self._environments = Environments(state, self._hosts, self._queue, self._followers, relay)
         self._fleet = Fleet(
             state, dispatcher, self._queue, self._attempts, self._followers, self._hosts, self._environments, relay
@@ -129,6 +131,9 @@ class Engine:
             "worker": {
                 kinds.DONE: self._done,
                 kinds.RETURNED: lambda link, message, head: self._relay.returned(link.state, message, head),
+                kinds.HTTP_RES: lambda link, message, head: self.exchanges.answer(link.state, message, head),
+                kinds.DATA: lambda link, message, head: self.exchanges.data(link.state, message, head),
+                kinds.CREDIT: lambda link, message, head: self.exchanges.credit(link.state, message, head),
                 kinds.READY: lambda link, _message, head: self._fleet.ready(link, head),
             },
             "host": {
@@ -386,7 +391,7 @@ class Engine:
         if busy:
             self._busy_at = self.state.clock.monotonic()
             return None
-        return self._busy_at
+        return max(self._busy_at, self.exchanges.last_at)
 
     def _expects_a_delayed_job(self) -> bool:
         try:

@@ -107,7 +107,7 @@ class Hosts:
             self.want()
 
     def _is_needed(self) -> bool:
-        return bool(self._state.workers) or any(pool.queued for pool in self._state.pools.values())
+        return bool(self._state.workers) or any(pool.waiting for pool in self._state.pools.values())
 
     def _start_failed(self, why: str) -> None:
         """Backs off; after three hosts in a row that never came, nothing can run here."""

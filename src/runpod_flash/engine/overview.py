@@ -66,6 +66,7 @@ class Overview:
             "env": spec.env,
             "name": spec.name,
             "kind": spec.kind,
+            "url": self._url(endpoint),
             "workers_min": spec.workers_min,
             "workers_max": spec.workers_max,
             "idle_timeout_s": spec.idle_timeout_s,
@@ -83,6 +84,11 @@ class Overview:
             ],
             "workers": [self._worker(worker, uses) for worker in workers],
         }
+
+    def _url(self, endpoint: Endpoint) -> str | None:
+        """Where it is asked over HTTP. By its id: of the same name there may be another some day."""
+        gateway = self._state.gateway_url
+        return f"{gateway}/lb/{endpoint.spec.id}" if gateway and endpoint.spec.kind == "lb" else None
 
     def _pool(self, pool: Pool, known: OnRecord) -> Facts:
         delayed = known.delayed.get(pool.id)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from runpod_flash.engine.placement import Placement
+from runpod_flash.engine.routes import Routes
 from runpod_flash.engine.turn import Link
 from runpod_flash.model.endpoint import EndpointSpec, PoolSpec
-from runpod_flash.wire.messages import Call, Exited, FunctionSpec, Machine
+from runpod_flash.wire.messages import Call, ErrorInfo, Exited, FunctionSpec, HttpReq, HttpRes, Invoke, Machine
 
 # draining: takes nothing new, and is stopped when its last job is done. stopping: its host was told to end it.
 WorkerState = Literal["starting", "idle", "busy", "draining", "stopping"]
@@ -28,6 +29,8 @@ class Endpoint:
     unheld_since: float = 0.0  # monotonic; min workers outlive their last holder by idleTimeout
     last_pool: Pool | None = None
     args_bytes: int = 0  # of waiting jobs
+    served: dict[str, Function] = field(default_factory=dict)  # what answers over HTTP, by name: the newest of each
+    routes: Routes[Function] | None = None  # made of these when somebody asks
 
 
 @dataclass(slots=True, eq=False)
@@ -93,6 +96,7 @@ class Function:
     pool: Pool
     spec: FunctionSpec
     run_us: float = -1.0
+    holders: set[Link] = field(default_factory=set)  # the client links that declared it and are still there
 
 
 @dataclass(slots=True, eq=False)
@@ -158,21 +162,74 @@ class Worker:
         return bool(self.inflight or self.requests)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Request:
-    """A load-balanced call. Nothing of it is on record: with the engine, it is gone."""
+    """What a worker of a load-balanced endpoint shall answer. It is on no record: with the engine, it is gone."""
 
     id: str
-    link: Link  # of whoever called …
-    sid: int  # … and its stream there
     fn: Function
-    head: Call
-    parts: Sequence[bytes]
+    timeout_ms: int
     asked_at: float  # monotonic
-    size: int  # bytes of its arguments
+    size: int  # bytes that it holds while it waits
+    defs: Sequence[str] = ()  # definitions it needs beyond the function's own
     worker: Worker | None = None
     number: int = 0  # its stream at the worker
     sent_at: float = 0.0  # monotonic; 0 while it waits
+
+    def encode(self) -> bytes:
+        """The frame for the worker."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class ClientCall(Request):
+    """A call from a program."""
+
+    link: Link  # of whoever called …
+    sid: int  # … and its stream there
+    head: Call
+    parts: Sequence[bytes]
+
+    def encode(self) -> bytes:
+        head, spec = self.head, self.fn.spec
+        return Invoke(
+            call=self.id,
+            name=spec.name,
+            digest=spec.digest,
+            timeout_ms=self.timeout_ms,
+            encoding=head.encoding,
+            blobs=head.blobs,
+        ).encode(self.parts, sid=self.number)
+
+
+class Asker(Protocol):
+    """Who asked over HTTP. Told of everything at once, inside the turn, since an answer rests on no commit."""
+
+    def answer(self, head: HttpRes, body: bytes, *, last: bool) -> None:
+        """The worker answers; with `last` that was all."""
+
+    def data(self, body: bytes, *, last: bool, broken: bool) -> None:
+        """The answer goes on; `broken`: it will not be whole."""
+
+    def allow(self, size: int) -> None:
+        """So much more of the request's body may be sent: first when a worker was found, then as it reads."""
+
+    def fail(self, error: ErrorInfo) -> None:
+        """There will be no answer, or no end to it."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Exchange(Request):
+    """An HTTP request and its answer."""
+
+    asker: Asker
+    head: HttpReq
+    body: bytes
+    answered: bool = False  # its answer has begun
+    losses: int = 0
+
+    def encode(self) -> bytes:
+        return self.head.encode((self.body,) if self.body else (), sid=self.number)
 
 
 @dataclass(slots=True, eq=False)

@@ -6,6 +6,7 @@ import msgspec
 
 from runpod_flash.engine.placement import Lack, asks_for_something, place, unplaced
 from runpod_flash.engine.records import Endpoint, Function, Pool
+from runpod_flash.engine.routes import canonical
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.turn import Link
 from runpod_flash.errors import ConfigError, EngineRefused
@@ -24,23 +25,27 @@ class Registry:
     def __init__(self, state: State) -> None:
         self._state = state
         self._by_public_id: dict[str, Endpoint] = {}
+        self._by_name: dict[str, list[Endpoint]] = {}
 
     def recover(self) -> None:
         """Reads everything declared from the store."""
         self._by_public_id.clear()
+        self._by_name.clear()
         endpoints, pools, functions = self._state.store.declarations()
         for row, spec in endpoints:
             self._add_endpoint(Endpoint(row, _endpoint.decode(spec)))
         for row, endpoint, key, spec in pools:
             self._new_pool(row, self._state.endpoints[endpoint], key, _pool.decode(spec))
-        for row, pool, spec in functions:
-            self._state.functions[row] = Function(row, self._state.pools[pool], _function.decode(spec))
+        for row, pool, spec in functions:  # the one that was declared last comes last
+            self._state.functions[row] = function = Function(row, self._state.pools[pool], _function.decode(spec))
+            _serve(function)
 
     def declare(self, link: Link, head: Declare) -> Declared:
         """Takes a function with its endpoint and pool; the same again changes nothing."""
         if head.exact:
             self._check_exact(head)
         notices: list[str] = []
+        _check_routes(self._by_public_id.get(head.endpoint.id), head.function)
         endpoint = self._take_endpoint(link, head.endpoint, notices)
         pool = self._take_pool(endpoint, head.pool)
         endpoint.last_pool = pool
@@ -50,6 +55,8 @@ class Registry:
         if isinstance(client, Client):
             client.endpoints.add(endpoint.id)
             endpoint.holders.add(link)
+            client.functions.add(function.id)
+            function.holders.add(link)
         missing = self._state.store.missing_definitions(head.function.defs)
         return Declared(fn=function.id, endpoint=endpoint.spec.id, missing=missing, notices=notices)
 
@@ -66,6 +73,23 @@ class Registry:
                 if endpoint.spec.workers_min:
                     self._state.call_later(endpoint.spec.idle_timeout_s + 0.01, self._state.replan)
         client.endpoints.clear()
+        for number in client.functions:
+            if function := self._state.functions.get(number):
+                function.holders.discard(link)
+        client.functions.clear()
+
+    def named(self, name: str) -> list[Endpoint]:
+        """The endpoint of that id, or those of that name."""
+        one = self._by_public_id.get(name)
+        return [one] if one is not None else self._by_name.get(name, [])
+
+    def remove_function(self, number: int) -> None:
+        """Nobody uses it any more."""
+        function = self._state.functions.pop(number)
+        endpoint, name = function.pool.endpoint, function.spec.name
+        if endpoint.served.get(name) is function:
+            del endpoint.served[name]
+            endpoint.routes = None
 
     def place(self, pool: Pool) -> None:
         """Says what a worker of the pool gets of the machine, as far as that is known."""
@@ -90,6 +114,7 @@ class Registry:
             return None
         del self._state.endpoints[endpoint.id]
         del self._by_public_id[endpoint.spec.id]
+        self._by_name[endpoint.spec.name].remove(endpoint)
         return endpoint
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
@@ -133,6 +158,7 @@ class Registry:
     def _add_endpoint(self, endpoint: Endpoint) -> Endpoint:
         self._state.endpoints[endpoint.id] = endpoint
         self._by_public_id[endpoint.spec.id] = endpoint
+        self._by_name.setdefault(endpoint.spec.name, []).append(endpoint)
         return endpoint
 
     def _take_pool(self, endpoint: Endpoint, spec: PoolSpec) -> Pool:
@@ -156,7 +182,44 @@ class Registry:
         known = self._state.functions.get(row)
         if known is None:
             known = self._state.functions[row] = Function(row, pool, spec)
+        known.spec = spec
+        _serve(known)
         return known
+
+
+def _serve(function: Function) -> None:
+    """From here on it answers at its routes, instead of its last version and of whoever had them before."""
+    if not function.spec.routes:
+        return
+    endpoint = function.pool.endpoint
+    for other in _same_routes(endpoint, function.spec):
+        del endpoint.served[other.spec.name]
+    endpoint.served.pop(function.spec.name, None)
+    endpoint.served[function.spec.name] = function
+    endpoint.routes = None
+
+
+def _same_routes(endpoint: Endpoint, spec: FunctionSpec) -> list[Function]:
+    """Other functions of the endpoint at the same method and path."""
+    mine = {(route.method, canonical(route.path)) for route in spec.routes}
+    return [
+        other
+        for name, other in endpoint.served.items()
+        if name != spec.name and any((route.method, canonical(route.path)) in mine for route in other.spec.routes)
+    ]
+
+
+def _check_routes(endpoint: Endpoint | None, spec: FunctionSpec) -> None:
+    """ConfigError for two functions on one route, unless nobody declares the other one any more."""
+    for other in _same_routes(endpoint, spec) if endpoint and spec.routes else ():
+        if other.holders or other.pool.endpoint.spec.origin == "deployed":
+            route = spec.routes[0]
+            raise ConfigError(
+                f"two functions of the endpoint {other.pool.endpoint.spec.name!r} want to answer {route.method} "
+                f"{route.path}: {_located(other.spec)} and {_located(spec)}",
+                why="a request can go to one of them only",
+                fix="give one another path, in @remote(…, path='/…'), or put it on a resource of another name",
+            )
 
 
 def _changes(before: EndpointSpec, after: EndpointSpec) -> list[str]:
@@ -166,3 +229,7 @@ def _changes(before: EndpointSpec, after: EndpointSpec) -> list[str]:
 
 def _notice(name: str, lack: Lack) -> str:
     return f"endpoint {name!r} asks for {lack.asked}, and this machine has {lack.has}: {lack.instead}"
+
+
+def _located(spec: FunctionSpec) -> str:
+    return f"{spec.name} ({spec.where})" if spec.where else spec.name

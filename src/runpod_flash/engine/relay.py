@@ -1,27 +1,29 @@
-"""Load-balanced calls: from the caller to a worker and back, through memory alone.
+"""Load-balanced requests: from whoever asks to a worker and back, through memory alone.
 
 A worker has many at once. What it answers goes to the caller as it came; nothing is on record, so nothing is run
-again: a call whose worker was lost may have run, and its caller is told just that.
+again: a call whose worker was lost may have run, and its caller is told just that. Only what came over HTTP with a
+method that may be repeated goes to another worker, as long as no byte of an answer was there.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import count
 from typing import Final
 
 from runpod_flash.engine.dispatcher import Dispatcher
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.outcomes import exit_error
 from runpod_flash.engine.queue import check_blobs
-from runpod_flash.engine.records import Function, Pool, Request, Worker
+from runpod_flash.engine.records import ClientCall, Exchange, Function, Pool, Request, Worker
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.turn import Link
 from runpod_flash.errors import EngineRefused, QueueFull
 from runpod_flash.model.job import ErrorKind
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
-from runpod_flash.wire.messages import Call, Cancel, ErrorInfo, Exited, Invoke, Returned
+from runpod_flash.wire.messages import Call, Cancel, ErrorInfo, Exited, Returned
 
 MOST_WAITING: Final = 10_000
 """Calls of one endpoint that wait for a worker, beyond which new ones are refused."""
@@ -29,8 +31,15 @@ MOST_WAITING_BYTES: Final = 256 * 1024 * 1024
 """Bytes of the arguments of all that wait."""
 NEIGHBOURS_S: Final = 5.0
 """A worker with a call that cannot be ended is replaced, and the others on it have this long to finish."""
+REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
+"""Methods of which two requests do what one does, so that one whose worker was lost may be given to another."""
+MOST_LOSSES: Final = 3
+"""Workers that one request may cost."""
 _SLACK_S: Final = 10.0
 _STUCK: Final = "stuck"
+_STARTED_AGAIN: Final = ErrorInfo(
+    type="StoreError", module="runpod_flash.errors", message="the engine had to start again", kind=ErrorKind.LOST
+)
 
 
 class Relay:
@@ -41,7 +50,7 @@ class Relay:
         self._dispatcher = dispatcher
         self._followers = followers
         self._requests: dict[str, Request] = {}
-        self._number = 0
+        self._numbers = count(2, 2)  # even, as every stream that the engine opens
         self._waiting_bytes = 0
 
     @property
@@ -51,30 +60,55 @@ class Relay:
 
     def clear(self) -> None:
         """Forgets everything; every link is being closed."""
-        self._requests.clear()
+        requests, self._requests = self._requests, {}
         self._waiting_bytes = 0
+        for request in requests.values():
+            if isinstance(request, Exchange):
+                request.asker.fail(_STARTED_AGAIN)
 
     # ── asked ─────────────────────────────────────────────────────────────────────────────────────
 
     def call(self, link: Link, sid: int, fn: Function, head: Call, parts: Sequence[bytes]) -> None:
         """A call arrives: to a worker with room, or it waits for one."""
-        if self._state.draining:
-            raise EngineRefused("the engine is leaving", why="load-balanced calls do not wait for the next one")
         if not head.call.isascii() or head.call in self._requests:
             raise EngineRefused(f"{head.call!r} cannot be the id of a call", why="it is in use, or not ASCII")
         if head.blobs:
             check_blobs(self._state, head.blobs)
-        request = Request(head.call, link, sid, fn, head, parts, self._state.clock.monotonic(), sum(map(len, parts)))
-        worker = self._choose(fn)
-        if worker is None:
-            self._check_room(fn.pool)
-            self._wait(request)
-        self._requests[request.id] = request
+        request = ClientCall(
+            id=head.call,
+            fn=fn,
+            timeout_ms=head.timeout_ms,
+            asked_at=self._state.clock.monotonic(),
+            size=sum(map(len, parts)),
+            defs=head.defs,
+            link=link,
+            sid=sid,
+            head=head,
+            parts=parts,
+        )
+        worker = self._enter(request)
         if isinstance(link.state, Client):
             link.state.calls.add(request.id)
         self._followers.add(request.id, link, sid, logs=head.logs)
         if worker is not None:
             self._send(worker, request)
+
+    def take(self, exchange: Exchange) -> None:
+        """A request has come over HTTP."""
+        worker = self._enter(exchange)
+        if worker is not None:
+            self._send(worker, exchange)
+
+    def _enter(self, request: Request) -> Worker | None:
+        """The worker that has room; else the request waits for one, if it may."""
+        if self._state.draining:
+            raise EngineRefused("the engine is leaving", why="load-balanced calls do not wait for the next one")
+        worker = self._choose(request.fn)
+        if worker is None:
+            self._check_room(request.fn.pool)
+            self._wait(request)
+        self._requests[request.id] = request
+        return worker
 
     def cancel(self, call: str, cause: str) -> bool:
         """Its caller does not want it any more; False if there is no such call."""
@@ -105,28 +139,58 @@ class Relay:
         """A worker answers a call."""
         request = worker.requests.pop(message.sid, None)
         worker.last_done = self._state.clock.monotonic()
-        if request is not None:
+        if isinstance(request, ClientCall):
             data = frame.encode(kinds.RETURNED, message.head, message.parts, sid=request.sid, flags=kinds.END)
             self._finish(request, data, lines_follow=head.logs)
-        if head.stuck:
+        self._go_on(worker, stuck=head.stuck)
+
+    def end(self, exchange: Exchange, *, stuck: bool) -> None:
+        """Its worker has answered a request that came over HTTP, to the end."""
+        worker = exchange.worker
+        assert worker is not None
+        del worker.requests[exchange.number]
+        self._requests.pop(exchange.id, None)
+        worker.last_done = self._state.clock.monotonic()
+        self._go_on(worker, stuck=stuck)
+
+    def _go_on(self, worker: Worker, *, stuck: bool) -> None:
+        if stuck:
             self._replace(worker)
         self._dispatcher.stop_if_drained(worker)
         self.serve(worker)
 
     def serve(self, worker: Worker) -> None:
         """Gives a worker the calls that wait for one like it, as many as it has room for."""
-        pool = worker.pool
+        self._hand_out(worker.pool)
+        self._dispatcher.rest(worker)
+
+    def _hand_out(self, pool: Pool) -> None:
         while pool.requests and (free := self._choose(pool.requests[0].fn)) is not None:
             self._send(free, self._next(pool))
         if pool.requests:
             self._retire(pool.requests[0].fn)
-        self._dispatcher.rest(worker)
 
     def lost(self, worker: Worker, why: ErrorInfo) -> None:
         """A worker is gone, or its stream: what it had may have run."""
         requests, worker.requests = worker.requests, {}
         for request in requests.values():
-            self._answer(request, why)
+            if not self._repeat(request):
+                self._answer(request, why)
+
+    def _repeat(self, request: Request) -> bool:
+        """Has another worker answer, if that can do no harm."""
+        if not isinstance(request, Exchange) or request.answered or request.head.more or self._state.draining:
+            return False
+        request.losses += 1
+        if request.head.method not in REPEATABLE or request.losses >= MOST_LOSSES:
+            return False
+        pool, request.worker = request.fn.pool, None
+        pool.requests.appendleft(request)
+        self._waiting_bytes += request.size
+        # Not now: whoever tells of the loss has yet to take the worker away.
+        self._state.call_later(0, self._hand_out, pool)
+        self._state.replan()
+        return True
 
     def exited(self, worker: Worker, head: Exited) -> None:
         """The same, with the reason that its host gives."""
@@ -143,7 +207,7 @@ class Relay:
     def check_times(self, now: float) -> None:
         """Ends what its worker should have ended long ago: it does not even read."""
         for request in list(self._requests.values()):
-            worker, limit = request.worker, request.head.timeout_ms / 1000
+            worker, limit = request.worker, request.timeout_ms / 1000
             if worker is not None and limit and now > request.sent_at + limit + _SLACK_S:
                 del worker.requests[request.number]
                 message = f"it took longer than its timeout of {limit:g} s, and its worker did not answer"
@@ -197,29 +261,25 @@ class Relay:
         return best
 
     def _send(self, worker: Worker, request: Request) -> None:
-        self._number += 2  # even, as every stream that the engine opens
-        request.worker, request.number = worker, self._number
+        request.worker, request.number = worker, next(self._numbers)
         request.sent_at = self._state.clock.monotonic()
         worker.requests[request.number] = request
-        self._dispatcher.engage(worker, request.fn, request.head.defs)
-        head, spec = request.head, request.fn.spec
-        invoke = Invoke(
-            call=request.id,
-            name=spec.name,
-            digest=spec.digest,
-            timeout_ms=head.timeout_ms,
-            encoding=head.encoding,
-            blobs=head.blobs,
-        )
-        self._state.turn.send(worker.link, invoke.encode(request.parts, sid=request.number))
+        self._dispatcher.engage(worker, request.fn, request.defs)
+        self._state.turn.send(worker.link, request.encode())
+        if isinstance(request, Exchange) and request.head.more:
+            request.asker.allow(kinds.WINDOW - len(request.body))
         if len(worker.requests) > request.fn.pool.endpoint.spec.scaler_value:
             self._state.replan()
 
     def _answer(self, request: Request, error: ErrorInfo) -> None:
         """The engine answers in the place of a worker."""
-        self._finish(request, Returned(ok=False, error=error).encode(sid=request.sid, flags=kinds.END))
+        if isinstance(request, Exchange):
+            self._requests.pop(request.id, None)
+            request.asker.fail(error)
+        elif isinstance(request, ClientCall):
+            self._finish(request, Returned(ok=False, error=error).encode(sid=request.sid, flags=kinds.END))
 
-    def _finish(self, request: Request, data: bytes, *, lines_follow: bool = False) -> None:
+    def _finish(self, request: ClientCall, data: bytes, *, lines_follow: bool = False) -> None:
         del self._requests[request.id]
         if isinstance(request.link.state, Client):
             request.link.state.calls.discard(request.id)

@@ -48,6 +48,7 @@ class Client:
 
     since_ms: int = 0
     endpoints: set[int] = field(default_factory=set)
+    functions: set[int] = field(default_factory=set)
     follows: dict[int, str] = field(default_factory=dict)
     calls: set[str] = field(default_factory=set)  # load-balanced calls that it waits for
 
@@ -68,6 +69,8 @@ class State:
         self.look_within: Callable[[float], None] = lambda seconds: None  # time alone may change the plan by then
         self.wake_at: Callable[[int], None] = lambda wall_ms: None  # a delayed job is due then, or one expires
         self.draining = False
+        self.gateway_url: str | None = None  # where the gateway listens, once it does
+        self.token_file: str | None = None
         self.hungry = False  # some pool waits for a worker, and an idle one of another would do
         self.resume_at = 0.0  # monotonic: after a failed commit the engine does nothing of its own accord until then
         self.clear()

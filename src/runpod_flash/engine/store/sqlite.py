@@ -192,7 +192,7 @@ class SqliteStore:
         return (
             self._do("SELECT id, spec FROM endpoints").fetchall(),
             self._do("SELECT id, endpoint_id, key, spec FROM pools").fetchall(),
-            self._do("SELECT id, pool_id, spec FROM functions").fetchall(),
+            self._do("SELECT id, pool_id, spec FROM functions ORDER BY used_ms, id").fetchall(),
         )
 
     def save_definition(self, digest: str, name: str, body: bytes, now_ms: int) -> None:

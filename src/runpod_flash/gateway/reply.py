@@ -1,0 +1,105 @@
+"""Answers as bytes: the gateway's own, and the heads of those that workers give."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+from runpod_flash._version import __version__
+
+Headers = Iterable[tuple[str, str]]
+
+JSON: Final = ("content-type", "application/json")
+CHUNKED: Final = b"transfer-encoding: chunked\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+_CLOSE: Final = b"connection: close\r\n"
+_STATUS: Final = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n" for each in HTTPStatus}
+_OURS: Final = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "trailer"})
+"""What a worker cannot say: it is about the connection, which is the gateway's."""
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_BROKEN: Final = re.compile(r"[\r\n\0]")
+
+
+class Reply(NamedTuple):
+    """A whole answer of the gateway itself."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+class BadHeader(ValueError):
+    """A worker's header cannot be sent."""
+
+
+def refusal(status: int, detail: str, headers: tuple[tuple[str, str], ...] = (), **more: Any) -> Reply:
+    """Says no, and why."""
+    return Reply(status, (JSON, *headers), json.dumps({"detail": detail, **more}, ensure_ascii=False).encode())
+
+
+def fact(value: Mapping[str, Any], status: int = 200) -> Reply:
+    """Facts as JSON."""
+    return Reply(status, (JSON,), json.dumps(value, ensure_ascii=False).encode())
+
+
+def page(text: str) -> Reply:
+    """A page for people. It runs nothing but what is served here."""
+    policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+    return Reply(
+        200, (("content-type", "text/html; charset=utf-8"), ("content-security-policy", policy)), text.encode()
+    )
+
+
+def has_body(status: int) -> bool:
+    """Whether an answer of this status may have one."""
+    return status >= 200 and status not in {204, 304}
+
+
+class Clock:
+    """The lines that every answer has, written once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._lines = ""
+
+    def lines(self, *, date: bool = True, server: bool = True) -> str:
+        """Date and Server, or what is asked for of them."""
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._lines = f"date: {formatdate(second, usegmt=True)}\r\nserver: flash/{__version__}\r\n"
+        if date and server:
+            return self._lines
+        both = self._lines.splitlines(keepends=True)
+        return (both[0] if date else "") + (both[1] if server else "")
+
+
+CLOCK: Final = Clock()
+
+
+def head_of(status: int, headers: Headers, *, length: int | None, chunked: bool = False, close: bool = False) -> bytes:
+    """Everything above the body. BadHeader for what would end a line before its time."""
+    lines = [_STATUS.get(status) or f"HTTP/1.1 {status} \r\n"]
+    said = set()
+    for name, value in headers:
+        lower = name.lower()
+        if lower in _OURS:
+            continue
+        if _NAME.fullmatch(name) is None or _BROKEN.search(value) is not None:
+            raise BadHeader(f"the header {name!r} is none that can be sent")
+        said.add(lower)
+        lines.append(f"{name}: {value}\r\n")
+    lines.append(CLOCK.lines(date="date" not in said, server="server" not in said))
+    if length is not None:
+        lines.append(f"content-length: {length}\r\n")
+    try:
+        encoded = "".join(lines).encode("latin-1")
+    except UnicodeEncodeError:
+        encoded = "".join(lines).encode("utf-8", "replace")
+    return b"".join((encoded, CHUNKED if chunked else b"", _CLOSE if close else b"", b"\r\n"))
