@@ -15,6 +15,8 @@ FRAME_LIMIT: Final = 8 * 1024 * 1024
 """Bytes of one frame, header included; a peer that sends more is cut off."""
 WINDOW: Final = 1024 * 1024
 """Bytes of a body that may be sent on a stream, each way, before its reader has said CREDIT."""
+STREAM_ITEMS: Final = 16
+"""Items that a generator may be ahead of whoever reads them; in bytes WINDOW."""
 
 # Flags of a frame.
 END: Final = 1
@@ -82,8 +84,11 @@ HTTP_REQ: Final = 72
 HTTP_RES: Final = 73
 DATA: Final = 74
 CREDIT: Final = 75
+CHUNK: Final = 76
+TAKEN: Final = 77
+PROGRESS: Final = 78
 
-_NOT_KINDS = {"PROTO_MIN", "PROTO_MAX", "INLINE_LIMIT", "FRAME_LIMIT", "WINDOW", "END", "FAILED"}
+_NOT_KINDS = {"PROTO_MIN", "PROTO_MAX", "INLINE_LIMIT", "FRAME_LIMIT", "WINDOW", "STREAM_ITEMS", "END", "FAILED"}
 NAMES: Final[dict[int, str]] = {
     number: name
     for name, number in list(globals().items())

@@ -237,11 +237,20 @@ class DropBlobs(Head):
     blobs: list[str]
 
 
+class Position(msgspec.Struct, omit_defaults=True):
+    """How far a stream has been read: items before `have` of that attempt are here, those before `taken` used up."""
+
+    have: int = 0
+    taken: int = 0
+    attempt: int = 0  # 0: none has come
+
+
 class Submit(Head):
     """A call. Parts: the encoded arguments. Idempotent by `job`, so it may be sent again after a lost link.
 
     With `wait`: STATE*, ENV_STATE*, LOG* (the last two only with `logs`), then OUTCOME with END.
-    Without: ACCEPTED with END, once committed.
+    Without: ACCEPTED with END, once committed. With `stream` what it yields comes as CHUNK*, before OUTCOME; of a job
+    that nobody waits for it is kept for those who ATTACH.
     """
 
     KIND = kinds.SUBMIT
@@ -254,13 +263,14 @@ class Submit(Head):
     blobs: list[Moved] = []
     defs: list[str] = []  # definitions the arguments need, beyond the function's own
     idem: str | None = None
+    stream: Position | None = None
 
 
 class Call(Head):
     """A call of a load-balanced function, which no store knows. Parts: the encoded arguments.
 
-    STATE*, ENV_STATE*, LOG* (only with `logs`), then RETURNED with END. Its link lost, it is not sent again: it may
-    have run. CANCEL with `call` as the job ends it, and so does the end of the link.
+    STATE*, ENV_STATE*, LOG* (only with `logs`), CHUNK* (only with `stream`), then RETURNED with END. Its link lost, it
+    is not sent again: it may have run. CANCEL with `call` as the job ends it, and so does the end of the link.
     """
 
     KIND = kinds.CALL
@@ -271,6 +281,7 @@ class Call(Head):
     encoding: str = "pickle"
     blobs: list[Moved] = []
     defs: list[str] = []
+    stream: Position | None = None
 
 
 class Returned(Head):
@@ -308,6 +319,7 @@ class Attach(Head):
     job: str
     wait: bool = True
     logs: bool = False
+    stream: Position | None = None
 
 
 class Cancel(Head):
@@ -338,6 +350,7 @@ class State(Head):
     attempt: int = 0
     worker: str = ""
     why: str = ""
+    progress: Any = None  # what it said last, where that was asked for
 
 
 class Log(Head):
@@ -392,6 +405,7 @@ class Outcome(Head):
     timing: dict[str, int] = {}
     error: ErrorInfo | None = None
     json_error: str = ""
+    chunks: int = 0  # the value is the list of that many items, which a stream brings
 
 
 class Query(Head):
@@ -613,6 +627,7 @@ class Start(Head):
     blobs: list[Moved] = []
     want_json: bool = False
     acks: list[tuple[str, int, str]] = []
+    stream: str = ""  # "" | kept | live: what it yields is sent at once, and kept, or only relayed to its reader
 
 
 class Invoke(Head):
@@ -625,6 +640,7 @@ class Invoke(Head):
     timeout_ms: int = 0
     encoding: str = "pickle"
     blobs: list[Moved] = []
+    stream: bool = False
 
 
 class HttpReq(Head):
@@ -707,6 +723,42 @@ class Done(Head):
     logs: bool = False
     json_error: str = ""
     error: ErrorInfo | None = None
+    chunks: int = 0  # it yielded so many items that are kept: their list is the value
+
+
+class Chunk(Head):
+    """The `n`-th value, from 0, that an attempt yielded. Parts: the encoded value.
+
+    A worker names the job and its epoch, or sends it on the stream of a load-balanced call; to a client it goes on the
+    stream of its request, with the attempt. A worker keeps those of a job until TAKEN, and sends them again after a
+    lost link; it is ahead of TAKEN by STREAM_ITEMS or WINDOW bytes at most, whichever comes first.
+    """
+
+    KIND = kinds.CHUNK
+    n: int
+    job: str = ""
+    epoch: int = 0
+    attempt: int = 0
+    blobs: list[Moved] = []
+    defs: list[str] = []
+
+
+class Taken(Head):
+    """Items before `upto` are done with: used up, says a client; used up or safe on record, says the engine."""
+
+    KIND = kinds.TAKEN
+    upto: int
+    job: str = ""  # engine → worker, of a queue
+    epoch: int = 0
+    left: bool = False  # client: it reads no more of a job that goes on
+
+
+class Progress(Head):
+    """How far a job is, in words of its own. Never more than some a second. No answer."""
+
+    KIND = kinds.PROGRESS
+    job: str
+    value: Any = None
 
 
 class Ack(Head):
