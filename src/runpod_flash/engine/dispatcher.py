@@ -84,13 +84,13 @@ class Dispatcher:
             name=spec.name,
             digest=spec.digest,
             timeout_ms=job.timeout_ms,
-            encoding=args.encoding,
-            blobs=args.blobs,
             acks=self._take_acks(worker),
-        ).encode(parts)
+        )
+        if args is not PLAIN:
+            start.encoding, start.blobs = args.encoding, args.blobs
         # At most one start ever: with durability `power` its claim is on disk before the worker has it.
         send = self._state.turn.promise if job.max_retries == 0 else self._state.turn.send
-        send(worker.link, start)
+        send(worker.link, start.encode(parts))
 
     def engage(self, worker: Worker, fn: Function, more: Sequence[str]) -> None:
         """The worker is about to get a call of `fn`: it has the definitions that this needs, and is busy."""
