@@ -136,12 +136,12 @@ class Worker:
             task = self._stage.loop.create_task(self._stage.functions[head.name](asked))
             self._stage.tasks.add(task)
             task.add_done_callback(self._stage.tasks.discard)
-        elif message.sid in self.asked:
-            self.asked[message.sid].hears(message, head)
         elif isinstance(head, messages.Cancel):
             for asked in self.asked.values():
                 if asked.head.call == head.job:
                     asked.cancelled.set()
+        elif message.sid in self.asked:
+            self.asked[message.sid].hears(message, head)
 
     def die(self) -> None:
         self._stage.workers.pop(self.id, None)
@@ -159,7 +159,7 @@ class Stage:
         self.functions: dict[str, Function] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.workers: dict[str, Worker] = {}
-        self.launches = True
+        self.builds = "ready"  # or failed
         self._settings = load({"FLASH_HOME": str(home), **settings}, project=home)
         self._sids = itertools.count(1, 2)
         self._thread = threading.Thread(target=self.loop.run_forever)
@@ -208,7 +208,9 @@ class Stage:
 
     def _host_hears(self, message: Frame, head: Any) -> None:
         if isinstance(head, messages.EnsureEnv):
-            self.host.says(messages.EnvState(env=head.env, phase="ready", path="/env", lock="l"), sid=message.sid)
+            path, error = ("/env", "") if self.builds == "ready" else ("", "no such package: left-pad")
+            said = messages.EnvState(env=head.env, phase=self.builds, path=path, lock="l", error=error)
+            self.host.says(said, sid=message.sid)
         elif isinstance(head, messages.Launch):
             self.host.says(messages.Launched(worker=head.worker, pid=os.getpid(), how="fork"))
             self.workers[head.worker] = Worker(self, head)
