@@ -43,12 +43,12 @@ def new_peer(parent: Zygote, tmp_path: Path) -> Iterator[Callable[..., Peer]]:
     """Forks workers that are not connected yet."""
     peers: list[Peer] = []
 
-    def make(**variables: str) -> Peer:
+    def make(at_once: int = 0, **variables: str) -> Peer:
         scratch = tmp_path / f"w{len(peers)}"
         scratch.mkdir()
         peer = Peer(scratch, f"w{len(peers)}")
         peers.append(peer)
-        peer.started(parent.ask(peer.order(**variables), peer.descriptors()))
+        peer.started(parent.ask(peer.order(at_once, **variables), peer.descriptors()))
         return peer
 
     yield make

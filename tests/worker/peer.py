@@ -93,9 +93,10 @@ class Peer:
 
     # ── the host's side ──
 
-    def order(self, **variables: str) -> dict[str, Any]:
+    def order(self, at_once: int = 0, **variables: str) -> dict[str, Any]:
         return {
             "worker": self.name,
+            "at_once": at_once,
             "scratch": str(self.scratch),
             "variables": {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **variables},
             "title": "test",
@@ -157,9 +158,9 @@ class Peer:
         self.stream.close()
         self.stream = None
 
-    def send(self, kind: int, head: dict[str, Any], parts: Any = ()) -> None:
+    def send(self, kind: int, head: dict[str, Any], parts: Any = (), *, sid: int = 0, flags: int = 0) -> None:
         assert self.stream is not None
-        self.stream.sendall(frame.encode(kind, json.dumps(head).encode(), parts))
+        self.stream.sendall(frame.encode(kind, json.dumps(head).encode(), parts, sid=sid, flags=flags))
 
     def receive(self, kind: int) -> Frame:
         """The next frame, which has to be of this kind."""

@@ -15,42 +15,62 @@ import inspect
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, Final
+from functools import partial
+from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final
 
 from runpod_flash.payload.modules import SHIPPED
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
 from runpod_flash.worker import results
+from runpod_flash.worker.call import Call, Facts, Finish
 from runpod_flash.worker.context import CURRENT, JobContext
 from runpod_flash.worker.link import Key, Link, decode_head
 from runpod_flash.worker.loaded import Functions, arguments
 from runpod_flash.worker.output import LogPipe
 from runpod_flash.worker.results import Ending, Result
 
+if TYPE_CHECKING:
+    from runpod_flash.worker.http.exchange import Exchanges
+
 _GRACE_S: Final = 5.0
 
 _now = time.monotonic_ns
 
 
-class Invoke:
-    """An INVOKE as it arrived, and how its call is doing."""
+class Invoke(Call):
+    """A call from a program: pickled arguments, and a pickled answer."""
 
-    __slots__ = ("blobs", "call", "digest", "encoding", "ending", "name", "parts", "sid", "task", "timeout_ms")
+    __slots__ = ("_blobs", "_encoding", "_link", "_parts", "_runner")
 
-    def __init__(self, head: dict[str, Any], parts: tuple[bytes, ...], sid: int) -> None:
-        self.sid = sid
-        self.call: str = head["call"]
-        self.name: str = head["name"]
-        self.digest: str = head["digest"]
-        self.timeout_ms: int = head.get("timeout_ms", 0)
-        self.encoding: str = head.get("encoding", "pickle")
-        self.blobs: list[list[int | str]] = head.get("blobs", ())
-        self.parts = parts
-        self.task: asyncio.Task[None] | None = None
-        self.ending: Ending | None = None
+    def __init__(self, message: Frame, link: Link, runner: Server) -> None:
+        head = decode_head(message.head)
+        super().__init__(head, message.sid)
+        self._encoding: str = head.get("encoding", "pickle")
+        self._blobs: list[list[int | str]] = head.get("blobs", ())
+        self._parts = message.parts
+        self._link = link
+        self._runner = runner
+
+    async def arguments(self, function: Callable[..., Any]) -> tuple[Any, Any]:
+        parts, self._parts = self._parts, ()
+        return arguments(self._encoding, parts, self._blobs, self._link.blob_dir)
+
+    async def complete(self, value: Any) -> Finish:
+        if isinstance(value, GeneratorType):
+            value = await self._runner.in_thread(self, partial(list, value))
+        elif isinstance(value, AsyncGeneratorType):
+            value = [item async for item in value]
+        return partial(self._returned, results.completed(value, self._link))
+
+    def failed(self, error: BaseException, step: str, caller: CodeType) -> Finish:
+        return partial(self._returned, results.failed(error, step, caller, self.ending, self._link))
+
+    def _returned(self, result: Result, facts: Facts) -> bytes:
+        head = result.head("", facts.load_us, facts.run_us, facts.logs, facts.stuck)
+        return frame.encode(kinds.RETURNED, head, result.parts, sid=self.sid, flags=kinds.END)
 
 
 class Server:
@@ -59,10 +79,17 @@ class Server:
     def __init__(self, name: str, control: socket.socket, output: LogPipe, born: float, threads: int) -> None:
         self._name = name
         self._output = output
-        self.frames: Mapping[int, Callable[[Frame], None]] = {kinds.INVOKE: self._on_invoke}
+        self.frames: Mapping[int, Callable[[Frame], None]] = {
+            kinds.INVOKE: self._on_invoke,
+            kinds.HTTP_REQ: self._on_request,
+            kinds.DATA: self._on_data,
+            kinds.CREDIT: self._on_credit,
+        }
         self._link = Link(name, control, self, born)
         self._functions = Functions()
-        self._invoked: dict[str, Invoke] = {}
+        self._calls: dict[str, Call] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # those that have something left to do after their answer, too
+        self._exchanges: Exchanges | None = None
         self._loop = asyncio.new_event_loop()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="call") if threads > 1 else None
         output.share()
@@ -74,15 +101,28 @@ class Server:
     # ── what the link asks ───────────────────────────────────────────────────────────────────────
 
     def _on_invoke(self, message: Frame) -> None:
-        invoke = Invoke(decode_head(message.head), message.parts, message.sid)
-        self._invoked[invoke.call] = invoke
-        invoke.task = self._loop.create_task(self._run(invoke))
+        self._begin(Invoke(message, self._link, self))
+
+    def _on_request(self, message: Frame) -> None:
+        if self._exchanges is None:
+            from runpod_flash.worker.http.exchange import Exchanges  # noqa: PLC0415 - many workers never see one
+
+            self._exchanges = Exchanges(self, self._link.send)
+        self._begin(self._exchanges.begin(message))
+
+    def _on_data(self, message: Frame) -> None:
+        if self._exchanges is not None:
+            self._exchanges.on_data(message)
+
+    def _on_credit(self, message: Frame) -> None:
+        if self._exchanges is not None:
+            self._exchanges.on_credit(message)
 
     def cancel_running(self, key: Key, cause: str) -> None:
         """Its caller does not want a call any more. A plain function cannot be interrupted, and runs to its end."""
-        invoke = self._invoked.get(key[0])
-        if invoke is not None:
-            self._end_early(invoke, results.cancelled(cause))
+        call = self._calls.get(key[0])
+        if call is not None:
+            self._end_early(call, results.cancelled(cause))
 
     # ── serving ──────────────────────────────────────────────────────────────────────────────────
 
@@ -98,8 +138,9 @@ class Server:
 
     def _read(self) -> None:
         self._link.read()
-        if self._link.leaving or (self._link.draining and not self._invoked):
+        if self._link.leaving:
             self._leave()
+        self._leave_if_drained()
 
     def _wait(self) -> None:
         while True:
@@ -112,88 +153,112 @@ class Server:
         self._read()
         done.set()
 
+    def _leave_if_drained(self) -> None:
+        if self._link.draining and not self._tasks:
+            self._leave()
+
     def _leave(self) -> None:
         if not self._left.done():
             self._left.set_result(None)
 
     # ── one call ─────────────────────────────────────────────────────────────────────────────────
 
-    async def _run(self, invoke: Invoke) -> None:
-        CURRENT.set(JobContext(invoke.call, 0, invoke.name, self._name))
-        began = loaded = _now()
+    def _begin(self, call: Call) -> None:
+        self._calls[call.call] = call
+        call.task = self._loop.create_task(self._run(call))
+        self._tasks.add(call.task)
+        call.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._leave_if_drained()
+
+    async def _run(self, call: Call) -> None:
+        CURRENT.set(JobContext(call.call, 0, call.name, self._name))
+        call.running = True
+        call.began = call.loaded = _now()
         step = "load"
         timer: asyncio.TimerHandle | None = None
         try:
-            function = self._functions.get(invoke.name, invoke.digest)
+            if call.ending is not None:
+                raise asyncio.CancelledError
+            function = self._functions.get(call.name, call.digest)
             if function is None:
-                function = self._functions.load(invoke.name, invoke.digest)
-                loaded = _now()
-            SHIPPED.activate(invoke.digest)
+                function = self._functions.load(call.name, call.digest)
+                call.loaded = _now()
+            SHIPPED.activate(call.digest)
             step = "bind"
-            args, kwargs = arguments(invoke.encoding, invoke.parts, invoke.blobs, self._link.blob_dir)
-            invoke.parts = ()
+            args, kwargs = await call.arguments(function)
             step = "user"
-            if invoke.timeout_ms:
-                timer = self._loop.call_later(invoke.timeout_ms / 1000, self._expire, invoke)
-            value = await self._call(function, args, kwargs)
-            step = "encode"
-            if invoke.ending is not None and invoke.ending.kind == "timeout":
+            if call.timeout_ms:
+                timer = self._loop.call_later(call.timeout_ms / 1000, self._expire, call)
+            SHIPPED.activate(call.digest)  # others may have run while the arguments arrived
+            value = await self._call(call, function, args, kwargs)
+            if type(value) not in (GeneratorType, AsyncGeneratorType):
+                step = "encode"
+            if call.timed_out:
                 raise asyncio.CancelledError  # it went on regardless and came to an end within the grace
-            result = results.completed(value, self._link)
+            finish = await call.complete(value)
         except BaseException as error:  # noqa: BLE001 — sys.exit() of user code ends a call, no worker
-            result = results.failed(error, step, Server._call.__code__, invoke.ending, self._link)
+            finish = call.failed(error, step, Server._call.__code__)
         if timer is not None:
             timer.cancel()
-        self._answer(invoke, result, (loaded - began) // 1000, (_now() - loaded) // 1000)
+        self.answer(call, finish)
 
-    async def _call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def _call(self, call: Call, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if self._threads is None or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            return await _ended(function(*args, **kwargs))
-        context = contextvars.copy_context()
-        value = await self._loop.run_in_executor(self._threads, lambda: context.run(_plain, function, args, kwargs))
-        return await _ended(value)
+            value = function(*args, **kwargs)
+        else:
+            value = await self.in_thread(call, partial(function, *args, **kwargs))
+        if type(value) is CoroutineType or hasattr(type(value), "__await__"):
+            return await value
+        return value
 
-    def _answer(self, invoke: Invoke, result: Result, load_us: int, run_us: int, *, stuck: bool = False) -> None:
-        if self._invoked.pop(invoke.call, None) is None:
-            return  # it was answered when its time was over
-        printed = self._output.end_of(invoke.call)
-        head = result.head("", load_us, run_us, printed, stuck)
-        self._link.send(frame.encode(kinds.RETURNED, head, result.parts, sid=invoke.sid, flags=kinds.END))
-        if self._link.draining and not self._invoked:
-            self._leave()
+    async def in_thread(self, call: Call, function: Callable[[], Any]) -> Any:
+        """Runs plain code without keeping the others waiting; the main thread does where it has one call at a time."""
+        if self._threads is None:
+            await asyncio.sleep(0)  # what was sent meanwhile is heard of
+            return function()
+        call.in_thread = True
+        try:
+            run = contextvars.copy_context().run
+            value, error = await self._loop.run_in_executor(self._threads, run, _outcome, function)
+        finally:
+            call.in_thread = False
+        if error is not None:
+            raise error
+        return value
+
+    def answer(self, call: Call, finish: Finish, *, stuck: bool = False) -> None:
+        """Sends the last frame of a call, and lets go of it; what it prints from here on is still its own."""
+        printed = self._output.end_of(call.call)
+        if self._calls.pop(call.call, None) is None:
+            return  # it was answered when its time was over, or before it did what was left to do
+        facts = Facts((call.loaded - call.began) // 1000, (_now() - call.loaded) // 1000, logs=printed, stuck=stuck)
+        self._link.send(finish(facts))
 
     # ── early ends ───────────────────────────────────────────────────────────────────────────────
 
-    def _expire(self, invoke: Invoke) -> None:
-        self._end_early(invoke, results.timed_out(invoke.timeout_ms))
-        self._loop.call_later(_GRACE_S if inspect.iscoroutinefunction(self._of(invoke)) else 0, self._give_up, invoke)
+    def _expire(self, call: Call) -> None:
+        grace = 0 if call.in_thread else _GRACE_S
+        self._end_early(call, results.timed_out(call.timeout_ms))
+        self._loop.call_later(grace, self._give_up, call)
 
-    def _of(self, invoke: Invoke) -> Any:
-        return self._functions.get(invoke.name, invoke.digest)
+    def _end_early(self, call: Call, ending: Ending) -> None:
+        if call.ending is None:
+            call.ending = ending
+            if call.running and not call.in_thread and call.task is not None:
+                call.task.cancel()
 
-    def _end_early(self, invoke: Invoke, ending: Ending) -> None:
-        if invoke.ending is None:
-            invoke.ending = ending
-            if inspect.iscoroutinefunction(self._of(invoke)) and invoke.task is not None:
-                invoke.task.cancel()
-
-    def _give_up(self, invoke: Invoke) -> None:
+    def _give_up(self, call: Call) -> None:
         """A call that does not end holds this worker; the engine replaces it."""
-        if invoke.call in self._invoked:
-            error = results.failed(asyncio.CancelledError(), "user", Server._call.__code__, invoke.ending, self._link)
-            self._answer(invoke, error, 0, invoke.timeout_ms * 1000, stuck=True)
+        if call.call in self._calls:
+            self.answer(call, call.failed(asyncio.CancelledError(), "user", Server._call.__code__), stuck=True)
 
 
-def _plain(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    value = function(*args, **kwargs)
-    return list(value) if type(value) is GeneratorType else value
-
-
-async def _ended(value: Any) -> Any:
-    """What a call came to, whatever kind of thing it returned."""
-    kind = type(value)
-    if kind is CoroutineType or hasattr(kind, "__await__"):
-        return await value
-    if kind is AsyncGeneratorType:
-        return [item async for item in value]
-    return list(value) if kind is GeneratorType else value
+def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """What it gave or raised. A future would replace a TimeoutError by another one, and cannot hold StopIteration."""
+    try:
+        return function(), None
+    except BaseException as error:  # noqa: BLE001 - whatever user code raises is raised again, where it is awaited
+        return None, error

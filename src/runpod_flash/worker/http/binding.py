@@ -1,0 +1,172 @@
+"""A request's values as the arguments of a function. `payload/parameters.py` has the rules of what comes from where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from runpod_flash.payload import conversion, parameters
+from runpod_flash.payload.conversion import wrong_missing
+from runpod_flash.payload.parameters import REQUIRED, Parameter
+from runpod_flash.payload.scalars import Convert, Invalid, Place, wrong
+from runpod_flash.worker.http import asgi, forms
+from runpod_flash.worker.http.request import ABSENT, Fields, Request, parse_json
+
+_GIVEN: Final = (parameters.REQUEST, parameters.RESPONSE, parameters.BACKGROUND, parameters.RAW, parameters.REST)
+
+
+class Bound(NamedTuple):
+    """Arguments, and what the function may change about its answer."""
+
+    args: list[Any]
+    kwargs: dict[str, Any]
+    response: Any = None
+    background: Any = None
+
+
+class _Source(NamedTuple):
+    """A request, opened as far as its function needs."""
+
+    request: Request
+    json: Any
+    form: Fields
+
+
+class Plan:
+    """How requests of one route become arguments; made once."""
+
+    def __init__(self, function: Callable[..., Any], method: str, in_path: tuple[str, ...]) -> None:
+        self._parameters = parameters.read(function, method, in_path)
+        self._ways = {one.name: _way(one) for one in self._parameters.all if one.source not in _GIVEN}
+        self._body_keys = {one.key for one in self._parameters.body}
+        self._objects = [
+            one for one in self._parameters.all if one.source == parameters.QUERY and one.shape == "object"
+        ]
+
+    async def bind(self, request: Request) -> Bound:
+        """The arguments; Invalid tells everything that does not fit."""
+        json = await request.json() if self._parameters.body else ABSENT
+        form = await forms.read(request) if self._parameters.is_form else {}
+        source = _Source(request, json, form)
+        bound = Bound([], {})
+        errors: list[dict[str, Any]] = []
+        for one in self._parameters.all:
+            try:
+                bound = await self._take(one, source, bound)
+            except Invalid as error:
+                errors += error.errors
+        if errors:
+            raise Invalid(errors)
+        return bound
+
+    async def _take(self, one: Parameter, source: _Source, bound: Bound) -> Bound:
+        if one.source == parameters.REST:
+            bound.kwargs.update(self._left_over(source))
+            return bound
+        if one.source == parameters.RAW:
+            value = await source.request.body.read()
+            value = one.initial() if not value and one.default is not REQUIRED else value
+        elif one.source == parameters.REQUEST:
+            value = asgi.make_request(one.annotation, source.request)
+        elif one.source == parameters.RESPONSE:
+            value = asgi.make(one.annotation, ("Response",))
+            bound = bound._replace(response=value)
+        elif one.source == parameters.BACKGROUND:
+            value = asgi.make(one.annotation, ("BackgroundTasks",))
+            bound = bound._replace(background=value)
+        else:
+            value = self._value(one, source)
+        if one.by_position:
+            bound.args.append(value)
+        else:
+            bound.kwargs[one.name] = value
+        return bound
+
+    def _value(self, one: Parameter, source: _Source) -> Any:
+        value, place = self._find(one, source)
+        if value is not ABSENT:
+            return self._ways[one.name](value, place)
+        if one.default is REQUIRED and getattr(one.mark, "default_factory", None) is None:
+            raise wrong_missing(place)
+        return one.initial()
+
+    def _find(self, one: Parameter, source: _Source) -> tuple[Any, Place]:
+        """The value as it came, and where it stands, or should."""
+        request, key = source.request, one.key
+        if one.source == parameters.BODY:
+            return self._in_body(one, source)
+        if one.source == parameters.QUERY:
+            return self._in_query(one, request), ("query", key)
+        if one.source == parameters.PATH:
+            return request.params.get(key, ABSENT), ("path", key)
+        if one.source == parameters.HEADER:
+            return _of_many(one, request.header(key)), ("header", key)
+        if one.source == parameters.COOKIE:
+            return request.cookies.get(key, ABSENT), ("cookie", key)
+        value = _of_many(one, source.form.get(key, []))
+        if value is ABSENT and one.mark is None and one.source == parameters.FORM:
+            value = _of_many(one, request.fields.get(key, []))
+        return value, ("body", key)
+
+    # ── the query ─────────────────────────────────────────────────────────────────────────────────
+
+    def _in_query(self, one: Parameter, request: Request) -> Any:
+        values = request.fields.get(one.key, [])
+        if one.shape != "object":
+            return _of_many(one, values)
+        if values:  # an object as JSON text, under its name
+            return parse_json(values[-1].encode("utf-8", "replace"))
+        if [one] != self._objects:
+            return ABSENT
+        # The only object takes what no other parameter is named after, as it takes the whole of a body.
+        others = {other.key for other in self._parameters.all if other is not one}
+        found = {name: _one_or_all(values) for name, values in request.fields.items() if name not in others}
+        return found or (ABSENT if one.default is not REQUIRED else {})
+
+    # ── the body ──────────────────────────────────────────────────────────────────────────────────
+
+    def _in_body(self, one: Parameter, source: _Source) -> tuple[Any, Place]:
+        json, whole, key = source.json, self._parameters.whole, one.key
+        if json is ABSENT:
+            return self._in_query(one, source.request), ("body",) if one is whole else ("body", key)
+        if whole is not None and not self._names(json):
+            if one is whole:
+                return json, ("body",)
+            return self._in_query(one, source.request), ("query", key)
+        if not isinstance(json, dict):
+            raise wrong(("body",), "dict_type", "Input should be a valid dictionary")
+        found = json.get(key, ABSENT)
+        return self._in_query(one, source.request) if found is ABSENT else found, ("body", key)
+
+    def _names(self, json: Any) -> bool:
+        """Whether a body says which parameter each value is for, although one of them could take it whole."""
+        whole = self._parameters.whole
+        assert whole is not None
+        if not isinstance(json, dict):
+            return False
+        if len(self._parameters.body) > 1:
+            return whole.key in json
+        return json.keys() == {whole.key} or whole.shape in ("list", "scalar")
+
+    def _left_over(self, source: _Source) -> dict[str, Any]:
+        taken = {one.key for one in self._parameters.all} | {one.name for one in self._parameters.all}
+        query = {name: _one_or_all(values) for name, values in source.request.fields.items()}
+        named = source.json if isinstance(source.json, dict) and self._parameters.whole is None else {}
+        return {name: value for name, value in {**query, **named}.items() if name not in taken}
+
+
+def _way(one: Parameter) -> Convert:
+    if one.source == parameters.FILE:
+        return forms.file_reader(one)
+    return conversion.converter_with(one.annotation, one.mark)
+
+
+def _of_many(one: Parameter, values: list[Any]) -> Any:
+    """Several of one name are a list for who takes lists; otherwise the last counts."""
+    if not values:
+        return ABSENT
+    return values if one.shape == "list" else values[-1]
+
+
+def _one_or_all(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values

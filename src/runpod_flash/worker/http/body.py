@@ -1,0 +1,98 @@
+"""The two directions of a request: its body as it arrives, and the answer as it leaves.
+
+Each way there is a window: so many bytes may be on their way before whoever reads has said that it used some up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+from runpod_flash.wire import frame, kinds
+
+Send = Callable[[bytes], None]
+
+
+class BrokenOff(Exception):
+    """The client went away in the middle of what it sent."""
+
+
+class Body:
+    """What the client sends."""
+
+    def __init__(self, first: bytes, *, more: bool, sid: int, send: Send) -> None:
+        self._pieces = deque([first] if first else ())
+        self._complete = not more
+        self._broken = False
+        self._arrived = asyncio.Event()
+        self._sid, self._send = sid, send
+        self._whole: bytes | None = None
+
+    def feed(self, data: bytes, *, last: bool, broken: bool) -> None:
+        """More of it is there."""
+        if data:
+            self._pieces.append(data)
+        self._complete = self._complete or last
+        self._broken = self._broken or broken
+        self._arrived.set()
+
+    async def read(self) -> bytes:
+        """All of it; the same again when asked again."""
+        if self._whole is None:
+            self._whole = b"".join([piece async for piece in self.pieces()])
+        return self._whole
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Piece by piece: what is not read is not sent, beyond the window. All at once where it was read before."""
+        if self._whole is not None:
+            yield self._whole
+            return
+        while True:
+            while self._pieces:
+                piece = self._pieces.popleft()
+                if not self._complete:
+                    head = b'{"bytes":%d}' % len(piece)
+                    self._send(frame.encode(kinds.CREDIT, head, sid=self._sid))
+                yield piece
+            if self._broken:
+                raise BrokenOff
+            if self._complete:
+                return
+            self._arrived.clear()
+            await self._arrived.wait()
+
+
+class Outflow:
+    """What the client is sent, once its answer has begun."""
+
+    def __init__(self, sid: int, send: Send) -> None:
+        self._sid, self._send = sid, send
+        self._room = kinds.WINDOW
+        self._more_room = asyncio.Event()
+        self.begun = False
+
+    def begin(self, status: int, headers: list[tuple[str, str]], first: bytes = b"") -> None:
+        """Sends the head of an answer whose body follows; `first` is at most a window long."""
+        self.begun = True
+        self._room -= len(first)
+        head = json.dumps({"status": status, "headers": headers, "more": True}).encode()
+        self._send(frame.encode(kinds.HTTP_RES, head, (first,), sid=self._sid))
+
+    def allow(self, size: int) -> None:
+        """So much was used up."""
+        self._room += size
+        self._more_room.set()
+
+    async def write(self, data: bytes) -> None:
+        """Sends a piece; waits for room in the window."""
+        view = memoryview(data)
+        while view:
+            while self._room <= 0:
+                self._more_room.clear()
+                await self._more_room.wait()
+            piece = view[: min(self._room, kinds.INLINE_LIMIT)]
+            self._room -= len(piece)
+            self._send(frame.encode(kinds.DATA, b"{}", (bytes(piece),), sid=self._sid))
+            view = view[len(piece) :]
