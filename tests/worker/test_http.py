@@ -252,7 +252,7 @@ def test_forms_and_files_come_as_fastapi_gives_them(asker: Asker) -> None:
     sent = parts(("files", "a", "1"), ("files", "b", "2"), ("note", "n", "hi"))
     assert asker.ask(uploads, **sent).json == [["a", "b"], "hi"]
     assert asker.ask(upload, body=b"{}", headers={"content-type": "application/json"}).status == 415
-    broken = {"body": b"nothing", "headers": {"content-type": "multipart/form-data; boundary=edge"}}
+    broken: dict[str, Any] = {"body": b"nothing", "headers": {"content-type": "multipart/form-data; boundary=edge"}}
     assert asker.ask(upload, **broken).status == 422
 
 
