@@ -30,9 +30,9 @@ EFFECTS = {
         "idleTimeout": "Seconds without work after which a worker ends. No upper bound.",
         "env": 'Variables of its workers: a dict, or a list of `KeyValuePair` or `{"key", "value"}`. None: the caller\'s '
         "own value at the call. `@remote(env=…)` wins over this, this over the template's.",
-        "networkVolumeId": "The volume its workers see: a volume's `.id`, or the name of one that exists.",
+        "networkVolumeId": "The volume its workers see: a volume's `.id`, or the name of one that exists. See [volumes](volumes.md).",
         "networkVolume": "The same, as the volume itself. Not both.",
-        "podTemplate": "Limits and ports of a worker.",
+        "podTemplate": "Limits and ports of a worker. See [limits](limits.md).",
         "template": "Another name for `podTemplate`.",
         "templateId": "A template in the cloud.",
         "imageName": "A container image.",
@@ -59,21 +59,21 @@ EFFECTS = {
         "minCudaVersion": "What the driver has to support at least.",
     },
     "CpuFields": {
-        "cpuCount": "vCPUs of a worker, or a size that names memory too, which is then the limit. Processor time is shared: "
-        "the count limits nothing.",
+        "cpuCount": "vCPUs of a worker, or a size that names memory too. What is written here is a limit; without it a worker "
+        "may use what is free.",
     },
     "NetworkVolume": {
         "name": "The volume's name; it is made when it is first needed.",
         "mount_path": "Where workers see it.",
-        "size": "GB.",
+        "size": "GB. Recorded; `flash volume ls` says what takes more.",
         "datacenter": "Where in the cloud.",
         "dataCenterId": "The same.",
         "id": "The id of a volume that exists, instead of a name.",
     },
     "PodTemplate": {
         "memory_gb": "GB that one worker may use; one that uses more is ended, and its job is lost with the reason.",
-        "cpu_count": "vCPUs of a worker. Processor time is shared: it limits nothing.",
-        "expose_ports": 'Ports that a worker opens: `8080`, `"8080"` or `"8080/http"`.',
+        "cpu_count": "vCPUs that one worker may use.",
+        "expose_ports": 'Ports that a worker opens: `8080`, `"8080"` or `"8080/http"`. Each is given to it as `RUNPOD_TCP_PORT_8080`.',
         "name": "Its name in the cloud.",
         "imageName": "A container image.",
         "containerDiskInGb": "GB of a container's disk.",

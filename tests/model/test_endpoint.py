@@ -216,7 +216,7 @@ def test_a_volume_brings_its_path_also_by_its_id() -> None:
     mount = Mount("models", "/models", 10)
     assert resolve_share(LiveServerless(name="w", networkVolumeId=volume.id)).mounts == (mount,)
     assert resolve_share(LiveServerless(name="w", networkVolume=volume)).mounts == (mount,)
-    assert resolve_share(LiveServerless(name="w", networkVolumeId="models")).mounts == (Mount("models"),)
+    assert resolve_share(LiveServerless(name="w", networkVolumeId="models")).mounts == (Mount("models", make=False),)
 
 
 def test_exposed_ports_are_numbers_once() -> None:

@@ -204,6 +204,7 @@ def pool_spec(
         system=system,
         gpus=share.gpus,
         cpus=share.cpus,
+        cpu_limit=share.cpu_limit,
         memory_mb=share.memory_mb,
         variables=dict(variables),
         base_env=settings.inherited(),

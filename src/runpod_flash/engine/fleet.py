@@ -177,7 +177,9 @@ class Fleet:
             variables={**spec.base_env, **spec.variables},
             gpus=list(gpus),
             memory_mb=pool.placement.memory_mb,
-            cpus=pool.placement.cpus,
+            cpus=pool.placement.cpus if spec.cpu_limit else 0,
+            mounts=list(spec.mounts),
+            ports=list(spec.ports),
             at_once=spec.concurrency if pool.endpoint.spec.kind == "lb" else 0,
         )
         self._state.turn.send(host.link, launch.encode(sid=self._hosts.next_sid()))
@@ -187,7 +189,7 @@ class Fleet:
         worker = self._state.workers.get(head.worker)
         if worker is None:
             return
-        worker.pid, worker.how = head.pid, head.how
+        worker.pid, worker.how, worker.ports = head.pid, head.how, dict(head.ports)
         if head.error:
             # The folder may have been removed under us: ask the host again, which builds what is missing.
             if worker.pool.environment.state == "ready":

@@ -123,6 +123,7 @@ class Overview:
             "inflight": len(worker.inflight),
             "launched_at_ms": worker.launched_ms,
             "gpus": list(worker.gpus),
+            "ports": {str(wanted): given for wanted, given in worker.ports.items()},
             "cards": [uses.cards[gpu] for gpu in worker.gpus if gpu in uses.cards],
         }
 

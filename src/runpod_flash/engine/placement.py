@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from runpod_flash.model.endpoint import GpuRequest, PoolSpec
 from runpod_flash.model.hardware import cards_of
+from runpod_flash.model.volumes import variable_of
 from runpod_flash.wire.messages import Machine
 
 
@@ -44,12 +46,34 @@ def place(spec: PoolSpec, machine: Machine) -> Placement:
     if cpus > machine.cpus:
         lacks.append(Lack(f"{cpus:.12g} CPUs", str(machine.cpus), "its workers run on these"))
         cpus = machine.cpus
+    lacks += _means(spec, cpus, machine)
     return Placement(gpus, cards, memory, cpus, tuple(lacks))
 
 
 def asks_for_something(spec: PoolSpec) -> bool:
     """Whether a machine could lack what `spec` asks for; every machine has one CPU."""
-    return bool(spec.gpus or spec.memory_mb or spec.cpus > 1)
+    return bool(spec.gpus or spec.memory_mb or spec.cpus > 1 or spec.cpu_limit or spec.mounts)
+
+
+def _means(spec: PoolSpec, cpus: float, machine: Machine) -> list[Lack]:
+    """What the machine cannot hold a worker to, or show to it alone, as its host has said."""
+    lacks = []
+    if spec.cpu_limit and cpus < machine.cpus and (why := machine.facts.get("no_affinity")):
+        lacks.append(Lack(f"{cpus:.12g} CPUs", f"no way to hold workers to them ({why})", "they use what is free"))
+    elif spec.cpu_limit and cpus % 1 and (why := machine.facts.get("no_quota")):
+        whole = math.ceil(cpus)
+        lacks.append(Lack(f"{cpus:.12g} CPUs", f"only whole ones to give ({why})", f"each worker has {whole}"))
+    if spec.mounts and (why := machine.facts.get("no_mounts")):
+        volume, path = spec.mounts[0].volume, spec.mounts[0].path
+        variable = variable_of(volume)
+        lacks.append(
+            Lack(
+                f"the volume {volume!r} at {path}",
+                f"no way to mount it for its workers alone ({why})",
+                f"read its folder from the variable {variable}; what could be done: flash doctor",
+            )
+        )
+    return lacks
 
 
 def _place_gpus(wanted: tuple[GpuRequest, ...], machine: Machine) -> tuple[int, tuple[int, ...], list[Lack]]:

@@ -138,6 +138,7 @@ class Worker:
     loaded: dict[str, str] = field(default_factory=dict)  # function name → version
     acks: list[tuple[str, int, str]] = field(default_factory=list)
     gpus: tuple[int, ...] = ()
+    ports: dict[int, int] = field(default_factory=dict)  # wanted → given
     launched_at: float = 0.0
     ready_at: float = 0.0
     idle_since: float = 0.0

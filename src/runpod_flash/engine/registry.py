@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
 import msgspec
 
 from runpod_flash.engine.placement import Lack, asks_for_something, place, unplaced
@@ -10,8 +13,9 @@ from runpod_flash.engine.routes import canonical
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.turn import Link
 from runpod_flash.errors import ConfigError, EngineRefused
-from runpod_flash.model.endpoint import EndpointSpec, PoolSpec, pool_key
+from runpod_flash.model.endpoint import EndpointSpec, Mount, PoolSpec, pool_key
 from runpod_flash.wire.messages import Declare, Declared, FunctionSpec, Machine
+from runpod_flash.wire.volumes import Volume
 
 _encode = msgspec.json.encode
 _endpoint = msgspec.json.Decoder(EndpointSpec)
@@ -46,6 +50,7 @@ class Registry:
             self._check_exact(head)
         notices: list[str] = []
         _check_routes(self._by_public_id.get(head.endpoint.id), head.function)
+        self._take_volumes(head)
         endpoint = self._take_endpoint(link, head.endpoint, notices)
         pool = self._take_pool(endpoint, head.pool)
         endpoint.last_pool = pool
@@ -138,6 +143,25 @@ class Registry:
                 fix="ask for what is here, or leave out `hardware` in [tool.flash] and FLASH_HARDWARE",
             )
 
+    def _take_volumes(self, head: Declare) -> None:
+        """Makes the volumes that are declared; ConfigError for one that is only named, and is not there."""
+        for mount in head.pool.mounts:
+            volume = _volume(self._state.settings.home, mount)
+            if not mount.make and not volume.exists:
+                raise ConfigError(
+                    f"endpoint {head.endpoint.name!r} mounts the volume {mount.volume!r}, and there is none",
+                    why="an id only names a volume that exists; nothing says that a new one is meant",
+                    fix=f"flash volume create {shlex.quote(mount.volume)}, or declare NetworkVolume({mount.volume!r})",
+                )
+            try:
+                volume.ensure(mount.size_gb)
+            except OSError as error:
+                raise EngineRefused(
+                    f"the volume {mount.volume!r} cannot be made",
+                    why=f"{volume.folder}: {error.strerror}",
+                    fix="see the disk of the data folder: flash doctor",
+                ) from error
+
     def _take_endpoint(self, link: Link, spec: EndpointSpec, notices: list[str]) -> Endpoint:
         known = self._by_public_id.get(spec.id)
         if known is not None and known.spec == spec:
@@ -220,6 +244,13 @@ def _check_routes(endpoint: Endpoint | None, spec: FunctionSpec) -> None:
                 why="a request can go to one of them only",
                 fix="give one another path, in @remote(…, path='/…'), or put it on a resource of another name",
             )
+
+
+def _volume(home: Path, mount: Mount) -> Volume:
+    try:
+        return Volume(home, mount.volume)
+    except ValueError as error:
+        raise ConfigError(f"{error}", why="it is the name of a folder, which must not lead out of the others") from None
 
 
 def _changes(before: EndpointSpec, after: EndpointSpec) -> list[str]:

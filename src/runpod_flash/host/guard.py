@@ -66,6 +66,7 @@ class Guard:
             tree = tree_of(worker.pid, table)
             # Resident sizes count shared pages many times, but are cheap: they tell who is worth a look.
             if sum(row.rss_kb for row in tree) > limit and (used := shared_fairly_kb(tree)) > limit:
+                worker.used_kb = used
                 self._end(worker, "memory", f"uses {used // 1024} MB, its limit is {limit // 1024} MB")
 
     def _save_machine(self) -> None:

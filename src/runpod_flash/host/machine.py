@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import tempfile
 from pathlib import Path
 
+from runpod_flash.host import groups
+from runpod_flash.wire import namespaces
 from runpod_flash.wire.messages import Machine
 
 _NVIDIA_SMI = ["nvidia-smi", "--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits"]
@@ -19,7 +22,21 @@ def measure() -> Machine:
     facts = {"system": platform.system(), "release": platform.release(), "arch": platform.machine()}
     if trouble:
         facts["gpu_trouble"] = trouble
+    facts |= _missing_means()
     return Machine(cpus=count_cpus(), memory_mb=total_memory_mb(), gpus=gpus, facts=facts)
+
+
+def _missing_means() -> dict[str, str]:
+    """Why workers cannot be held to processors, or be shown volumes, where that is so."""
+    missing = {}
+    if not hasattr(os, "sched_setaffinity"):
+        missing["no_affinity"] = f"{platform.system()} offers none"
+    if "cpu" not in groups.find_places():
+        missing["no_quota"] = "the control group is not ours to divide"
+    with tempfile.TemporaryDirectory() as stage:
+        if why := namespaces.why_impossible(stage):
+            missing["no_mounts"] = why
+    return missing
 
 
 def count_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -7,8 +7,9 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from runpod_flash.host.logs import WorkerLog, call_of
 from runpod_flash.host.loop import Loop, Timer
@@ -35,7 +36,12 @@ class Worker:
         self.pid = 0
         self.began = time.monotonic()
         self.ending = ""  # why the host ends it, once it does: stop, deadline, memory
+        self.used_kb = 0  # all its processes, when it was ended for that
         self.grace: Timer | None = None  # runs between SIGTERM and SIGKILL
+        self.leases = ExitStack()  # volumes, processors, ports and groups that are its own until it ends
+        self.ports: dict[int, int] = {}
+        self.extras: dict[str, Any] = {}  # what its order says of them
+        self.variables: dict[str, str] = {}
         self._loop = loop
         (scratch / "tmp").mkdir(mode=0o700, parents=True)
         # Written, not only made: on a full disk a page without a block of its own would be a SIGBUS later.
@@ -60,6 +66,7 @@ class Worker:
             "title": self.launch.endpoint,
             "host_pid": os.getpid(),
             "at_once": self.launch.at_once,
+            **self.extras,
         }
 
     @property
@@ -108,7 +115,8 @@ class Worker:
         return current_of(status), spans, self.log.last_lines
 
     def close(self) -> None:
-        """Gives up all descriptors."""
+        """Gives up all descriptors, and what it was lent."""
+        self.leases.close()
         if self.grace:
             self.grace.cancel()
         self._close_their_ends()

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from runpod_flash.host import strays, zygotes
+from runpod_flash.host import mounts, strays, zygotes
+from runpod_flash.host.groups import Groups, find_places
 from runpod_flash.host.loop import Loop
 from runpod_flash.host.machine import count_oom_kills
 from runpod_flash.host.processes import Children, Exit, kill_tree, send_to_group
 from runpod_flash.host.runtime import RuntimeMissing, Runtimes
+from runpod_flash.host.shares import Ports, Processors
 from runpod_flash.host.worker import FOLDER, MARK, PAGE, PID, Worker, leftover
 from runpod_flash.host.zygotes import Answer, Zygotes, zygote_key
 from runpod_flash.model.endpoint import RuntimeSpec
@@ -61,6 +64,9 @@ class Workers:
         self._note = note
         self._workers: dict[str, Worker] = {}
         self._oom_kills = count_oom_kills()
+        self._processors = Processors()
+        self._ports = Ports()
+        self._groups = Groups(rundir.name, loop, note, find_places())
         self.runtimes = Runtimes(home / "runtime")
         self.zygotes = Zygotes(loop, children, note)
 
@@ -77,7 +83,7 @@ class Workers:
         """Starts a worker. Asking again for one that is there is answered with that one."""
         if known := self._workers.get(order.worker):
             if known.pid:
-                self._answer(Launched(worker=known.id, pid=known.pid), stream)
+                self._answer(Launched(worker=known.id, pid=known.pid, ports=list(known.ports.items())), stream)
             return
         self._try(order, stream, _TRIES)
 
@@ -90,6 +96,7 @@ class Workers:
         try:
             runtime = self.runtimes.ensure(order.runtime)
             worker = self._prepare(order)
+            self._lend(worker, runtime)
         except (RuntimeMissing, OSError, ValueError) as error:
             self._answer(Launched(worker=order.worker, error=str(error)), stream)
             return
@@ -135,6 +142,20 @@ class Workers:
         self._workers[worker.id] = worker
         return worker
 
+    def _lend(self, worker: Worker, runtime: Path) -> None:
+        """Volumes, processors and ports, which come back when the worker is closed."""
+        order, needed = worker.launch, (self._home, worker.scratch, Path(worker.launch.env), runtime, Path(sys.prefix))
+        try:
+            possible = "no_mounts" not in self._machine.facts
+            view = mounts.prepare(self._home, order.mounts, map(str, needed), worker.leases, possible=possible)
+            worker.ports = self._ports.lease(order.ports, worker.leases)
+        except (OSError, ValueError):
+            self._forget(worker)
+            raise
+        worker.extras = {**view.order, "processors": self._processors.lease(order.cpus, worker.leases)}
+        given = {f"RUNPOD_TCP_PORT_{wanted}": str(port) for wanted, port in worker.ports.items()}
+        worker.variables = {**view.variables, **given}
+
     def _variables(self, worker: Worker) -> dict[str, str]:
         order = worker.launch
         variables = {
@@ -142,6 +163,7 @@ class Workers:
             "HOME": os.environ.get("HOME", "/"),
             "LANG": "C.UTF-8",
             **order.variables,
+            **worker.variables,
             "TMPDIR": str(worker.scratch / "tmp"),
             "VIRTUAL_ENV": order.env,
             MARK: worker.id,
@@ -168,9 +190,14 @@ class Workers:
 
     def _started(self, worker: Worker, pid: int, how: str, stream: int) -> None:
         worker.started(pid, self._keep)
+        order = worker.launch
+        # A whole number of processors is kept by those that it may run on.
+        quota = order.cpus if order.cpus % 1 else 0
+        self._groups.hold(worker.id, pid, quota, order.memory_mb or 0, worker.leases)  # before it has anything to do
         self._children.watch(pid, lambda end: self._ended(worker, end))
         self.connect(worker)
-        self._answer(Launched(worker=worker.id, pid=pid, how=how, ms=worker.age_ms), stream)
+        ports = list(worker.ports.items())
+        self._answer(Launched(worker=worker.id, pid=pid, how=how, ms=worker.age_ms, ports=ports), stream)
         if worker.ending:
             kill_tree(pid)
 
@@ -208,7 +235,7 @@ class Workers:
         for span in spans:
             self._keep(span)
         why = worker.ending
-        oom = why == "memory" or (end.signal == signal.SIGKILL and not why and self._machine_killed())
+        oom = why == "memory" or (end.signal == signal.SIGKILL and not why and self._killed_for_memory(worker))
         # Before its folder goes: if this host is killed in between, the page still tells what the worker had begun.
         self._keep(
             Exited(
@@ -217,7 +244,7 @@ class Workers:
                 signal=end.signal,
                 oom=oom,
                 why="memory" if oom else why,
-                peak_rss_kb=end.peak_rss_kb,
+                peak_rss_kb=max(end.peak_rss_kb, worker.used_kb),
                 current=current,
                 last_lines=last_lines,
             )
@@ -229,10 +256,10 @@ class Workers:
     def _sweep(self, worker: Worker) -> None:
         strays.kill_rest(worker.pid, worker.id, self._children, alone=len(self._workers) == 1)
 
-    def _machine_killed(self) -> bool:
-        """Whether the kernel has killed somebody for want of memory since this was asked last."""
+    def _killed_for_memory(self, worker: Worker) -> bool:
+        """Whether the kernel did it: the worker's group says so, or somebody was killed since this was asked last."""
         before, self._oom_kills = self._oom_kills, count_oom_kills()
-        return self._oom_kills > before
+        return self._groups.has_killed(worker.id) or self._oom_kills > before
 
     def _forget(self, worker: Worker) -> None:
         del self._workers[worker.id]
@@ -260,6 +287,7 @@ class Workers:
         """Reports the workers of a host that is no more, and ends what is left of them."""
         if not self._folder.is_dir():
             return
+        self._groups.sweep()
         for scratch in sorted(self._folder.iterdir()):
             if scratch.name.startswith(DISCARDED):
                 self._remove(scratch)

@@ -61,6 +61,7 @@ class Mount:
     volume: str
     path: str = "/runpod-volume"
     size_gb: int | None = None
+    make: bool = True  # unless it is there; a volume that was only named has to be
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class PoolSpec:
     system: tuple[str, ...] = ()  # Debian package names, sorted
     gpus: tuple[GpuRequest, ...] = ()  # alternatives, the preferred one first; empty: no card
     cpus: float = 1
+    cpu_limit: float | None = None  # what a worker is held to; None: it may use what is free
     memory_mb: int | None = None  # None: no limit of its own
     variables: dict[str, str] = field(default_factory=dict)  # the function's, in the clear
     base_env: dict[str, str] = field(default_factory=dict)  # from the caller: PATH, HOME, LANG …
@@ -137,6 +139,7 @@ def pool_key(pool: PoolSpec, secret: bytes) -> str:
         "runtime": pool.runtime.key,
         "gpus": [(gpu.name, gpu.count) for gpu in pool.gpus],
         "cpus": float(pool.cpus),
+        "cpu_limit": pool.cpu_limit,
         "memory_mb": pool.memory_mb,
         "variables": _sealed(pool.variables, secret),
         "base_env": _sealed(pool.base_env, secret),

@@ -23,17 +23,17 @@ LB_CONCURRENCY_SYNC: Final = 8
 NO_EFFECT_HERE: Final = frozenset(
     {
         *("imageName", "templateId", "flashboot", "cudaVersions", "minCudaVersion", "datacenter", "locations", "id"),
-        *("workersPFBTarget", "python_version", "networkVolume", "networkVolumeId"),
+        *("workersPFBTarget", "python_version"),
     }
 )
-"""Fields that mean something to a cloud, and nothing (or nothing yet) on the user's own machines."""
+"""Fields that mean something to a cloud, and nothing on the user's own machines."""
 NO_EFFECT_IN_TEMPLATES: Final = frozenset(
     {
-        *("expose_ports", "name", "imageName", "containerDiskInGb", "ports", "startScript", "dockerArgs"),
-        *("advancedStart", "config", "containerRegistryAuthId", "cpu_count"),
+        *("name", "imageName", "containerDiskInGb", "ports", "startScript", "dockerArgs"),
+        *("advancedStart", "config", "containerRegistryAuthId"),
     }
 )
-"""The same of a PodTemplate. Processor time is shared between workers, so `cpu_count` limits nothing."""
+"""The same of a PodTemplate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class MachineShare:
 
     gpus: tuple[GpuRequest, ...]
     cpus: float
+    cpu_limit: float | None
     memory_mb: int | None
     mounts: tuple[Mount, ...]
     ports: tuple[int, ...]
@@ -69,6 +70,7 @@ def resolve_share(resource: Resource) -> MachineShare:
     return MachineShare(
         gpus=resolve_gpus(resource),
         cpus=resolve_cpus(resource),
+        cpu_limit=resolve_cpu_limit(resource),
         memory_mb=resolve_memory_mb(resource),
         mounts=resolve_mounts(resource),
         ports=resolve_ports(resource),
@@ -106,6 +108,13 @@ def resolve_cpus(resource: Resource) -> float:
     return float(min(template.cpu_count, HIGHEST)) if template and template.cpu_count else 1
 
 
+def resolve_cpu_limit(resource: Resource) -> float | None:
+    """vCPUs that one worker is held to: those that somebody wrote down. The default of 1 is no wish for only one."""
+    template = pod_template(resource)
+    asked = resource.instanceIds or "cpuCount" in resource.given or (template and template.cpu_count)
+    return resolve_cpus(resource) if asked else None
+
+
 def resolve_memory_mb(resource: Resource) -> int | None:
     """The limit on one worker's memory in MiB: its template's, else its instance type's, else none."""
     template = pod_template(resource)
@@ -136,9 +145,9 @@ def resolve_mounts(resource: Resource) -> tuple[Mount, ...]:
     named = resource.networkVolumeId
     volume = named.volume if isinstance(named, VolumeId) else resource.networkVolume
     if volume is None:
-        return (Mount(str(named)),)
+        return (Mount(str(named), make=False),)
     size = None if volume.size is None else min(volume.size, HIGHEST)
-    return (Mount(str(volume.id), volume.mount_path, size),)
+    return (Mount(str(volume.id), volume.mount_path, size, make=bool(volume.name)),)
 
 
 def resolve_ports(resource: Resource) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ from runpod_flash.model.value import (
     refusal,
     sealed,
 )
-from runpod_flash.model.volumes import Env, NetworkVolume, PodTemplate, read_env
+from runpod_flash.model.volumes import VOLUME_NAME, Env, NetworkVolume, PodTemplate, is_volume_name, read_env
 
 Gpu: TypeAlias = GpuGroup | GpuType | str
 
@@ -112,7 +112,7 @@ class Resource(Value):
         "workersMin": COUNT,
         "workersMax": AMOUNT,
         "idleTimeout": Rule("a number of seconds, 0 or more", is_duration),
-        "networkVolumeId": Rule("the name or id of a volume", is_name),
+        "networkVolumeId": Rule(f"the name or id of a volume: {VOLUME_NAME}", is_volume_name),
         "networkVolume": Rule("a NetworkVolume", lambda value: isinstance(value, NetworkVolume)),
         "podTemplate": Rule("a PodTemplate", lambda value: isinstance(value, PodTemplate)),
         "template": Rule("a PodTemplate", lambda value: isinstance(value, PodTemplate)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Final, TypeAlias
@@ -111,13 +112,41 @@ def _id_of(volume: NetworkVolume) -> str:
     return volume.id
 
 
-def _is_mount_path(value: object) -> bool:
-    return is_name(value) and (path := str(value)).startswith("/") and path.strip("/") != "" and ".." not in path
+VOLUME_NAME: Final = "a name of up to 200 bytes without '/' or line breaks, that does not begin with '.' or a blank"
 
 
-_LABEL: Final = Rule(
-    "a string without line breaks", lambda value: isinstance(value, str) and (not value or is_name(value))
+def is_volume_name(value: object) -> bool:
+    """Whether a volume can be called so. Its name is the name of a folder, and must not lead out of the others."""
+    if not is_name(value):
+        return False
+    name = str(value)
+    return "/" not in name and name[0] not in ". " and len(name.encode()) <= _LONGEST_NAME
+
+
+def variable_of(volume: str) -> str:
+    """The variable that says where a worker finds a volume: `FLASH_VOLUME_MODEL_STORAGE` for `model-storage`."""
+    return "FLASH_VOLUME_" + re.sub(r"[^A-Z0-9]", "_", volume.upper())
+
+
+_LONGEST_NAME: Final = 200
+_SYSTEM: Final = frozenset(
+    {
+        *("bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "proc"),
+        *("root", "run", "sbin", "sys", "tmp", "usr", "var"),
+    }
 )
+"""Folders at the top that programs need: what is in them would be hidden. Folders in them are fine, but for these."""
+_KERNEL: Final = frozenset({"dev", "proc", "sys"})
+
+
+def _is_mount_path(value: object) -> bool:
+    if not is_name(value) or not str(value).startswith("/"):
+        return False
+    parts = [part for part in str(value).split("/") if part not in ("", ".")]
+    return bool(parts) and ".." not in parts and parts[0] not in _KERNEL and (len(parts) > 1 or parts[0] not in _SYSTEM)
+
+
+_LABEL: Final = Rule(VOLUME_NAME, lambda value: value == "" or is_volume_name(value))
 
 
 @sealed
@@ -138,7 +167,9 @@ class NetworkVolume(Value):
 
     rules: ClassVar[Mapping[str, Rule]] = {
         "name": _LABEL,
-        "mount_path": Rule("an absolute path below /, such as /models", _is_mount_path),
+        "mount_path": Rule(
+            "an absolute path such as /models, without '..' and outside of what the system needs", _is_mount_path
+        ),
         "size": Rule("a whole number of GB, at least 1", lambda value: is_count(value, 1)),
         "datacenter": Rule('a DataCenter, such as "EU-RO-1"', is_text),
         "dataCenterId": Rule('a DataCenter, such as "EU-RO-1"', is_text),

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from runpod_flash.model.endpoint import EndpointSpec, PoolSpec, RuntimeSpec
+from runpod_flash.model.endpoint import EndpointSpec, Mount, PoolSpec, RuntimeSpec
 from runpod_flash.model.job import USUAL_POLICY, JobPolicy
 from runpod_flash.wire import frame, kinds
 
@@ -489,7 +489,9 @@ class Launch(Head):
     variables: dict[str, str] = {}  # everything beside the clean base
     gpus: list[int] = []
     memory_mb: int | None = None
-    cpus: float = 0
+    cpus: float = 0  # those that it is held to; 0: it may use all that are free
+    mounts: list[Mount] = []
+    ports: list[int] = []  # those that it wants to open
     at_once: int = 0  # calls that a load-balanced one runs at once; 0: a worker of a queue
 
 
@@ -502,6 +504,7 @@ class Launched(Head):
     how: str = ""
     ms: float = 0
     error: str = ""
+    ports: list[tuple[int, int]] = []  # each that was wanted, and what it was given
 
 
 class Stop(Head):

@@ -21,6 +21,7 @@ from typing import Any, Final, NoReturn
 
 from runpod_flash.payload import codec
 from runpod_flash.payload.definitions import TABLE
+from runpod_flash.wire import namespaces
 from runpod_flash.wire.status_page import StatusPage
 from runpod_flash.worker import output
 from runpod_flash.worker.loop import Worker
@@ -64,8 +65,12 @@ def enter(message: dict[str, Any], descriptors: list[int], parent_before: int = 
     try:
         control, out, err, log = descriptors
         _take_output(out, err, {control, log})
-        _join_host(message.get("host_pid", 0), parent_before)
+        host = message.get("host_pid", 0)
+        _join_host(host, parent_before)
+        _confine(message, host)
         page = _settle(message["scratch"], message["variables"], message.get("title", ""))
+        for folder, name in message.get("links", ()):
+            os.symlink(folder, name)
         _look_like_a_program()
         pipe = output.take_over(log, page)
         TABLE.prefer_local = False  # the worker has what it was sent, not what happens to be named alike
@@ -110,6 +115,16 @@ def _join_host(host: int, parent_before: int) -> None:
         die_with(host)
     with contextlib.suppress(OSError):
         os.setsid()
+
+
+def _confine(message: dict[str, Any], host: int) -> None:
+    """Keeps to the processors it was given, and sees its volumes where they were asked for."""
+    if processors := message.get("processors"):
+        os.sched_setaffinity(0, processors)
+    if mounts := message.get("mounts"):
+        namespaces.enter(mounts, message["hidden"], os.path.join(message["scratch"], "tmp"))
+        if host:
+            die_with(host)  # a change of rights may have undone this
 
 
 def _settle(scratch: str, variables: dict[str, str], title: str) -> StatusPage:

@@ -34,7 +34,7 @@ def probes(home: Path, *, online: bool) -> dict[str, Probe]:
         "fork": tools.fork,
         "process ends": limits.process_ends,
         "control group": limits.control_group,
-        "namespaces": limits.namespaces,
+        "namespaces": limits.views,
     }
     return found | ({"package index": tools.package_index} if online else {})
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
-import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from runpod_flash.host import machine
 from runpod_flash.wire.check import OK, WARNING, Check
+from runpod_flash.wire.namespaces import why_impossible
 
 _SCARCE: Final = 0.05
 _FEW_FILES: Final = 1024
 _PR_GET_PDEATHSIG: Final = 2
 _PR_GET_CHILD_SUBREAPER: Final = 37
-_NEWUSER, _NEWNS = 0x10000000, 0x00020000
-_UNSHARE: Final = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(int(sys.argv[1])) != 0)"
-_NO_LINUX: Final = "not on this system: only Linux has it"
 
 
 def processors() -> Iterator[Check]:
@@ -140,20 +138,29 @@ def _logout_kills() -> bool:
     return kills
 
 
-def namespaces() -> Iterator[Check]:
-    """Tried in a process of its own, since one that has left its namespace cannot return."""
-    if not sys.platform.startswith("linux"):
-        yield Check("namespaces", OK, _NO_LINUX)
+def views() -> Iterator[Check]:
+    """Whether a worker can have volumes at the places where they were asked for; tried in a process of its own."""
+    with tempfile.TemporaryDirectory() as stage:
+        why = why_impossible(stage)
+    facts: dict[str, object] = {"possible": not why}
+    if not why:
+        yield Check(
+            "namespaces", OK, "workers can have a view of the files of their own: volumes are mounted", facts=facts
+        )
         return
-    users, mounts = _unshares(_NEWUSER), _unshares(_NEWUSER | _NEWNS)
-    facts = {"user": users, "mount": mounts}
-    if users and mounts:
-        yield Check("namespaces", OK, "users and mounts of their own are possible", facts=facts)
-    else:
-        why = "the kernel or the container refuses them"
-        yield Check("namespaces", OK, f"not possible: {why}; nothing of this version needs them", facts=facts)
+    told = f"{why}: volumes are not mounted, and workers find them by a variable"
+    yield Check("namespaces", WARNING, told, _view_fix(), facts)
 
 
-def _unshares(flags: int) -> bool:
-    command = [sys.executable, "-I", "-S", "-c", _UNSHARE, str(flags)]
-    return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+def _view_fix() -> str:
+    restricted = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+    try:
+        if restricted.read_text().strip() == "1":
+            return "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    except OSError:
+        pass
+    if not sys.platform.startswith("linux"):
+        return "read the folder of a volume from FLASH_VOLUME_<NAME>"
+    return (
+        "allow user namespaces; in a container: --cap-add SYS_ADMIN, or a seccomp profile that allows unshare and mount"
+    )

@@ -1,0 +1,209 @@
+"""Processors, ports and memory of workers: what each is given, and what becomes of one that wants more."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from runpod_flash.host.groups import Groups, Place, find_places
+from runpod_flash.host.loop import Loop
+from runpod_flash.host.shares import Ports, Processors
+from runpod_flash.wire.messages import Exited
+from tests.host.conftest import Machine
+from tests.host.test_volumes import look
+
+
+@pytest.fixture
+def environment(machine: Machine) -> str:
+    machine.start()
+    state = machine.build()
+    assert state.phase == "ready", state.error
+    return state.path
+
+
+def where() -> None:
+    import os
+    import subprocess
+    import sys
+
+    code = "import os; print(sorted(os.sched_getaffinity(0)))"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    print(json.dumps([sorted(os.sched_getaffinity(0)), json.loads(child)]))
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one processor")
+def test_limited_workers_run_on_different_processors_and_so_does_all_they_start(
+    machine: Machine, environment: str
+) -> None:
+    every = sorted(os.sched_getaffinity(0))
+    workers = [machine.worker(environment, cpus=1) for _ in range(2)]
+    assert [look(machine, worker, where) for worker in workers] == [[[one], [one]] for one in every[:2]]
+    assert look(machine, machine.worker(environment), where) == [every, every]
+
+
+def test_the_least_used_processors_are_lent_and_come_back() -> None:
+    processors = Processors()
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("there is one processor")
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    short, long = ExitStack(), ExitStack()
+    assert processors.lease(0.5, short) == [first]
+    assert processors.lease(1, long) == [second]
+    assert processors.lease(0.25, long) == [first]
+    short.close()
+    assert processors.lease(1, long) == [first]
+    assert processors.lease(len(os.sched_getaffinity(0)), long) == []
+
+
+def test_each_worker_is_told_ports_of_its_own_the_wanted_one_where_it_is_free(
+    machine: Machine, environment: str
+) -> None:
+    def listen(wanted: int) -> None:
+        import os
+        import socket
+
+        port = int(os.environ[f"RUNPOD_TCP_PORT_{wanted}"])
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+        print(json.dumps(port))
+
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        wanted = probe.getsockname()[1]
+    first = machine.launch(environment, ports=[wanted])
+    second = machine.launch(environment, ports=[wanted])
+    assert first.ports == [(wanted, wanted)]
+    assert second.ports[0][1] not in (wanted, 0)
+    machine.engine.until(lambda: second.worker in machine.engine.workers)
+    assert look(machine, second.worker, listen, wanted) == second.ports[0][1]
+
+
+def test_a_port_that_another_program_has_is_replaced() -> None:
+    ports, leases = Ports(), ExitStack()
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        assert ports.lease([number], leases)[number] != number
+    leases.close()
+    assert ports.lease([number], leases) == {number: number}
+
+
+def test_memory_of_all_processes_of_a_worker_counts_and_its_end_says_how_much_it_was(
+    machine: Machine, environment: str
+) -> None:
+    def grow() -> None:
+        import subprocess
+        import sys
+
+        eater = "x = bytearray(120 << 20); import time; time.sleep(60)"
+        children = [subprocess.Popen([sys.executable, "-c", eater]) for _ in range(2)]
+        children[0].wait()
+
+    worker = machine.worker(environment, memory_mb=150)
+    machine.submit(worker, grow)
+    gone = machine.engine.expect(Exited)
+    assert gone.oom
+    assert gone.peak_rss_kb > 150 * 1024
+
+
+# ── control groups ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def groups_at(folder: Path, *, unified: bool) -> Groups:
+    return Groups("test", Loop(print), print, {name: Place(folder, unified) for name in ("cpu", "memory")})
+
+
+def test_a_group_is_told_its_limits_as_its_kernel_reads_them(tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    for folder, unified in ((new, True), (old, False)):
+        folder.mkdir()
+        groups_at(folder, unified=unified).hold("w1", 12, 1.5, 64, ExitStack())
+    assert {path.name: path.read_text() for path in (new / "flash-test-w1").iterdir()} == {
+        "cpu.max": "150000 100000",
+        "memory.max": str(64 << 20),
+        "memory.swap.max": "0",
+        "memory.oom.group": "1",
+        "cgroup.procs": "12",
+    }
+    assert {path.name: path.read_text() for path in (old / "flash-test-w1").iterdir()} == {
+        "cpu.cfs_period_us": "100000",
+        "cpu.cfs_quota_us": "150000",
+        "memory.limit_in_bytes": str(64 << 20),
+        "cgroup.procs": "12",
+    }
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "found"),
+    [
+        ("0::/\n", {"cgroup.controllers": "cpu memory", "cgroup.subtree_control": "cpu memory"}, {"cpu", "memory"}),
+        ("0::/\n", {"cgroup.controllers": "cpu", "cgroup.subtree_control": ""}, {"cpu"}),
+        ("0::/a/b\n", {"cgroup.controllers": "cpu memory", "cgroup.subtree_control": "cpu memory"}, set()),
+        ("4:memory:/someone/s\n3:cpu,cpuacct:/\n0::/\n", {}, {"cpu"}),
+        ("nonsense", {}, set()),
+    ],
+)
+def test_groups_are_made_only_where_our_own_is_ours_to_divide(
+    tmp_path: Path, own: str, files: dict[str, str], found: set[str]
+) -> None:
+    if os.geteuid():
+        pytest.skip("for an ordinary user, owning the folder decides")
+    (tmp_path / "own").write_text(own)
+    root = tmp_path / "root"
+    for folder in (root, root / "a" / "b", root / "cpu", root / "memory"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in {"cgroup.procs": "", **files}.items():
+            (folder / name).write_text(text)
+    assert set(find_places(root, tmp_path / "own")) == found
+
+
+def test_a_worker_of_half_a_processor_is_slowed_down_and_leaves_no_group(machine: Machine, environment: str) -> None:
+    place = find_places().get("cpu")
+    if place is None:
+        pytest.skip("the control group for processors is not ours to divide")
+
+    def quota(group: str) -> None:
+        import os
+        from pathlib import Path
+
+        file = next(file for name in ("cpu.max", "cpu.cfs_quota_us") if (file := Path(group, name)).exists())
+        here = str(os.getpid()) in Path(group, "cgroup.procs").read_text().split()
+        print(json.dumps([file.read_text().split()[0], here]))
+
+    worker = machine.worker(environment, cpus=0.5)
+    group = place.folder / f"flash-{machine.rundir.name}-{worker}"
+    assert look(machine, worker, quota, str(group)) == ["50000", True]
+    machine.stop()
+    assert not group.exists()
+
+
+def test_what_a_killed_host_left_of_groups_is_gone_after_the_next_start(machine: Machine, environment: str) -> None:
+    place = find_places().get("cpu")
+    if place is None:
+        pytest.skip("the control group for processors is not ours to divide")
+    worker = machine.worker(environment, cpus=0.5)
+    group = place.folder / f"flash-{machine.rundir.name}-{worker}"
+    assert group.exists()
+    assert machine.host is not None
+    os.kill(machine.host.pid, signal.SIGKILL)
+    machine.wait_for_end()
+    machine.start()
+    machine.engine.until(lambda: not group.exists())
