@@ -145,14 +145,6 @@ def test_retries_on_a_load_balanced_function_are_said_to_do_nothing() -> None:
 
 
 def test_what_comes_later_says_so_when_it_is_used_and_not_before() -> None:
-    def numbers() -> Any:
-        yield 1
-
-    with pytest.raises(UsageError, match="cannot be called yet: it yields"):
-        _ = remote(config)(numbers)()
-    with pytest.raises(UsageError, match="numbers cannot be called yet: it yields"):
-        remote(config)(numbers).stream()
-
     class Model:
         def answer(self) -> int:
             return 42

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runpod_flash import JobHandle, JobNotFound, JobTimeout, UsageError
+from runpod_flash import JobHandle, JobNotFound, JobTimeout
 from runpod_flash.client import background
 from tests.disasters.scene import Scene, line_of, until, written
 
@@ -68,8 +68,8 @@ def test_an_id_that_nobody_knows_and_a_job_without_a_stream_are_told(shared: Sce
             ask()
     with pytest.raises(JobNotFound, match="no-such-job"):
         list(nobody.sync.logs(follow=True))
-    with pytest.raises(UsageError, match="gives no stream"):
-        nobody.sync.stream()
+    with pytest.raises(JobNotFound, match="no-such-job"):
+        list(nobody.sync.stream())
 
 
 def test_output_is_followed_over_a_retry_and_the_death_of_the_engine_each_line_once(scene: Scene) -> None:

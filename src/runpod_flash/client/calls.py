@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
-from runpod_flash.client import environment, job, output, scope, shipment, transcript, transport
-from runpod_flash.client.function import RemoteConfig, RemoteFunction
+from runpod_flash.client import environment, items, job, output, scope, shipment, transcript, transport
+from runpod_flash.client.function import RemoteConfig, RemoteFunction, yields
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
 from runpod_flash.errors import ConfigError, EncodingError, UsageError, call_site
@@ -20,7 +21,7 @@ from runpod_flash.model.resolve import resolve_endpoint, without_effect
 from runpod_flash.payload import codec
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.kinds import INLINE_LIMIT
-from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Route, Submit, decode
+from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Position, Route, Submit, decode
 
 codec.travels_as(RemoteFunction, RemoteFunction.by_value)
 
@@ -79,6 +80,9 @@ class Call:
 class Caller:
     """Calls one function: everything about it that stays the same from call to call."""
 
+    _OURS = False
+    """Whether what its calls leave in files is on no record."""
+
     def __init__(self, function: Callable[..., Any], config: RemoteConfig) -> None:
         if not isinstance(function, types.FunctionType):
             raise UsageError(
@@ -111,13 +115,38 @@ class Caller:
         call.stream.patient = True
         return call
 
+    async def stream(self, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncIterator[Any]:
+        """What a call yields, and then the exception that ended it, if one did. Leaving the loop cancels the call."""
+        link = transport.current()
+        binding = self._bound(link) or await self._binding(link)
+        inbox = items.Inbox()
+        call = self._submit(link, binding, policy, args, kwargs, inbox)
+        try:
+            async with contextlib.aclosing(items.read(link, call.stream, inbox, call.id, ours=self._OURS)) as found:
+                async for item in found:
+                    yield item
+        except BaseException:
+            call.cancel("its stream was left")
+            raise
+        result = await call.output()
+        if isinstance(result, JobOutput):
+            result.unwrap()
+
     def _submit(
-        self, link: Link, binding: Binding, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        link: Link,
+        binding: Binding,
+        policy: JobPolicy,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        inbox: items.Inbox | None = None,
     ) -> Call:
         parts, defs = self._encode(link, args, kwargs)
         name = new_job_id()
         head = Submit(job=name, fn=binding.fn, policy=policy, logs=True, defs=defs)
-        stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher)
+        if inbox is not None:
+            head.stream = inbox.position
+        stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher, inbox=inbox)
         link.open(stream)
         return Call(name, link, stream)
 
@@ -129,6 +158,8 @@ class Caller:
         binding = await self._binding(link)
         parts, defs = self._encode(link, args, kwargs)
         head = Submit(job=new_job_id(), fn=binding.fn, policy=policy, wait=False, idem=key, defs=defs)
+        if yields(self._function):
+            head.stream = Position()
         stream = Stream(head, link.loop.create_future(), parts, binding=binding)
         link.open(stream)
         accepted: Accepted = decode(await link.reply(stream))
@@ -195,7 +226,7 @@ class Caller:
             ready.requirements,
             config.system,
             variables,
-            is_async=inspect.iscoroutinefunction(function),
+            is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
         )
         if ready.notice:
             output.notice_once(ready.notice)
@@ -208,7 +239,7 @@ class Caller:
             digest=ready.packed.digest,
             defs=ready.packed.defs,
             where=self._where,
-            is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+            is_async=inspect.iscoroutinefunction(function) or yields(function),
             timeout_ms=0 if config.resource.is_queue else config.policy.timeout_ms,
             routes=[] if config.resource.is_queue else [_route(config, function)],
         )

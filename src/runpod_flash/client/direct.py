@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from runpod_flash.client import job
+from runpod_flash.client import items, transfer
 from runpod_flash.client.calls import Call, Caller
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
 from runpod_flash.errors import DependencyError, FlashError, JobCancelled, JobTimeout, RemoteError, WorkerLost
 from runpod_flash.model.job import ErrorKind, JobPolicy, new_job_id
 from runpod_flash.payload import codec, failures
-from runpod_flash.wire import blobs, messages
+from runpod_flash.wire import messages
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.messages import ErrorInfo, Returned
 
@@ -30,20 +30,30 @@ class DirectCall(Call):
 
     async def _given(self, frame: Frame) -> Any:
         if self.stream.head.blobs:
-            _remove(self.link, self.link.completed(self.id, self.stream.head.blobs))
+            transfer.remove(self.link, self.link.completed(self.id, self.stream.head.blobs))
         return await _value(self.link, self.id, frame)
 
 
 class DirectCaller(Caller):
     """Calls one load-balanced function."""
 
+    _OURS = True
+
     def _submit(
-        self, link: Link, binding: Binding, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        link: Link,
+        binding: Binding,
+        policy: JobPolicy,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        inbox: items.Inbox | None = None,
     ) -> DirectCall:
         parts, defs = self._encode(link, args, kwargs)
         name = new_job_id()
         head = messages.Call(call=name, fn=binding.fn, timeout_ms=policy.timeout_ms, logs=True, defs=defs)
-        stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher)
+        if inbox is not None:
+            head.stream = inbox.position
+        stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher, inbox=inbox)
         link.open(stream)
         return DirectCall(name, link, stream)
 
@@ -52,19 +62,13 @@ async def _value(link: Link, call: str, frame: Frame) -> Any:
     head: Returned = messages.decode(frame)
     parts: Any = frame.parts
     if head.blobs:
-        parts = await job.gather(link, call, parts, head.blobs)
-        _remove(link, [blob for _index, blob, _size in head.blobs])
+        parts = await transfer.gather(link, call, parts, head.blobs)
+        transfer.remove(link, [blob for _index, blob, _size in head.blobs])
     if head.defs:
-        await job.fetch(link, head.defs)
+        await transfer.fetch(link, head.defs)
     if head.ok:
         return codec.decode(parts[: head.values]) if head.values else None
     raise _error(head.error or ErrorInfo(type="RemoteError", message="its worker gave no reason"), parts)
-
-
-def _remove(link: Link, names: list[str]) -> None:
-    """Files that nobody will name again; no record says so, and what is mapped stays until nobody looks at it."""
-    for blob in names:
-        blobs.retire(link.blob_folder(), blob).unlink(missing_ok=True)
 
 
 def _error(error: ErrorInfo, parts: Any) -> BaseException:

@@ -144,15 +144,25 @@ class RemoteFunction(Generic[P, R, T]):
         """Like `map`, for an iterable of argument tuples."""
         return self._map(inputs, ordered, in_flight)
 
-    def stream(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
-        """What a generator yields, one by one; other functions have nothing to stream, and that is said."""
-        self._check_callable()
-        raise UsageError(
-            f"{self.__name__} gives no stream",
-            where=call_site(),
-            why="it returns one value when it has ended; only generators yield values before",
-            fix=f"await {self.__name__}(…)",
-        )
+    def stream(self, *args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Any]:
+        """What a generator yields, as it yields it: `async for item in fn.stream(…)`.
+
+        The generator is ahead of the loop by a few items at most. Leaving the loop ends it, with its `finally`; what it
+        raises is raised here, after its last item.
+        """
+        if not yields(self.__wrapped__):
+            raise UsageError(
+                f"{self.__name__} gives no stream",
+                where=call_site(),
+                why="it returns one value when it has ended; only generators yield values before",
+                fix=f"await {self.__name__}(…)",
+            )
+        config = self.__remote_config__
+        if not config.local:
+            return self._caller().stream(config.policy, args, kwargs)
+        from runpod_flash.client import local  # noqa: PLC0415 - loads asyncio
+
+        return local.stream(self.__wrapped__, config.variables(), args, kwargs)
 
     def _map(self, inputs: Iterable[Any] | AsyncIterable[Any], ordered: bool, in_flight: int) -> AsyncIterator[T]:
         from runpod_flash.client import mapping  # noqa: PLC0415 - loads what talks to an engine
@@ -186,18 +196,8 @@ class RemoteFunction(Generic[P, R, T]):
 
     def _caller(self) -> Caller:
         if self._caller_made is None:
-            self._check_callable()
             self._caller_made = _caller_for(self.__wrapped__, self.__remote_config__)
         return self._caller_made
-
-    def _check_callable(self) -> None:
-        if inspect.isgeneratorfunction(self.__wrapped__) or inspect.isasyncgenfunction(self.__wrapped__):
-            raise UsageError(
-                f"{self.__name__} cannot be called yet: it yields",
-                where=call_site(),
-                why="this version runs functions that return; streams are for a later one",
-                fix="return a list, or call it with .local(…)",
-            )
 
     def _check_spawn(self, idempotency_key: object) -> None:
         if not self.__remote_config__.resource.is_queue:
@@ -246,9 +246,11 @@ class SyncVerbs(Generic[P, R, T]):
 
         return background.run(self._function.spawn(*args, idempotency_key=idempotency_key, **kwargs))
 
-    def stream(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
-        """What `fn.stream(…)` gives."""
-        self._function.stream(*args, **kwargs)
+    def stream(self, *args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
+        """What `fn.stream(…)` gives, as an ordinary iterator."""
+        from runpod_flash.client import background  # noqa: PLC0415 - loads asyncio
+
+        return background.iterate(self._function.stream(*args, **kwargs))
 
     def map(self, *inputs: Iterable[Any], ordered: bool = True, in_flight: int = IN_FLIGHT) -> Iterator[T]:
         """Like `map` of the function, as an ordinary iterator. The input is read in the calling thread."""
@@ -310,6 +312,11 @@ def _named(call: Any, function: RemoteFunction[Any, Any, Any]) -> Any:
     """`call` under the function's name, which is then in the warning about a forgotten `await`."""
     call.__qualname__ = function.__qualname__
     return call
+
+
+def yields(function: Callable[..., Any]) -> bool:
+    """Whether it is a generator, asynchronous or not."""
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
 def check_in_flight(in_flight: object) -> None:

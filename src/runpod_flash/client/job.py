@@ -6,25 +6,38 @@ A handle needs nothing but the id, so another program, or this one tomorrow, can
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator, Generator, Iterator, Sequence
-from typing import Any, Generic, NoReturn, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from typing import Any, Generic, TypeVar
 
-from runpod_flash.client import background, transfer, transport
+from runpod_flash.client import background, items, transfer, transport
 from runpod_flash.client.link import Link
-from runpod_flash.client.session import AlreadyEnded
+from runpod_flash.client.session import AlreadyEnded, Stream
 from runpod_flash.client.transcript import Transcript
-from runpod_flash.errors import DependencyError, EngineError, JobTimeout, StoreError, UsageError, call_site, shown
+from runpod_flash.errors import DependencyError, JobTimeout, UsageError, call_site, shown
 from runpod_flash.model.job import ErrorKind, JobStatus
 from runpod_flash.model.output import JobOutput
 from runpod_flash.payload import codec, failures
 from runpod_flash.payload import json_view as views
-from runpod_flash.payload.definitions import TABLE
-from runpod_flash.wire import blobs, messages
+from runpod_flash.wire import messages
 from runpod_flash.wire.frame import Buffer, Frame
-from runpod_flash.wire.messages import Attach, Cancel, GetDef, Outcome, Retry, State
+from runpod_flash.wire.messages import Attach, Cancel, Outcome, Retry, State, Taken
 
 R = TypeVar("R")
+
+
+class Status(str):
+    """Where a job stands: a plain text, with what the job said of its progress beside it."""
+
+    __slots__ = ("progress",)
+
+    progress: Any
+
+    def __new__(cls, text: str, progress: Any = None) -> Status:
+        status = super().__new__(cls, text)
+        status.progress = progress
+        return status
 
 
 class JobHandle(Generic[R]):
@@ -86,10 +99,14 @@ class JobHandle(Generic[R]):
             )
         return task.result().unwrap()
 
-    async def status(self) -> str:
-        """IN_QUEUE, IN_PROGRESS, COMPLETED, FAILED, CANCELLED or TIMED_OUT."""
+    async def status(self) -> Status:
+        """IN_QUEUE, IN_PROGRESS, COMPLETED, FAILED, CANCELLED or TIMED_OUT; `.progress` is what the job said last."""
         state: State = await transport.current().request(Attach(job=self.id, wait=False))
-        return state.status
+        return Status(state.status, state.progress)
+
+    async def progress(self) -> Any:
+        """What the job said last with `progress(value)`; None if it has said nothing."""
+        return (await self.status()).progress
 
     async def cancel(self) -> bool:
         """Ends the job, wherever it stands; False if it has ended already, and stays as it is.
@@ -116,14 +133,14 @@ class JobHandle(Generic[R]):
         async for line in transcript.until_the_end() if follow else transcript.so_far():
             yield line
 
-    def stream(self) -> NoReturn:
-        """What a generator yields, one by one; other functions have nothing to stream, and that is said."""
-        raise UsageError(
-            f"job {self.id} gives no stream",
-            where=call_site(),
-            why="its function returns one value when it has ended; only generators yield values before",
-            fix="await the handle, or follow what it prints: handle.logs(follow=True)",
-        )
+    async def stream(self) -> AsyncIterator[Any]:
+        """What a generator yields, one by one and from the first on, whenever it is asked for and by how many readers.
+
+        Ends as the job ends: an exception is raised after the last item. Leaving the loop does not touch the job.
+        """
+        async with contextlib.aclosing(_kept(transport.current(), self.id)) as found:
+            async for item in found:
+                yield item
 
 
 EndpointJob = JobHandle
@@ -144,9 +161,13 @@ class SyncHandle(Generic[R]):
         """What `await handle.result()` gives."""
         return background.run(self._handle.result(timeout))
 
-    def status(self) -> str:
+    def status(self) -> Status:
         """What `await handle.status()` gives."""
         return background.run(self._handle.status())
+
+    def progress(self) -> Any:
+        """What `await handle.progress()` gives."""
+        return background.run(self._handle.progress())
 
     def cancel(self) -> bool:
         """What `await handle.cancel()` does."""
@@ -160,9 +181,9 @@ class SyncHandle(Generic[R]):
         """What `handle.logs()` gives, as an ordinary iterator."""
         return background.iterate(self._handle.logs(follow))
 
-    def stream(self) -> NoReturn:
-        """What `handle.stream()` gives."""
-        self._handle.stream()
+    def stream(self) -> Iterator[Any]:
+        """What `handle.stream()` gives, as an ordinary iterator."""
+        return background.iterate(self._handle.stream())
 
 
 def json_view(value: object) -> bytes:
@@ -177,43 +198,39 @@ def _is_id(id: object) -> bool:
 # ── outcomes ──────────────────────────────────────────────────────────────────────────────────────
 
 
-async def to_output(link: Link, frame: Frame) -> JobOutput[Any]:
-    """The JobOutput of a job from its OUTCOME, decoded here: into the classes of this program."""
+async def to_output(link: Link, frame: Frame, *, whole: bool = True) -> JobOutput[Any]:
+    """The JobOutput of a job from its OUTCOME, decoded here: into the classes of this program.
+
+    With `whole` the output of a job whose items are kept is the list of them.
+    """
     head: Outcome = messages.decode(frame)
     parts: list[Buffer] | tuple[bytes, ...] = frame.parts
     if head.blobs:
-        parts = await gather(link, head.job, parts, head.blobs)
+        parts = await transfer.gather(link, head.job, parts, head.blobs)
     if head.defs:
-        await fetch(link, head.defs)
+        await transfer.fetch(link, head.defs)
     values, exceptions = parts[: head.values], parts[head.values : head.values + head.excs]
     if head.status == JobStatus.COMPLETED:
+        if head.chunks and whole:
+            return _completed(head, [item async for item in _kept(link, head.job)])
         return _completed(head, codec.decode(values) if values else None)
     return _failed(head, exceptions)
 
 
-async def gather(link: Link, job: str, parts: Sequence[Buffer], moved: Sequence[messages.Moved]) -> list[Buffer]:
-    """Every part of an outcome, large ones from the files that they are in."""
+async def _kept(link: Link, id: str) -> AsyncGenerator[Any, None]:
+    """What a spawned job yields, from its first item to its last, and then the error that ended it, if one did."""
+    inbox = items.Inbox()
+    stream = Stream(Attach(job=id, stream=inbox.position), link.loop.create_future(), inbox=inbox)
+    link.open(stream)
     try:
-        return blobs.gather(link.blob_folder(), parts, moved)
-    except blobs.BlobError:  # it is gone, or we do not see the engine's files
-        whole = list(parts)
-    try:
-        for index, blob, size in moved:
-            whole[index] = await transfer.download(link, blob, size)
-    except EngineError as error:
-        raise StoreError(
-            f"the result of job {job} cannot be read: {error.what}",
-            why="large results are kept in files, and one of this result's was removed",
-            fix="call again; results are kept for FLASH_RETENTION_AWAITED and FLASH_RETENTION_SPAWNED seconds",
-        ) from error
-    return whole
-
-
-async def fetch(link: Link, digests: list[str]) -> None:
-    """Definitions that are not here: another program's classes, if this one takes up a job that it did not submit."""
-    for digest in TABLE.missing(digests):
-        reply = await link.ask(GetDef(digest=digest))
-        TABLE.add(digest, bytes(reply.parts[0]))
+        async with contextlib.aclosing(items.read(link, stream, inbox, id)) as found:
+            async for item in found:
+                yield item
+        (await to_output(link, await link.reply(stream), whole=False)).unwrap()
+    finally:
+        if stream.future is not None and not stream.future.done():
+            link.tell(stream, Taken(upto=inbox.position.taken, left=True))
+            link.forget(stream)
 
 
 def _completed(head: Outcome, value: Any) -> JobOutput[Any]:

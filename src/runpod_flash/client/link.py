@@ -126,6 +126,15 @@ class Link(asyncio.Protocol):
         if not never_sent and not self._closing:
             self.open(Stream(messages.Cancel(job=job, cause=cause), None))
 
+    def tell(self, stream: Stream, head: messages.Head) -> None:
+        """Says something more about a request under way; nothing if it is to be sent again, as then that says it."""
+        if self.up and stream.sent and self._session.streams.get(stream.sid) is stream:
+            self._write(head.encode(sid=stream.sid))
+
+    def forget(self, stream: Stream) -> None:
+        """What still comes for a request is ignored."""
+        self._session.drop(stream)
+
     def completed(self, job: str, files: Sequence[messages.Moved]) -> list[str]:
         """Tells the engine which files are of no more use, now that a call that named some has completed.
 

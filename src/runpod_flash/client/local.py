@@ -11,8 +11,8 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, closing, contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -35,7 +35,7 @@ async def call(
     kwargs: dict[str, Any],
 ) -> Any:
     """The result of `function`: a JobOutput on a queue, the bare value (or its exception) otherwise."""
-    found = resolve_variables(variables, f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}")
+    found = resolve_variables(variables, _where(function))
     began, clock = time.time_ns() // 1_000_000, time.perf_counter()
     facts: dict[str, Any] = {}
     try:
@@ -55,6 +55,26 @@ async def call(
         execution_time=round((time.perf_counter() - clock) * 1000),
         **facts,
     )
+
+
+async def stream(
+    function: Callable[..., Any], variables: Mapping[str, str | None], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> AsyncIterator[Any]:
+    """What a generator yields in this process."""
+    with _variables(resolve_variables(variables, _where(function))):
+        generator = function(*args, **kwargs)
+        if inspect.isasyncgen(generator):
+            async with aclosing(generator):
+                async for item in generator:
+                    yield item
+        else:
+            with closing(generator):
+                for item in generator:
+                    yield item
+
+
+def _where(function: Callable[..., Any]) -> str:
+    return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
 
 
 async def _run(function: Callable[..., Any], policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from runpod_flash.errors import FlashError, JobNotFound, UsageError, error_from_code
 from runpod_flash.wire import kinds, messages
@@ -22,6 +22,13 @@ Watcher = Callable[["Stream", Any], None]
 _INTERMEDIATE: Final = {kinds.STATE, kinds.LOG, kinds.ENV_STATE}
 _MEANT: Final = {"no_job": JobNotFound.code, "bad_request": UsageError.code}
 """The engine's words for a refusal, where they are not those of the error tree."""
+
+
+class Inbox(Protocol):
+    """Takes the items of a call that yields, as they come."""
+
+    def put(self, frame: Frame) -> None:
+        """One comes."""
 
 
 class AlreadyEnded(FlashError):
@@ -52,6 +59,7 @@ class Stream:
         "context",
         "future",
         "head",
+        "inbox",
         "inline",
         "kept_back",
         "lines",
@@ -71,8 +79,10 @@ class Stream:
         *,
         binding: Binding | None = None,
         watcher: Watcher | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         self.head: Any = head
+        self.inbox = inbox  # where the items go of a call that yields
         self.parts = parts  # as they were given
         self.inline = parts  # as they travel: large ones are in files
         self.blob_home = ""  # the engine whose files those are
@@ -158,6 +168,9 @@ class Session:
             if stream is None:
                 if frame.sid == 0 or frame.kind == kinds.PING:
                     yield None, frame
+            elif frame.kind == kinds.CHUNK:
+                if stream.inbox is not None:
+                    stream.inbox.put(frame)
             elif frame.kind in _INTERMEDIATE and not frame.flags & kinds.END:
                 if stream.watcher is not None and stream.context is not None:
                     stream.context.run(stream.watcher, stream, messages.decode(frame))

@@ -1,14 +1,17 @@
-"""Blobs to and from an engine whose files this program does not see: what is missing there, piece by piece."""
+"""What comes beside the frames: definitions, and blobs, also of an engine whose files this program does not see."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from runpod_flash.client.link import Link
-from runpod_flash.errors import EngineRefused
+from runpod_flash.errors import EngineError, EngineRefused, StoreError
+from runpod_flash.payload.definitions import TABLE
+from runpod_flash.wire import blobs
 from runpod_flash.wire.frame import Buffer
-from runpod_flash.wire.messages import GetBlob, PutBlob, decode
+from runpod_flash.wire.messages import GetBlob, GetDef, Moved, PutBlob, decode
 
 PIECE: Final = 1 << 20
 AT_ONCE: Final = 4
@@ -47,6 +50,37 @@ async def download(link: Link, blob: str, size: int) -> memoryview:
             )
         data += piece
     return memoryview(data)
+
+
+async def gather(link: Link, job: str, parts: Sequence[Buffer], moved: Sequence[Moved]) -> list[Buffer]:
+    """Every part of an outcome, large ones from the files that they are in."""
+    try:
+        return blobs.gather(link.blob_folder(), parts, moved)
+    except blobs.BlobError:  # it is gone, or we do not see the engine's files
+        whole = list(parts)
+    try:
+        for index, blob, size in moved:
+            whole[index] = await download(link, blob, size)
+    except EngineError as error:
+        raise StoreError(
+            f"the result of job {job} cannot be read: {error.what}",
+            why="large results are kept in files, and one of this result's was removed",
+            fix="call again; results are kept for FLASH_RETENTION_AWAITED and FLASH_RETENTION_SPAWNED seconds",
+        ) from error
+    return whole
+
+
+async def fetch(link: Link, digests: list[str]) -> None:
+    """Definitions that are not here: another program's classes, if this one takes up a job that it did not submit."""
+    for digest in TABLE.missing(digests):
+        reply = await link.ask(GetDef(digest=digest))
+        TABLE.add(digest, bytes(reply.parts[0]))
+
+
+def remove(link: Link, names: Sequence[str]) -> None:
+    """Files that nobody will name again; no record says so, and what is mapped stays until nobody looks at it."""
+    for blob in names:
+        blobs.retire(link.blob_folder(), blob).unlink(missing_ok=True)
 
 
 async def _put(link: Link, blob: str, view: memoryview, offset: int, piece: memoryview) -> int:

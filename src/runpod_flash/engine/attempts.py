@@ -26,6 +26,7 @@ from runpod_flash.engine.outcomes import (
 from runpod_flash.engine.records import Active, Worker
 from runpod_flash.engine.state import State
 from runpod_flash.engine.store.base import Attempt, Ended, Returned
+from runpod_flash.engine.streams import Streams
 from runpod_flash.errors import StoreError
 from runpod_flash.model.job import ErrorKind, JobPolicy, JobState, Next, after_failure, after_loss
 from runpod_flash.wire import blobs, frame
@@ -36,6 +37,7 @@ _CANCEL_GRACE_MS: Final = 5000
 _RUN_MEAN: Final = 0.9
 _STOPPED: Final = "stopped"
 """The end of an attempt that the engine itself cut short: nobody is to blame, and nothing is used up."""
+_WAS_READ: Final = "items of it had been read, and another attempt would begin anew"
 _END_WORDS: Final = {
     ErrorKind.TIMEOUT: "timeout",
     ErrorKind.LOST: "lost",
@@ -47,10 +49,11 @@ _END_WORDS: Final = {
 class Attempts:
     """Settles what becomes of jobs that workers were given."""
 
-    def __init__(self, state: State, dispatcher: Dispatcher, followers: Followers) -> None:
+    def __init__(self, state: State, dispatcher: Dispatcher, followers: Followers, streams: Streams) -> None:
         self._state = state
         self._dispatcher = dispatcher
         self._followers = followers
+        self._streams = streams
 
     # ── a worker says so ──────────────────────────────────────────────────────────────────────────
 
@@ -83,7 +86,7 @@ class Attempts:
     ) -> None:
         """An attempt ended without a value: tried again, or the end of the job."""
         kind = ErrorKind.CANCELLED if job.cancelling else error.kind
-        after = after_failure(_policy(job), job.failures, job.losses, kind=kind, rand=random.random())
+        after = after_failure(self._policy(job), job.failures, job.losses, kind=kind, rand=random.random())
         self._settle(job, worker, error, after, kind, head, parts)
 
     # ── its host says so, or the engine ───────────────────────────────────────────────────────────
@@ -112,7 +115,10 @@ class Attempts:
         if started and why.kind == ErrorKind.TIMEOUT:
             self._failed(job, worker, why, None)
             return
-        after = after_loss(_policy(job), job.failures, job.losses, started=started)
+        if started and self._is_read(job):
+            after = Next(JobState.FAILED, 0, job.failures, job.losses + 1, _WAS_READ)
+        else:
+            after = after_loss(_policy(job), job.failures, job.losses, started=started)
         if after.state is JobState.FAILED:
             earlier = self._state.store.losses_of(job.job)
             why = tell_losses(earlier[len(earlier) - job.losses :], why, after.why)
@@ -125,6 +131,10 @@ class Attempts:
         if started and job.max_retries == 0:
             why = "the engine was stopped while it ran, and max_retries=0 promises at most one start"
             after = Next(JobState.FAILED, 0, job.failures, job.losses, why)
+        elif started and self._is_read(job):
+            after = Next(
+                JobState.FAILED, 0, job.failures, job.losses, f"the engine was stopped while it ran; {_WAS_READ}"
+            )
         error = ErrorInfo(type="WorkerLost", module="runpod_flash.errors", message=after.why, kind=ErrorKind.LOST)
         self._settle(job, worker, error, after, _STOPPED if started else ErrorKind.RELEASED, None)
 
@@ -180,6 +190,8 @@ class Attempts:
             self._end(job, worker, after.state, after.failures, after.losses, head, parts, out_head, error)
             return
         self._return(job, after, begun)
+        if job.stream:
+            self._streams.begin_again(job.job)
         if begun:
             self._state.event(
                 "again", {"attempt": job.attempt, "why": after.why, "error": first_line(error)}, job=job.job
@@ -247,6 +259,17 @@ class Attempts:
             lines_follow = head is not None and head.logs and not job.lines_out
             told = outcome_now(job, worker, ended, head, waited, error)
             self._followers.outcome(told, kept, attempt=job.attempt, lines_follow=lines_follow)
+        if job.stream:
+            self._streams.ended(job.job)
+        if job.progress:
+            store.say_progress(job.job, job.progress.decode())
+
+    def _is_read(self, job: Active) -> bool:
+        return bool(job.stream) and self._streams.is_read(job.job)
+
+    def _policy(self, job: Active) -> JobPolicy:
+        """What somebody has been given items of is not run again: the next attempt would begin anew."""
+        return JobPolicy(timeout_ms=job.timeout_ms, max_retries=0) if self._is_read(job) else _policy(job)
 
     def _started_ms(self, job: Active, head: Done | None, now: int) -> int | None:
         if head is not None:

@@ -87,7 +87,7 @@ class Dispatcher:
             acks=self._take_acks(worker),
         )
         if args is not PLAIN:
-            start.encoding, start.blobs = args.encoding, args.blobs
+            start.encoding, start.blobs, start.stream = args.encoding, args.blobs, args.stream
         # At most one start ever: with durability `power` its claim is on disk before the worker has it.
         send = self._state.turn.promise if job.max_retries == 0 else self._state.turn.send
         send(worker.link, start.encode(parts))
@@ -259,6 +259,7 @@ def active(claimed: Claimed, fn: Function, assigned_ms: int) -> Active:
         assigned_ms=assigned_ms,
         size=len(claimed.args),
         seq=claimed.seq,
+        stream=args_head(claimed).stream,
     )
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from runpod_flash._version import __version__
 from runpod_flash.engine.attempts import Attempts
 from runpod_flash.engine.clock import Clock
@@ -33,6 +35,7 @@ from runpod_flash.engine.requests import Requests, refuse
 from runpod_flash.engine.retention import Retention
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.store.base import Store
+from runpod_flash.engine.streams import Streams
 from runpod_flash.engine.timers import Timers
 from runpod_flash.engine.transfers import Transfers
 from runpod_flash.engine.turn import Link, Turn
@@ -58,6 +61,7 @@ _LOOK_S: Final = 0.02
 _UNDERSTOOD: Final = {kinds.PING, kinds.PONG, kinds.OK, kinds.ERROR, kinds.GOODBYE}
 """Frames that everybody may send, and that ask nothing of the engine."""
 
+_encode = msgspec.json.encode
 Handler = Callable[[Link, Frame, Any], None]
 
 
@@ -97,8 +101,9 @@ class Engine:
         self._followers = Followers(state)
         dispatcher = Dispatcher(state)
         self._retention = Retention(state)
-        self._queue = Queue(state, dispatcher, self._followers)
-        self._attempts = Attempts(state, dispatcher, self._followers)
+        self._streams = Streams(state, self._retention)
+        self._queue = Queue(state, dispatcher, self._followers, self._streams)
+        self._attempts = Attempts(state, dispatcher, self._followers, self._streams)
         self._hosts = Hosts(state, self._registry, provider, rundir, self._guarding(watch))
         self._relay = relay = Relay(state, dispatcher, self._followers)
         self.exchanges = Exchanges(state, self._registry, relay)
@@ -115,7 +120,14 @@ class Engine:
 
     def _all_handlers(self, rundir: Path) -> dict[str, dict[int, Handler]]:
         requests = Requests(
-            self.state, self._registry, self._queue, self._attempts, self._hosts, self._environments, self._relay
+            self.state,
+            self._registry,
+            self._queue,
+            self._attempts,
+            self._hosts,
+            self._environments,
+            self._relay,
+            self._streams,
         )
         questions = Questions(
             self.state,
@@ -130,6 +142,8 @@ class Engine:
             "client": {**requests.handlers, **questions.handlers, **Transfers(self.state, self._retention).handlers},
             "worker": {
                 kinds.DONE: self._done,
+                kinds.CHUNK: self._chunk,
+                kinds.PROGRESS: self._progress,
                 kinds.RETURNED: lambda link, message, head: self._relay.returned(link.state, message, head),
                 kinds.HTTP_RES: lambda link, message, head: self.exchanges.answer(link.state, message, head),
                 kinds.DATA: lambda link, message, head: self.exchanges.data(link.state, message, head),
@@ -206,6 +220,7 @@ class Engine:
             link.close()
         self._followers.clear()
         self._relay.clear()
+        self._streams.clear()
         self.state.clear()
         self.state.resume_at = self.state.clock.monotonic() + _PAUSE_S
         if self._taking_up is not None:
@@ -298,6 +313,7 @@ class Engine:
             return
         if isinstance(link.state, Client):
             self._followers.drop(link)
+            self._streams.drop(link)
             self._relay.drop(link)
             self._registry.leave(link)
             self._retention.release(link)
@@ -349,6 +365,17 @@ class Engine:
             head, parts = messages.Done(job=head.job, epoch=head.epoch, ok=False, error=_given_up(faults[-1])), ()
         self._attempts.done(worker, head, parts, message.head)
         self._dispatcher.stop_if_drained(worker)
+
+    def _chunk(self, link: Link, message: Frame, head: messages.Chunk) -> None:
+        if message.sid:
+            self._relay.chunk(link.state, message)
+        else:
+            self._streams.chunk(link.state, head, message.parts)
+
+    def _progress(self, link: Link, _message: Frame, head: messages.Progress) -> None:
+        job = self.state.active.get(head.job)
+        if job is not None and job in link.state.inflight:
+            job.progress = _encode(head.value)
 
     def _exited(self, link: Link, message: Frame, head: messages.Exited) -> None:
         answer = Ok().encode(sid=message.sid, flags=kinds.END)

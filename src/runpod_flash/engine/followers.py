@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from runpod_flash.engine.records import Waiter
+from runpod_flash.engine.records import Reader, Waiter
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.turn import Link
 from runpod_flash.wire import frame, kinds
@@ -24,9 +24,9 @@ class Followers:
         # Outcomes whose last lines are still on their way: job → its attempt, and who gets what.
         self._held: dict[str, tuple[int, list[tuple[Link, int, bytes]]]] = {}
 
-    def add(self, job: str, link: Link, sid: int, *, logs: bool) -> None:
+    def add(self, job: str, link: Link, sid: int, *, logs: bool, reader: Reader | None = None) -> None:
         """`link` follows `job` on stream `sid`."""
-        self._by_job.setdefault(job, []).append(Waiter(link, sid, logs))
+        self._by_job.setdefault(job, []).append(Waiter(link, sid, logs, reader))
         client = link.state
         if isinstance(client, Client):
             client.follows[sid] = job
@@ -67,7 +67,9 @@ class Followers:
         for waiter in waiters:
             data = frame.encode(kinds.OUTCOME, body, parts, sid=waiter.sid, flags=kinds.END)
             waiter.link.state.follows.pop(waiter.sid, None)
-            if waiter.logs and lines_follow:
+            if waiter.reader is not None and waiter.reader.behind:
+                waiter.reader.outcome = data
+            elif waiter.logs and lines_follow:
                 self._hold(head.job, attempt, waiter, data)
             else:
                 self._state.turn.promise(waiter.link, data)

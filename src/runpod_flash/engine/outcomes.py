@@ -18,7 +18,7 @@ from runpod_flash.wire.messages import Done, ErrorInfo, Exited, Outcome
 _out_head = msgspec.json.Decoder(OutHead)
 _error = msgspec.json.Decoder(ErrorInfo)
 _NOTHING = OutHead()
-_SELDOM: Final = ("excs", "blobs", "defs", "json_error")
+_SELDOM: Final = ("excs", "blobs", "defs", "json_error", "chunks")
 
 
 def outcome_of(row: dict[str, Any]) -> tuple[Outcome, Sequence[bytes]]:
@@ -44,6 +44,7 @@ def outcome_of(row: dict[str, Any]) -> tuple[Outcome, Sequence[bytes]]:
         timing=timing_of(row, view),
         error=_error.decode(row["error"]) if row["error"] else None,
         json_error=view.json_error,
+        chunks=view.chunks,
     )
     return head, parts
 
@@ -90,6 +91,7 @@ def view_of(head: Done) -> OutHead:
         run_us=head.run_us,
         load_us=head.load_us,
         json_error=head.json_error,
+        chunks=head.chunks,
     )
 
 

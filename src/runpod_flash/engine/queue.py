@@ -17,11 +17,12 @@ from runpod_flash.engine.outcomes import outcome_of
 from runpod_flash.engine.records import Active, Function, Pool, Worker
 from runpod_flash.engine.state import MAX_WAITING, MAX_WAITING_BYTES, ArgsHead, State
 from runpod_flash.engine.store.base import NewJob
+from runpod_flash.engine.streams import Streams
 from runpod_flash.engine.turn import Link
 from runpod_flash.errors import FlashError, QueueFull
 from runpod_flash.model.job import USUAL_POLICY, ErrorKind, JobPolicy, JobState, check_policy
 from runpod_flash.wire import blobs, frame, kinds
-from runpod_flash.wire.messages import Accepted, ErrorInfo, Moved, Submit
+from runpod_flash.wire.messages import Accepted, ErrorInfo, Moved, Position, Submit
 
 _encode = msgspec.json.encode
 _HIGHEST: Final = 1 << 48  # milliseconds: nine thousand years
@@ -32,10 +33,11 @@ _SLICE: Final = 200
 class Queue:
     """Puts jobs on record, and ends those that wait."""
 
-    def __init__(self, state: State, dispatcher: Dispatcher, followers: Followers) -> None:
+    def __init__(self, state: State, dispatcher: Dispatcher, followers: Followers, streams: Streams) -> None:
         self._state = state
         self._dispatcher = dispatcher
         self._followers = followers
+        self._streams = streams
 
     # ── in ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -52,12 +54,14 @@ class Queue:
             if self._follow_instead(link, sid, head.job, head):
                 return
             raise _queue_full(fn.pool)
-        args = ArgsHead(head.encoding, head.blobs, head.defs) if head.blobs or head.defs else PLAIN
+        args = _args_head_of(head)
         job = self._put(fn, head, frame.pack_parts(parts), args, target, state)
         if job is None:
             self._follow_instead(link, sid, head.job, head)
             return
-        if head.wait:
+        if head.wait and head.stream is not None:
+            self.attach(link, sid, head.job, logs=head.logs, position=head.stream, owner=True)
+        elif head.wait:
             self._followers.add(head.job, link, sid, logs=head.logs)
         else:
             self._state.turn.promise(link, Accepted(job=head.job).encode(sid=sid, flags=kinds.END))
@@ -110,7 +114,9 @@ class Queue:
         if state is JobState.READY:
             fn.pool.enter(len(packed))
         self._wake_for(new)
-        return Active(head.job, fn, 1, 1, 0, 0, policy.timeout_ms, policy.max_retries, now, now, len(packed), seq)
+        job = Active(head.job, fn, 1, 1, 0, 0, policy.timeout_ms, policy.max_retries, now, now, len(packed), seq)
+        job.stream = args.stream
+        return job
 
     def _wake_for(self, new: NewJob) -> None:
         if new.ready_ms is not None:
@@ -132,22 +138,33 @@ class Queue:
     def _follow_instead(self, link: Link, sid: int, job: str, head: Submit) -> bool:
         """Answers a SUBMIT with the job that there is already; False if there is none."""
         if head.wait:
-            return self.attach(link, sid, job, logs=head.logs)
+            return self.attach(link, sid, job, logs=head.logs, position=head.stream, owner=True)
         if self._state.store.job(job) is None:
             return False
         self._state.turn.promise(link, Accepted(job=job, existing=True).encode(sid=sid, flags=kinds.END))
         return True
 
-    def attach(self, link: Link, sid: int, job: str, *, logs: bool) -> bool:
-        """Follows a job on record, or answers at once if it has ended; False if there is none."""
+    def attach(
+        self, link: Link, sid: int, job: str, *, logs: bool, position: Position | None = None, owner: bool = False
+    ) -> bool:
+        """Follows a job on record, or answers at once if it has ended; False if there is none.
+
+        With a position it also reads what the job yields, and is answered after the last item.
+        """
         row = self._state.store.job(job)
         if row is None:
             return False
-        if JobState(row["state"]).is_terminal:
-            head, parts = outcome_of(row)
-            self._state.turn.promise(link, head.encode(parts, sid=sid, flags=kinds.END))
+        reader = self._streams.read(link, sid, row, position, owner=owner) if position is not None else None
+        if not JobState(row["state"]).is_terminal:
+            self._followers.add(job, link, sid, logs=logs, reader=reader)
+            return True
+        head, parts = outcome_of(row)
+        data = head.encode(parts, sid=sid, flags=kinds.END)
+        if reader is not None and reader.behind:
+            reader.outcome = data
         else:
-            self._followers.add(job, link, sid, logs=logs)
+            self._state.turn.promise(link, data)
+            self._streams.ended(job)
         return True
 
     # ── the end of waiting ────────────────────────────────────────────────────────────────────────
@@ -198,6 +215,7 @@ class Queue:
             pool.leave(len(row["args"] or b""))
         head, parts = outcome_of({**row, "state": int(state), "ended_ms": now, "error": told})
         self._followers.outcome(head, parts)
+        self._streams.ended(row["id"])
 
     # ── back in line ──────────────────────────────────────────────────────────────────────────────
 
@@ -213,12 +231,20 @@ class Queue:
         """A job that failed or timed out runs once more; False if it did not."""
         if not self._state.turn.write().again(row["id"]):
             return False
+        if row["args_head"]:
+            self._streams.begin_again(row["id"])
         self._state.event("retry", {"by": "user"}, job=row["id"])
         pool = self._state.pools[row["pool_id"]]
         pool.enter(len(row["args"] or b""))
         self._dispatcher.serve(pool)
         self._state.replan()
         return True
+
+
+def _args_head_of(head: Submit) -> ArgsHead:
+    if head.stream is not None:
+        return ArgsHead(head.encoding, head.blobs, head.defs, "live" if head.wait else "kept")
+    return ArgsHead(head.encoding, head.blobs, head.defs) if head.blobs or head.defs else PLAIN
 
 
 class _BadCall(FlashError):

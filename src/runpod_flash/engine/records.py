@@ -119,6 +119,8 @@ class Active:
     cancelling: str = ""  # the cause, once somebody asked
     overdue: bool = False  # its worker was told to stop because it took too long
     lines_out: bool = False  # the host has forwarded everything that it printed
+    stream: str = ""  # as START has it
+    progress: bytes = b""  # JSON: the last that it said
 
 
 @dataclass(slots=True, eq=False)
@@ -200,6 +202,7 @@ class ClientCall(Request):
             timeout_ms=self.timeout_ms,
             encoding=head.encoding,
             blobs=head.blobs,
+            stream=head.stream is not None,
         ).encode(self.parts, sid=self.number)
 
 
@@ -240,6 +243,42 @@ class Waiter:
     link: Link
     sid: int
     logs: bool
+    reader: Reader | None = None  # it reads what the job yields
+
+
+@dataclass(slots=True, eq=False)
+class JobStream:
+    """What one attempt of a job has yielded. `live`: for the one who submitted it, and nobody else."""
+
+    job: str
+    live: bool
+    count: int  # items on record, those that were used up included
+    attempt: int = 0
+    epoch: int = 0
+    worker: Worker | None = None
+    granted: int = 0  # the worker was told that items before this one are done with
+    ungranted: int = 0  # bytes of those that came since
+    read: bool = False  # somebody has been given an item
+    ended: bool = False
+    readers: list[Reader] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Reader:
+    """Somebody who reads what a job yields. `outcome` is for when nothing is left to send before it."""
+
+    link: Link
+    sid: int
+    stream: JobStream
+    sent: int  # items before this one it has, or they are on their way
+    taken: int  # items before this one it has used up
+    sizes: deque[int] = field(default_factory=deque)  # bytes of each item between
+    outcome: bytes = b""
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is something on record that it was not sent."""
+        return self.sent < self.stream.count
 
 
 @dataclass(slots=True, eq=False)

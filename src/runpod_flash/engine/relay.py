@@ -23,7 +23,7 @@ from runpod_flash.errors import EngineRefused, QueueFull
 from runpod_flash.model.job import ErrorKind
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
-from runpod_flash.wire.messages import Call, Cancel, ErrorInfo, Exited, Returned
+from runpod_flash.wire.messages import Call, Cancel, ErrorInfo, Exited, Returned, Taken
 
 MOST_WAITING: Final = 10_000
 """Calls of one endpoint that wait for a worker, beyond which new ones are refused."""
@@ -158,6 +158,20 @@ class Relay:
             self._replace(worker)
         self._dispatcher.stop_if_drained(worker)
         self.serve(worker)
+
+    def chunk(self, worker: Worker, message: Frame) -> None:
+        """A worker sends what a call has yielded: it goes to the caller as it came."""
+        request = worker.requests.get(message.sid)
+        if isinstance(request, ClientCall):
+            data = frame.encode(kinds.CHUNK, message.head, message.parts, sid=request.sid)
+            self._state.turn.send(request.link, data)
+
+    def taken(self, link: Link, sid: int, head: Taken) -> None:
+        """A caller has used up what a call of its own has yielded."""
+        call = link.state.follows.get(sid) if isinstance(link.state, Client) else None
+        request = self._requests.get(call) if call is not None else None
+        if request is not None and request.worker is not None:
+            self._state.turn.send(request.worker.link, head.encode(sid=request.number))
 
     def serve(self, worker: Worker) -> None:
         """Gives a worker the calls that wait for one like it, as many as it has room for."""

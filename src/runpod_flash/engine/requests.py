@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from runpod_flash.engine.attempts import Attempts
 from runpod_flash.engine.environments import Environments
 from runpod_flash.engine.hosts import Hosts
@@ -13,6 +15,7 @@ from runpod_flash.engine.records import Function
 from runpod_flash.engine.registry import Registry
 from runpod_flash.engine.relay import Relay
 from runpod_flash.engine.state import Client, State
+from runpod_flash.engine.streams import Streams
 from runpod_flash.engine.turn import Link
 from runpod_flash.errors import FlashError, JobNotFound
 from runpod_flash.model.job import JobState
@@ -31,6 +34,7 @@ from runpod_flash.wire.messages import (
     PutDef,
     Retry,
     Submit,
+    Taken,
 )
 from runpod_flash.wire.messages import State as StateHead
 
@@ -51,6 +55,7 @@ class Requests:
         hosts: Hosts,
         environments: Environments,
         relay: Relay,
+        streams: Streams,
     ) -> None:
         self._state = state
         self._turn = state.turn
@@ -60,6 +65,8 @@ class Requests:
         self._hosts = hosts
         self._environments = environments
         self._relay = relay
+        self._streams = streams
+        streams.cancel = self._cancel_job
         self.handlers: dict[int, Callable[[Link, Frame, Any], None]] = {
             kinds.SUBMIT: self._submit,
             kinds.CALL: self._call,
@@ -68,6 +75,7 @@ class Requests:
             kinds.GET_DEF: self._get_def,
             kinds.ATTACH: self._attach,
             kinds.CANCEL: self._cancel,
+            kinds.TAKEN: self._taken,
             kinds.RETRY: self._retry,
         }
 
@@ -125,7 +133,7 @@ class Requests:
 
     def _attach(self, link: Link, message: Frame, head: Attach) -> None:
         if head.wait:
-            if not self._queue.attach(link, message.sid, head.job, logs=head.logs):
+            if not self._queue.attach(link, message.sid, head.job, logs=head.logs, position=head.stream):
                 raise _no_job(head.job)
             return
         row = self._row(head.job)
@@ -133,26 +141,39 @@ class Requests:
         state = JobState(row["state"])
         if live is not None:
             state = JobState.RUNNING if live.begun_at else JobState.ASSIGNED
-        answer = StateHead(job=head.job, status=state.status, attempt=row["attempt"], worker=row["worker"] or "")
+        said = live.progress if live is not None else row["progress"]
+        answer = StateHead(
+            job=head.job,
+            status=state.status,
+            attempt=row["attempt"],
+            worker=row["worker"] or "",
+            progress=msgspec.json.decode(said) if said else None,
+        )
         self._turn.promise(link, answer.encode(sid=message.sid, flags=_END))
 
     def _cancel(self, link: Link, message: Frame, head: Cancel) -> None:
         if self._relay.cancel(head.job, head.cause or "asked for"):
             self._turn.send(link, Ok().encode(sid=message.sid, flags=_END))
             return
-        row = self._row(head.job)
+        self._cancel_job(head.job, head.cause or "asked for")
+        self._turn.promise(link, Ok().encode(sid=message.sid, flags=_END))
+
+    def _cancel_job(self, job: str, cause: str) -> None:
+        row = self._row(job)
         state = JobState(row["state"])
         if state.is_terminal:
             raise _AlreadyEnded(
-                f"job {head.job} has ended already ({state.status})", why="what has ended cannot be cancelled"
+                f"job {job} has ended already ({state.status})", why="what has ended cannot be cancelled"
             )
-        cause = head.cause or "asked for"
-        if live := self._state.active.get(head.job):
+        if live := self._state.active.get(job):
             self._attempts.cancel(live, cause)
         else:
             self._queue.cancel(row, cause)
             self._environments.cancel_unwanted()
-        self._turn.promise(link, Ok().encode(sid=message.sid, flags=_END))
+
+    def _taken(self, link: Link, message: Frame, head: Taken) -> None:
+        self._streams.taken(link, message.sid, head)
+        self._relay.taken(link, message.sid, head)
 
     def _retry(self, link: Link, message: Frame, head: Retry) -> None:
         row = self._row(head.job)

@@ -27,6 +27,14 @@ class ArgsHead(msgspec.Struct, omit_defaults=True):
     encoding: str = "pickle"
     blobs: list[Moved] = []
     defs: list[str] = []
+    stream: str = ""  # as START has it
+
+
+class ChunkHead(msgspec.Struct, omit_defaults=True):
+    """What the parts of an item are, as the store keeps it; absent when all is default."""
+
+    blobs: list[Moved] = []
+    defs: list[str] = []
 
 
 class OutHead(msgspec.Struct, omit_defaults=True):
@@ -40,6 +48,7 @@ class OutHead(msgspec.Struct, omit_defaults=True):
     run_us: int = 0
     load_us: int = 0
     json_error: str = ""
+    chunks: int = 0
 
 
 @dataclass(slots=True, eq=False)

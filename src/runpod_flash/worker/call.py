@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from types import CodeType
-from typing import Any
+from typing import Any, Final, Protocol
 
 from runpod_flash.worker.results import Ending
 
@@ -61,3 +61,27 @@ class Call:
     def failed(self, error: BaseException, step: str, caller: CodeType) -> Finish:
         """What is answered when it raised, in that `step`; `caller` is the code that makes calls."""
         raise NotImplementedError
+
+
+class Runner(Protocol):
+    """What a call asks of the worker that it runs in."""
+
+    async def in_thread(self, call: Call, function: Callable[[], Any]) -> Any:
+        """Runs plain code without keeping the others waiting."""
+
+    def answer(self, call: Call, finish: Finish) -> None:
+        """Sends the last frame of a call, and lets go of it."""
+
+
+_LAST: Final = object()
+
+
+async def stepped(call: Call, runner: Runner, generator: Generator[Any, Any, Any]) -> AsyncGenerator[Any, None]:
+    """A plain generator, each step beside the loop; between two steps it can be ended."""
+    try:
+        while (item := await runner.in_thread(call, lambda: next(generator, _LAST))) is not _LAST:
+            if call.ending is not None:  # said while it was in its thread
+                raise asyncio.CancelledError
+            yield item
+    finally:
+        await runner.in_thread(call, generator.close)

@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame, FrameError, FrameReader
+from runpod_flash.worker.items import Items
 
 HOST_GONE: Final = 70
 _CHUNK: Final = 64 * 1024
@@ -36,7 +37,7 @@ class Start:
 
     __slots__ = (
         "attempt", "blobs", "digest", "encoding", "epoch", "job", "job_json",
-        "key", "name", "parts", "timeout_ms", "want_json",
+        "key", "name", "parts", "stream", "timeout_ms", "want_json",
     )  # fmt: skip
 
     def __init__(self, head: dict[str, Any], parts: tuple[bytes, ...]) -> None:
@@ -51,6 +52,7 @@ class Start:
         self.encoding: str = get("encoding", "pickle")
         self.blobs: list[list[int | str]] = get("blobs", ())
         self.want_json: bool = get("want_json", False)
+        self.stream: str = get("stream", "")
         self.job_json = _quote(self.job)
         self.parts = parts
 
@@ -85,6 +87,7 @@ class Link:
         self._poll = _Poll()
         self._sending = threading.RLock()
         self._held: dict[Key, bytes | None] = {}  # None until there is a result
+        self._items: dict[Key, Items] = {}
         self._fresh = True
         # For the life of a stream.
         self.blob_dir = ""
@@ -112,9 +115,9 @@ class Link:
             elif fd == self._control.fileno():
                 self._read_control()
 
-    def wait_and_read(self) -> None:
-        """Both, for the thread that has nothing else to do."""
-        for fd in self._poll.wait():
+    def wait_and_read(self, seconds: float = -1) -> None:
+        """Both, for the thread that has nothing else to do; for ever, unless it says for how long."""
+        for fd in self._poll.wait(seconds):
             if self._stream is not None and fd == self._stream.fileno():
                 self._read_stream()
             elif fd == self._control.fileno():
@@ -246,6 +249,9 @@ class Link:
             self._send(frame.encode(kinds.READY, self._ready_head()))
             self._greeted = True
             self._fresh = False
+            for items in self._items.values():
+                for _size, chunk in list(items.pending):
+                    self._send(chunk)
             for result in self._held.values():
                 if result is not None:
                     self._send(result)
@@ -282,6 +288,21 @@ class Link:
             if self._greeted:
                 self._send(data)
 
+    def items(self, start: Start) -> Items:
+        """Where the items of a job go that yields them; kept, as its result is, until it is acknowledged."""
+        of = f'"job":{start.job_json},"epoch":{start.epoch},'
+        items = Items(self, self.send, of, kept=start.stream == "kept")
+        with self._sending:
+            self._items[start.key] = items
+        return items
+
+    def on_taken(self, message: Frame) -> None:
+        """Items of a job are done with."""
+        head = decode_head(message.head)
+        items = self._items.get((head["job"], head["epoch"]))
+        if items is not None:
+            items.taken(head["upto"])
+
     def fileno(self) -> int | None:
         """A descriptor that can be read whenever there is something to read; None where the system has no such."""
         return self._poll.fileno()
@@ -299,6 +320,8 @@ class Link:
         with self._sending:
             for job, epoch, _verdict in acks:
                 self._held.pop((job, epoch), None)
+                if self._items:
+                    self._items.pop((job, epoch), None)
 
     def _send(self, data: bytes) -> None:
         with self._sending:
@@ -359,8 +382,8 @@ class _Poll:
     def fileno(self) -> int | None:
         return self._epoll.fileno() if self._epoll is not None else None
 
-    def wait(self) -> list[int]:
-        return self._ask(-1)
+    def wait(self, seconds: float = -1) -> list[int]:
+        return self._ask(seconds)
 
     def ready(self) -> list[int]:
         return self._ask(0)
@@ -372,4 +395,4 @@ class _Poll:
         poll = select.poll()
         for fd in list(self._fds):
             poll.register(fd, select.POLLIN)
-        return [fd for fd, _event in poll.poll(250 if seconds else 0)]
+        return [fd for fd, _event in poll.poll(min(250, int(seconds * 1000)) if seconds >= 0 else 250)]

@@ -26,6 +26,7 @@ from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.status_page import StatusPage
 from runpod_flash.worker import results
 from runpod_flash.worker.context import CURRENT, JobContext
+from runpod_flash.worker.items import Items
 from runpod_flash.worker.link import Key, Link, Start
 from runpod_flash.worker.loaded import Functions, arguments
 from runpod_flash.worker.output import LogPipe
@@ -45,8 +46,8 @@ class Worker:
         self._name = name
         self._page = page
         self._output = output
-        self.frames: Mapping[int, Callable[[Frame], None]] = {}
-        self._link = Link(name, control, self, born)
+        self._link = link = Link(name, control, self, born)
+        self.frames: Mapping[int, Callable[[Frame], None]] = {kinds.TAKEN: link.on_taken}
         self._functions = Functions()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calls = 0
@@ -103,11 +104,7 @@ class Worker:
                 continue
             # One call has lasted a tick; or there has been none for a second, and the next wakes us.
             link.wait()
-            if link.reading.acquire(blocking=False):
-                try:
-                    link.read()
-                finally:
-                    link.reading.release()
+            self._read_unless_another()
 
     # ── one job ──────────────────────────────────────────────────────────────────────────────────
 
@@ -116,7 +113,7 @@ class Worker:
         self._output.begin(start.job_json, start.attempt)
         context = CURRENT.set(JobContext(start.job, start.attempt, start.name, self._name))
         began = loaded = _now()
-        step = "load"
+        step, items = "load", self._link.items(start) if start.stream else None
         try:
             function = self._functions.get(start.name, start.digest)
             if function is None:
@@ -129,12 +126,14 @@ class Worker:
             step = "bind"
             args, kwargs = arguments(start.encoding, start.parts, start.blobs, self._link.blob_dir)
             step = "user"
-            value = self._call(function, args, kwargs, start.timeout_ms)
+            value = self._call(function, args, kwargs, start.timeout_ms, items)
             step = "encode"
             if self._ending is not None and self._ending.kind == "timeout":
                 raise asyncio.CancelledError  # it went on regardless and came to an end within the grace
             result = results.completed(value, self._link, want_json=start.want_json)
         except BaseException as error:  # noqa: BLE001 — sys.exit() and Ctrl-C of user code end a job, no worker
+            if items is not None and step == "user":
+                step = items.step
             result = results.failed(error, step, Worker._call.__code__, self._ending, self._link)
         CURRENT.reset(context)
         ended = _now()
@@ -143,23 +142,80 @@ class Worker:
         with self._lock:
             self._running = self._task = self._ending = None
         of = f'"job":{start.job_json},"epoch":{start.epoch},'
+        if items is not None and items.kept:
+            of += f'"chunks":{items.count},'
         head = result.head(of, (loaded - began) // 1000, (ended - loaded) // 1000, printed)
         self._link.finish(start.key, frame.encode(kinds.DONE, head, result.parts))
 
     def _call(
-        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], timeout_ms: int
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout_ms: int,
+        items: Items | None,
     ) -> Any:
         value = function(*args, **kwargs)
         kind = type(value)
         if kind is CoroutineType:
             return self._await(value, timeout_ms)
         if kind is GeneratorType:
-            return list(value)
+            return self._step(value, timeout_ms, items)
         if kind is AsyncGeneratorType:
-            return self._await(_collect(value), timeout_ms)
+            return self._await(_collect(value) if items is None else self._flow(value, items), timeout_ms)
         if hasattr(kind, "__await__"):
             return self._await(_awaited(value), timeout_ms)
         return value
+
+    # ── generators ───────────────────────────────────────────────────────────────────────────────
+
+    def _step(self, generator: GeneratorType[Any, None, None], timeout_ms: int, items: Items | None) -> Any:
+        """Runs a generator here, from item to item: between two of them it can be ended, and its `finally` runs."""
+        collected: list[Any] = []
+        until = _now() + timeout_ms * 1_000_000 if timeout_ms else None
+        with contextlib.closing(generator):
+            for item in generator:
+                if items is None:
+                    collected.append(item)
+                else:
+                    items.put(item)
+                    while items.full and self._goes_on(timeout_ms, until):
+                        self._read_for(items, until)
+                if not self._goes_on(timeout_ms, until):
+                    raise asyncio.CancelledError
+        return collected if items is None else None
+
+    def _goes_on(self, timeout_ms: int, until: int | None) -> bool:
+        if until is not None and _now() > until:
+            with self._lock:
+                self._ending = self._ending or results.timed_out(timeout_ms)
+        return self._ending is None
+
+    def _read_for(self, items: Items, until: int | None) -> None:
+        """Waits for word from the engine. The watcher may read it first, so this looks again once it has its turn."""
+        with self._link.reading:
+            if items.full and self._ending is None:
+                self._link.wait_and_read(-1 if until is None else max(0.0, (until - _now()) / 1e9))
+
+    async def _flow(self, generator: AsyncGeneratorType[Any, None], items: Items) -> None:
+        """The same for an asynchronous one. The loop reads, for the watcher looks too seldom for item after item."""
+        loop, number = asyncio.get_running_loop(), self._link.fileno()
+        if number is not None:
+            loop.add_reader(number, self._read_unless_another)
+        try:
+            async with contextlib.aclosing(generator):
+                async for item in generator:
+                    await items.give(item)
+        finally:
+            if number is not None:
+                loop.remove_reader(number)
+
+    def _read_unless_another(self) -> None:
+        if self._link.reading.acquire(blocking=False):
+            try:
+                self._link.read()
+            finally:
+                self._link.reading.release()
 
     # ── asynchronous calls ───────────────────────────────────────────────────────────────────────
 

@@ -10,6 +10,7 @@ Nothing is kept for sending again: if the stream ends, whoever called is told th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import socket
@@ -25,8 +26,9 @@ from runpod_flash.payload.modules import SHIPPED
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
 from runpod_flash.worker import results
-from runpod_flash.worker.call import Call, Facts, Finish
+from runpod_flash.worker.call import Call, Facts, Finish, stepped
 from runpod_flash.worker.context import CURRENT, JobContext
+from runpod_flash.worker.items import Items
 from runpod_flash.worker.link import Key, Link, decode_head
 from runpod_flash.worker.loaded import Functions, arguments
 from runpod_flash.worker.output import LogPipe
@@ -43,7 +45,7 @@ _now = time.monotonic_ns
 class Invoke(Call):
     """A call from a program: pickled arguments, and a pickled answer."""
 
-    __slots__ = ("_blobs", "_encoding", "_link", "_parts", "_runner")
+    __slots__ = ("_blobs", "_encoding", "_link", "_parts", "_runner", "items")
 
     def __init__(self, message: Frame, link: Link, runner: Server) -> None:
         head = decode_head(message.head)
@@ -53,19 +55,35 @@ class Invoke(Call):
         self._parts = message.parts
         self._link = link
         self._runner = runner
+        self.items = Items(link, link.send, sid=self.sid) if head.get("stream") else None
+        """Where what it yields goes, if somebody reads that."""
 
     async def arguments(self, function: Callable[..., Any]) -> tuple[Any, Any]:
         parts, self._parts = self._parts, ()
         return arguments(self._encoding, parts, self._blobs, self._link.blob_dir)
 
     async def complete(self, value: Any) -> Finish:
-        if isinstance(value, GeneratorType):
-            value = await self._runner.in_thread(self, partial(list, value))
-        elif isinstance(value, AsyncGeneratorType):
-            value = [item async for item in value]
+        if isinstance(value, GeneratorType | AsyncGeneratorType):
+            value = await self._all(value)
         return partial(self._returned, results.completed(value, self._link))
 
+    async def _all(self, generator: GeneratorType[Any, Any, Any] | AsyncGeneratorType[Any, Any]) -> list[Any] | None:
+        """The list of what it yields; nothing, where somebody has read it as it came."""
+        if self.items is None and isinstance(generator, GeneratorType):
+            return await self._runner.in_thread(self, partial(list, generator))  # type: ignore[no-any-return]
+        found: list[Any] = []
+        steps = stepped(self, self._runner, generator) if isinstance(generator, GeneratorType) else generator
+        async with contextlib.aclosing(steps):
+            async for item in steps:
+                if self.items is None:
+                    found.append(item)
+                else:
+                    await self.items.give(item)
+        return found if self.items is None else None
+
     def failed(self, error: BaseException, step: str, caller: CodeType) -> Finish:
+        if self.items is not None and step == "user":
+            step = self.items.step
         return partial(self._returned, results.failed(error, step, caller, self.ending, self._link))
 
     def _returned(self, result: Result, facts: Facts) -> bytes:
@@ -84,10 +102,12 @@ class Server:
             kinds.HTTP_REQ: self._on_request,
             kinds.DATA: self._on_data,
             kinds.CREDIT: self._on_credit,
+            kinds.TAKEN: self._on_taken,
         }
         self._link = Link(name, control, self, born)
         self._functions = Functions()
         self._calls: dict[str, Call] = {}
+        self._items: dict[int, Items] = {}  # of calls that yield, by their streams
         self._tasks: set[asyncio.Task[None]] = set()  # those that have something left to do after their answer, too
         self._exchanges: Exchanges | None = None
         self._loop = asyncio.new_event_loop()
@@ -101,7 +121,15 @@ class Server:
     # ── what the link asks ───────────────────────────────────────────────────────────────────────
 
     def _on_invoke(self, message: Frame) -> None:
-        self._begin(Invoke(message, self._link, self))
+        invoke = Invoke(message, self._link, self)
+        if invoke.items is not None:
+            self._items[invoke.sid] = invoke.items
+        self._begin(invoke)
+
+    def _on_taken(self, message: Frame) -> None:
+        items = self._items.get(message.sid)
+        if items is not None:
+            items.taken(decode_head(message.head)["upto"])
 
     def _on_request(self, message: Frame) -> None:
         if self._exchanges is None:
@@ -234,6 +262,7 @@ class Server:
         printed = self._output.end_of(call.call)
         if self._calls.pop(call.call, None) is None:
             return  # it was answered when its time was over, or before it did what was left to do
+        self._items.pop(call.sid, None)
         facts = Facts((call.loaded - call.began) // 1000, (_now() - call.loaded) // 1000, logs=printed, stuck=stuck)
         self._link.send(finish(facts))
 

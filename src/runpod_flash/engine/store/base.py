@@ -104,6 +104,14 @@ class Attempt(NamedTuple):
     error: bytes | None
 
 
+class StoredChunk(NamedTuple):
+    """The `n`-th item that the last attempt of a job yielded; `head` says more of it where there is more to say."""
+
+    n: int
+    head: str | None
+    body: bytes
+
+
 class WorkerRow(NamedTuple):
     """A worker that was not on record as ended."""
 
@@ -205,6 +213,17 @@ class Store(Protocol):
 
     def unneeded(self, blobs: Sequence[str]) -> list[str]:
         """Those of the blobs that no job names."""
+
+    def say_progress(self, job: str, progress: str) -> None: ...
+    def add_chunk(self, job: str, chunk: StoredChunk) -> None: ...
+    def chunks(self, job: str, first: int, limit: int) -> list[StoredChunk]:
+        """The items of a job from that number on."""
+
+    def chunk_count(self, job: str) -> int:
+        """The number after the last item of a job that is on record; 0 if there is none."""
+
+    def drop_chunks(self, job: str, before: int) -> list[str]:
+        """Removes the items before that number: the blobs that they named."""
 
     def idempotent(self, endpoint: int, key: str) -> str | None: ...
     def remember_idempotent(self, endpoint: int, key: str, job: str) -> None: ...

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runpod_flash.engine.store import opening
-from runpod_flash.engine.store.base import Attempt, Claimed, Ended, LiveJob, NewJob, Returned, WorkerRow
+from runpod_flash.engine.store.base import Attempt, Claimed, Ended, LiveJob, NewJob, Returned, StoredChunk, WorkerRow
 from runpod_flash.engine.store.explain import explain
 from runpod_flash.model.job import JobState
 
@@ -382,6 +382,7 @@ class SqliteStore:
             ("attempts", "job"),
             ("events", "job"),
             ("log_spans", "job"),
+            ("chunks", "job"),
             ("blobs", "job"),
             ("idempotency", "job"),
         ):
@@ -402,6 +403,28 @@ class SqliteStore:
         statement = "SELECT id FROM blobs WHERE id IN (SELECT value FROM json_each(?))"
         rows = self._do(statement, (json.dumps(list(blobs)),)).fetchall()
         return sorted(set(blobs).difference(row[0] for row in rows))
+
+    # ── what jobs yield and say before their end ──────────────────────────────────────────────────
+
+    def say_progress(self, job: str, progress: str) -> None:
+        self._do("UPDATE jobs SET progress = ? WHERE id = ?", (progress, job))
+
+    def add_chunk(self, job: str, chunk: StoredChunk) -> None:
+        self._run("chunk", (job, *chunk))
+
+    def chunks(self, job: str, first: int, limit: int) -> list[StoredChunk]:
+        return [StoredChunk._make(row) for row in self._run("chunks", (job, first, limit)).fetchall()]
+
+    def chunk_count(self, job: str) -> int:
+        return int(self._run("chunk_count", (job,)).fetchone()[0])
+
+    def drop_chunks(self, job: str, before: int) -> list[str]:
+        heads = [row[0] for row in self._run("drop_chunks", (job, before)).fetchall() if row[0] is not None]
+        names = [blob for head in heads for _index, blob, _size in json.loads(head).get("blobs", ())]
+        if names:
+            these = "IN (SELECT value FROM json_each(?))"
+            self._do(f"DELETE FROM blobs WHERE job = ? AND id {these}", (job, json.dumps(names)))
+        return names
 
     def idempotent(self, endpoint: int, key: str) -> str | None:
         row = self._do("SELECT job FROM idempotency WHERE endpoint_id = ? AND key = ?", (endpoint, key)).fetchone()

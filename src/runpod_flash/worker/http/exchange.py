@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from types import AsyncGeneratorType, CodeType, GeneratorType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from runpod_flash.payload import failures
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
-from runpod_flash.worker.call import Call, Facts, Finish
+from runpod_flash.worker.call import Call, Facts, Finish, Runner, stepped
 from runpod_flash.worker.http import answers, asgi, events
 from runpod_flash.worker.http.answers import Answer
 from runpod_flash.worker.http.binding import Bound, Plan
@@ -22,16 +21,6 @@ from runpod_flash.worker.results import Ending
 
 _LAST: Final = object()
 _PLANS_KEPT: Final = 256
-
-
-class Runner(Protocol):
-    """What an exchange asks of the worker that it runs in."""
-
-    async def in_thread(self, call: Call, function: Callable[[], Any]) -> Any:
-        """Runs plain code without keeping the others waiting."""
-
-    def answer(self, call: Call, finish: Finish) -> None:
-        """Sends the last frame of a call, and lets go of it."""
 
 
 class Exchanges:
@@ -98,7 +87,7 @@ class Exchange(Call):
 
     async def complete(self, value: Any) -> Finish:
         if isinstance(value, GeneratorType):
-            return await self._stream(self._stepped(value))
+            return await self._stream(stepped(self, self._exchanges.runner, value))
         if isinstance(value, AsyncGeneratorType):
             return await self._stream(value)
         if not asgi.is_response(value):
@@ -170,17 +159,6 @@ class Exchange(Call):
         finally:
             await items.aclose()  # type: ignore[attr-defined]
         return self._last()
-
-    async def _stepped(self, generator: Iterator[Any]) -> AsyncIterator[Any]:
-        """A plain generator, each step beside the loop; between two steps it can be ended."""
-        runner = self._exchanges.runner
-        try:
-            while (item := await runner.in_thread(self, lambda: next(generator, _LAST))) is not _LAST:
-                if self.ending is not None:  # said while it was in its thread
-                    raise asyncio.CancelledError
-                yield item
-        finally:
-            await runner.in_thread(self, generator.close)  # type: ignore[attr-defined]
 
     # ── the last frame ────────────────────────────────────────────────────────────────────────────
 

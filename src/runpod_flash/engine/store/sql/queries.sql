@@ -98,7 +98,7 @@ SELECT id FROM jobs WHERE pool_id = ? AND state = 0 ORDER BY priority DESC, seq 
 -- A job that ended without success runs once more.
 UPDATE jobs SET state = 0, ended_ms = NULL, started_ms = NULL, keep_until_ms = NULL, cancel_ms = NULL, out = NULL,
                 out_head = NULL, out_json = NULL, error = NULL, timing = NULL, worker = NULL, failures = 0, losses = 0,
-                expires_ms = NULL
+                expires_ms = NULL, progress = NULL
 WHERE id = ? AND state IN (5, 7);
 
 -- name: outdated
@@ -120,3 +120,19 @@ INSERT INTO events (job, endpoint_id, at_ms, kind, data) VALUES (?, ?, ?, ?, ?);
 -- name: span
 -- Where the output of an attempt lies.
 INSERT OR REPLACE INTO log_spans (job, attempt, worker, segment, start, length, lines, cut) VALUES (?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: chunk
+-- A job has yielded an item.
+INSERT OR REPLACE INTO chunks (job, n, head, body) VALUES (?, ?, ?, ?);
+
+-- name: chunks
+-- The next items of a job.
+SELECT n, head, body FROM chunks WHERE job = ? AND n >= ? ORDER BY n LIMIT ?;
+
+-- name: chunk_count
+-- How many items a job has yielded.
+SELECT coalesce(max(n) + 1, 0) FROM chunks WHERE job = ?;
+
+-- name: drop_chunks
+-- Items that nobody will read any more.
+DELETE FROM chunks WHERE job = ? AND n < ? RETURNING head;
