@@ -20,6 +20,7 @@ from runpod_flash.cli.pages import examples
 from runpod_flash.cli.ps import ps
 from runpod_flash.cli.purge import purge
 from runpod_flash.cli.upkeep import backup, restore, verify
+from runpod_flash.cli.volume import volume
 
 EXAMPLES = examples(
     "flash call app.py::train     run a remote function",
@@ -37,7 +38,7 @@ def flash() -> None:
     """Serverless functions on this machine: their jobs, workers, logs and environments."""
 
 
-for verb in (call, jobs, job, logs, ps, cancel, retry, purge, deps, check, doctor, engine, completion):
+for verb in (call, jobs, job, logs, ps, cancel, retry, purge, deps, volume, check, doctor, engine, completion):
     flash.add_command(verb)
 for verb in (verify, backup, restore):
     engine.add_command(verb)
