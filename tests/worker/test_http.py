@@ -82,6 +82,11 @@ def model(item: Item, copies: int = 1) -> Any:
 
 
 @resolved
+def several(names: list[str], data: dict[str, int] | None = None) -> Any:
+    return [names, data]
+
+
+@resolved
 def point(at: Point) -> Any:
     return [at.x, at.y]
 
@@ -179,6 +184,9 @@ BINDING: list[tuple[Callable[..., Any], str, dict[str, Any], int, Any]] = [
     (model, "POST", {"body": {"name": "tea", "price": "1.5"}}, 200, ["Item", "tea", 1.5, 1]),
     (model, "POST", {"body": {"name": "tea"}, "query": "copies=2"}, 200, ["Item", "tea", 0, 2]),
     (model, "POST", {"body": {"item": {"name": "tea"}, "copies": 2}}, 200, ["Item", "tea", 0, 2]),
+    (model, "POST", {"body": {"copies": 2}}, 422, [["body", "item"]]),
+    (several, "POST", {"body": {"names": ["x"]}}, 200, [["x"], None]),
+    (several, "POST", {"body": {"names": ["x"], "data": {"a": 1}}}, 200, [["x"], {"a": 1}]),
     (model, "POST", {"body": {"price": "x"}}, 422, [["body", "name"], ["body", "price"]]),
     (point, "POST", {"body": {"x": 1}}, 200, [1, 0]),
     (point, "POST", {"body": {"at": {"x": 1, "y": "2"}}}, 200, [1, 2]),

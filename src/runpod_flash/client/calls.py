@@ -21,7 +21,7 @@ from runpod_flash.model.resolve import resolve_endpoint, without_effect
 from runpod_flash.payload import codec
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.kinds import INLINE_LIMIT
-from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Position, Route, Submit, decode
+from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Position, Submit, decode
 
 codec.travels_as(RemoteFunction, RemoteFunction.by_value)
 
@@ -216,7 +216,7 @@ class Caller:
 
     def _prepare(self, link: Link) -> Prepared:
         """Everything that can be refused here is refused here, before anything is sent."""
-        config, function = self._config, self._function
+        config, function = self._config, self._travelling()
         variables = self._variables()
         environment.check_system_packages(config.system, self._where)
         app, env = link.app
@@ -240,8 +240,7 @@ class Caller:
             defs=ready.packed.defs,
             where=self._where,
             is_async=inspect.iscoroutinefunction(function) or yields(function),
-            timeout_ms=0 if config.resource.is_queue else config.policy.timeout_ms,
-            routes=[] if config.resource.is_queue else [_route(config, function)],
+            **self._served(),
         )
         declare = Declare(
             endpoint=resolve_endpoint(config.resource, app, env),
@@ -251,10 +250,14 @@ class Caller:
         )
         return Prepared(declare, ready.scope, variables, link.app)
 
+    def _travelling(self) -> types.FunctionType:
+        """The function as it is packed."""
+        return self._function
+
+    def _served(self) -> dict[str, Any]:
+        """What the engine is told of how it answers over HTTP."""
+        return {}
+
     def _parameters(self) -> tuple[str, ...]:
         code = self._function.__code__
         return code.co_varnames[: code.co_argcount]
-
-
-def _route(config: RemoteConfig, function: Callable[..., Any]) -> Route:
-    return Route(config.method or "POST", config.path or f"/{function.__name__}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
-from runpod_flash.client import items, transfer
+from runpod_flash.client import hints, items, operation, transfer
 from runpod_flash.client.calls import Call, Caller
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
@@ -13,7 +14,7 @@ from runpod_flash.model.job import ErrorKind, JobPolicy, new_job_id
 from runpod_flash.payload import codec, failures
 from runpod_flash.wire import messages
 from runpod_flash.wire.frame import Frame
-from runpod_flash.wire.messages import ErrorInfo, Returned
+from runpod_flash.wire.messages import ErrorInfo, Returned, Route
 
 _PLAIN_ERRORS: dict[str, type[FlashError]] = {
     ErrorKind.TIMEOUT: JobTimeout,
@@ -56,6 +57,15 @@ class DirectCaller(Caller):
         stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher, inbox=inbox)
         link.open(stream)
         return DirectCall(name, link, stream)
+
+    def _travelling(self) -> types.FunctionType:
+        return hints.spelled_out(self._function)
+
+    def _served(self) -> dict[str, Any]:
+        config, function = self._config, self._function
+        route = Route(config.method or "POST", config.path or f"/{function.__name__}")
+        schema = operation.describe(function, route.method, route.path)
+        return {"timeout_ms": config.policy.timeout_ms, "routes": [route], "schema": schema}
 
 
 async def _value(link: Link, call: str, frame: Frame) -> Any:

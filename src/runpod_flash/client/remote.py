@@ -17,6 +17,7 @@ from runpod_flash.model.options import (
     check_default_path,
     check_flag,
     check_known,
+    check_path_parameters,
     read_method,
     read_packages,
     read_path,
@@ -142,6 +143,7 @@ def remote(
             return RemoteClass(function, config)
         _check_function(function)
         check_default_path(config.resource, config.path, function.__name__)
+        check_path_parameters(config.path, function)
         return RemoteFunction(function, config)
 
     return decorate

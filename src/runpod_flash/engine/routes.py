@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
+
+from runpod_flash.model.options import PATH_PARAMETER
 
 T = TypeVar("T")
-
-_PARAMETER: Final = re.compile(r"\{([^{}/:]+)(:path)?\}")
 
 
 class Found(NamedTuple, Generic[T]):
@@ -33,7 +33,7 @@ class _Pattern(Generic[T]):
         self.rank = [_rank(piece) for piece in path.split("/")]
         self.methods: dict[str, tuple[T, list[str]]] = {}  # each may have its own names for the parameters
         pieces, at = [], 0
-        for found in _PARAMETER.finditer(path):
+        for found in PATH_PARAMETER.finditer(path):
             pieces += [re.escape(path[at : found.start()]), "(.*)" if found[2] else "([^/]+)"]
             at = found.end()
         self.match = re.compile("".join([*pieces, re.escape(path[at:])]), re.DOTALL).fullmatch
@@ -47,9 +47,9 @@ class Routes(Generic[T]):
         self._plain: dict[str, dict[str, T]] = {}
         patterns: dict[str, _Pattern[T]] = {}
         for method, path, target in routes:
-            if _PARAMETER.search(path):
+            if PATH_PARAMETER.search(path):
                 pattern = patterns.setdefault(canonical(path), _Pattern(path))
-                pattern.methods[method] = target, [name for name, _rest in _PARAMETER.findall(path)]
+                pattern.methods[method] = target, [name for name, _rest in PATH_PARAMETER.findall(path)]
             else:
                 self._plain.setdefault(path, {})[method] = target
         self._patterns = sorted(patterns.values(), key=lambda pattern: pattern.rank)
@@ -90,16 +90,16 @@ class Routes(Generic[T]):
 
 def canonical(path: str) -> str:
     """The same for all paths that cannot be told apart by a request."""
-    return (_PARAMETER.sub(lambda found: "{:path}" if found[2] else "{}", path).rstrip("/")) or "/"
+    return (PATH_PARAMETER.sub(lambda found: "{:path}" if found[2] else "{}", path).rstrip("/")) or "/"
 
 
 def without_types(path: str) -> str:
     """As OpenAPI writes it: parameters by their names alone."""
-    return _PARAMETER.sub(r"{\1}", path)
+    return PATH_PARAMETER.sub(r"{\1}", path)
 
 
 def _rank(piece: str) -> int:
-    found = _PARAMETER.search(piece)
+    found = PATH_PARAMETER.search(piece)
     return 0 if found is None else 3 if found[2] else 2 if found[0] == piece else 1
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from runpod_flash.errors import ConfigError, UsageError, call_site, did_you_mean, shown
@@ -13,6 +15,8 @@ from runpod_flash.model.resources import Resource
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 RESERVED_PATHS: Final = ("/ping", "/execute")
+PATH_PARAMETER: Final = re.compile(r"\{([^{}/:]+)(:path)?\}")
+"""`{name}` and `{name:path}` in a path."""
 OPTIONS: Final = (
     "dependencies",
     "system_dependencies",
@@ -107,6 +111,14 @@ def read_path(resource: Resource, path: object) -> str | None:
         raise ConfigError(
             f"path={shown(path)} is not possible", where=call_site(), why="it must begin with '/'", fix=fix
         )
+    names = path_parameters(path)
+    plain = PATH_PARAMETER.sub("", path)
+    if "{" in plain or "}" in plain or len(set(names)) < len(names):
+        raise ConfigError(
+            f"path={shown(path)} is not possible",
+            where=call_site(),
+            why="a parameter is written {name}, or {name:path} for all that follows, and each name once",
+        )
     if path in RESERVED_PATHS:
         raise ConfigError(
             f"path={shown(path)} is not possible",
@@ -114,6 +126,30 @@ def read_path(resource: Resource, path: object) -> str | None:
             why=f"{' and '.join(RESERVED_PATHS)} belong to every endpoint already",
         )
     return path
+
+
+def path_parameters(path: str) -> list[str]:
+    """The names in braces, in their order: `name` and `rest` of `/{name}/{rest:path}`."""
+    return [name for name, _rest in PATH_PARAMETER.findall(path)]
+
+
+def check_path_parameters(path: str | None, function: Callable[..., object]) -> None:
+    """Refuses a path that names what its function does not take."""
+    if path is None or "{" not in path:
+        return
+    taken = inspect.signature(function).parameters.values()
+    if any(one.kind is one.VAR_KEYWORD for one in taken):
+        return
+    known = [one.name for one in taken if one.kind is not one.VAR_POSITIONAL]
+    for name in path_parameters(path):
+        if name not in known:
+            raise ConfigError(
+                f"path={shown(path)} names {{{name}}}, and {function.__name__}() has no parameter {name!r}"
+                f".{did_you_mean(name, known)}",
+                where=call_site(),
+                why="what stands in braces is given to the parameter of that name",
+                fix=f"add a parameter {name}, or take {{{name}}} out of the path",
+            )
 
 
 def check_default_path(resource: Resource, path: str | None, function: str) -> None:

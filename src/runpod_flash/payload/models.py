@@ -33,8 +33,10 @@ def convert_any(annotation: Any) -> Convert | None:
 
 def schema_of(annotation: Any) -> dict[str, Any]:
     """What Pydantic says of it as JSON Schema; raises whatever is in its way."""
-    first = is_model(annotation) and _is_first(annotation)
-    made = annotation.schema() if first else importlib.import_module("pydantic").TypeAdapter(annotation).json_schema()
+    if is_model(annotation):
+        made = annotation.model_json_schema() if _is_second(annotation) else annotation.schema()
+    else:
+        made = importlib.import_module("pydantic").TypeAdapter(annotation).json_schema()
     return cast("dict[str, Any]", made)
 
 

@@ -117,6 +117,11 @@ def framework_class(annotation: Any, among: Collection[str]) -> type | None:
     return None
 
 
+def is_foreign_class(annotation: Any) -> bool:
+    """Whether it is one of the classes of Starlette or FastAPI that a function may take, or any of their responses."""
+    return framework_class(annotation, _CLASSES) is not None
+
+
 # ── inside ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -189,8 +194,10 @@ def _at(one: Parameter, usual: str, *, is_form: bool) -> Parameter:
 def _whole(body: tuple[Parameter, ...], rest: Parameter | None) -> Parameter | None:
     if len(body) == 1:
         return None if getattr(body[0].mark, "embed", None) or (rest and body[0].shape == "scalar") else body[0]
-    objects = [one for one in body if one.shape == "object"]
-    return objects[0] if len(objects) == 1 and rest is None else None
+    others = [one for one in body if one.shape != "object"]
+    if rest is not None or len(others) != len(body) - 1 or any(one.shape != "scalar" for one in others):
+        return None
+    return next(one for one in body if one.shape == "object")
 
 
 def _shape(annotation: Any) -> str:

@@ -145,7 +145,7 @@ class Plan:
         if not isinstance(json, dict):
             return False
         if len(self._parameters.body) > 1:
-            return whole.key in json
+            return whole.key in json or bool(json and json.keys() <= self._body_keys)
         return json.keys() == {whole.key} or whole.shape in ("list", "scalar")
 
     def _left_over(self, source: _Source) -> dict[str, Any]:
