@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 import pytest
-from fastapi import Header, Query, Request, UploadFile
+from fastapi import Depends, Header, Query, Request, UploadFile
 
 from runpod_flash import ConfigError, CpuLiveLoadBalancer, remote
 from runpod_flash.client import hints, operation
@@ -142,3 +142,10 @@ def test_a_path_that_does_not_fit_its_function_is_refused_where_it_is_written(pa
 
         @remote(api, path=path)
         async def function(name: str) -> None: ...
+
+
+def test_a_dependency_that_only_an_application_could_fill_in_is_refused() -> None:
+    with pytest.raises(ConfigError, match="default is Depends"):
+
+        @remote(api)
+        async def function(user: Any = Depends(dict)) -> None: ...  # noqa: B008 - as FastAPI is written

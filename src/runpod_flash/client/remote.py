@@ -15,6 +15,7 @@ from runpod_flash.errors import UsageError, call_site, shown
 from runpod_flash.model.job import DEFAULT_MAX_RETRIES
 from runpod_flash.model.options import (
     check_default_path,
+    check_defaults,
     check_flag,
     check_known,
     check_path_parameters,
@@ -144,6 +145,7 @@ def remote(
         _check_function(function)
         check_default_path(config.resource, config.path, function.__name__)
         check_path_parameters(config.path, function)
+        check_defaults(config.resource, function)
         return RemoteFunction(function, config)
 
     return decorate

@@ -152,6 +152,21 @@ def check_path_parameters(path: str | None, function: Callable[..., object]) -> 
             )
 
 
+def check_defaults(resource: Resource, function: Any) -> None:
+    """Refuses what only FastAPI can fill in, and nobody would."""
+    if resource.is_queue:
+        return
+    for one in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+        kind = type(one)
+        if kind.__module__ == "fastapi.params" and kind.__name__ in ("Depends", "Security"):
+            raise ConfigError(
+                f"{function.__name__}() has a parameter whose default is {kind.__name__}(…)",
+                where=call_site(),
+                why="a remote function is called by itself, without an application that has dependencies",
+                fix="call what it depends on in the body of the function",
+            )
+
+
 def check_default_path(resource: Resource, path: str | None, function: str) -> None:
     """Refuses a load-balanced function whose name would make a reserved path."""
     if not resource.is_queue and path is None and f"/{function}" in RESERVED_PATHS:

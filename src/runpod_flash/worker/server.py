@@ -108,7 +108,8 @@ class Server:
         self._functions = Functions()
         self._calls: dict[str, Call] = {}
         self._items: dict[int, Items] = {}  # of calls that yield, by their streams
-        self._tasks: set[asyncio.Task[None]] = set()  # those that have something left to do after their answer, too
+        # Those, too, that were answered and have something left to do.
+        self._at_work: set[Call] = set()
         self._exchanges: Exchanges | None = None
         self._loop = asyncio.new_event_loop()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="call") if threads > 1 else None
@@ -182,7 +183,7 @@ class Server:
         done.set()
 
     def _leave_if_drained(self) -> None:
-        if self._link.draining and not self._tasks:
+        if self._link.draining and not self._at_work:
             self._leave()
 
     def _leave(self) -> None:
@@ -194,12 +195,7 @@ class Server:
     def _begin(self, call: Call) -> None:
         self._calls[call.call] = call
         call.task = self._loop.create_task(self._run(call))
-        self._tasks.add(call.task)
-        call.task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._leave_if_drained()
+        self._at_work.add(call)
 
     async def _run(self, call: Call) -> None:
         CURRENT.set(JobContext(call.call, 0, call.name, self._name))
@@ -232,6 +228,8 @@ class Server:
         if timer is not None:
             timer.cancel()
         self.answer(call, finish)
+        self._at_work.discard(call)
+        self._leave_if_drained()
 
     async def _call(self, call: Call, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if self._threads is None or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
