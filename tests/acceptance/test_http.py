@@ -64,19 +64,16 @@ async def broken(how: str) -> None:
 
 @remote(plain)
 async def ticks(marks: str, n: int) -> AsyncIterator[Any]:
-    async def items() -> AsyncIterator[Any]:
-        import asyncio
-        from pathlib import Path
+    import asyncio
+    from pathlib import Path
 
-        try:
-            for i in range(n):
-                yield {"i": i} if i else "first"
-            if n:
-                await asyncio.Event().wait()
-        finally:
-            (Path(marks) / "closed").touch()
-
-    return items()
+    try:
+        for i in range(n):
+            yield {"i": i} if i else "first"
+        if n:
+            await asyncio.Event().wait()
+    finally:
+        (Path(marks) / "closed").touch()
 
 
 @remote(plain)
