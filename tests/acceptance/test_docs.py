@@ -49,10 +49,11 @@ def test_the_call_of_the_journey_makes_it(flash_engine: IsolatedEngine, tmp_path
     assert run(tmp_path, f"import asyncio\n{call}\nasyncio.run(main())\n") == "5\n"
 
 
-def test_the_page_on_scope_shows_what_its_programs_print(flash_engine: IsolatedEngine, tmp_path: Path) -> None:
-    page = (ROOT / "docs/reference/scope.md").read_text(encoding="utf-8")
-    pairs = re.findall(r"^```python\n(.*?)^```\n+```text\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    assert len(pairs) == len(blocks("docs/reference/scope.md"))
+@pytest.mark.parametrize("page", ["docs/reference/scope.md", "docs/reference/streams.md"])
+def test_a_page_shows_what_its_programs_print(flash_engine: IsolatedEngine, tmp_path: Path, page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    pairs = re.findall(r"^```python\n(.*?)^```\n+```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(pairs) == len(blocks(page))
     for program, printed in pairs:
         assert run(tmp_path, program).replace(f"{tmp_path}/", "") == printed
 

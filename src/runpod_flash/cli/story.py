@@ -36,6 +36,7 @@ def show(job: Row) -> None:
     click.echo(f"{'status':<12} {_status(job)}")
     views.show_facts(
         {
+            "progress": views.progress(job.get("progress")),
             "waits for": (job.get("why") or "").removeprefix("waiting for "),
             "created": _created(job),
             "worker": _worker(job),

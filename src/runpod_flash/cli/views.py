@@ -21,6 +21,7 @@ BAR_WIDTH: Final = 32
 WIDE: Final = 110
 VERY_WIDE: Final = 150
 """Columns of terminals on which tables may say more."""
+_PROGRESS_SHOWN: Final = 200
 SHORT_ID: Final = 8
 """Characters of a job's id that tables on a terminal show; they are the random ones, at its end."""
 
@@ -122,6 +123,13 @@ def bar(start: float, length: float, total: float) -> str:
 def clean(text: str) -> str:
     """The text on one line without anything that a terminal would obey."""
     return "".join(char if char.isprintable() else _visible(char) for char in text.strip())
+
+
+def progress(value: Any) -> str:
+    """What a job says of its progress, in a line; "" if nothing."""
+    if value is None:
+        return ""
+    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:_PROGRESS_SHOWN]
 
 
 def clean_line(text: str) -> str:

@@ -26,7 +26,7 @@ _STATES_OF: Final = {status: {state for state in JobState if state.status == sta
 _decode = msgspec.json.decode
 
 COLUMNS: Final = """j.seq, j.id, j.state, j.attempt, j.worker, j.created_ms, j.started_ms, j.assigned_ms,
-                    j.ended_ms, j.error, f.name AS fn, e.spec AS endpoint
+                    j.ended_ms, j.error, j.progress, f.name AS fn, e.spec AS endpoint
                     FROM jobs j JOIN functions f ON f.id = j.fn JOIN pools p ON p.id = j.pool_id
                     JOIN endpoints e ON e.id = p.endpoint_id"""
 

@@ -121,6 +121,7 @@ class Queries:
             "started_at_ms": row["started_ms"] or (row["assigned_ms"] if state is JobState.RUNNING else None),
             "ended_at_ms": row["ended_ms"],
             "error": _first_line(row["error"]) if state.is_terminal else "",
+            "progress": _progress(row, active),
         }
 
     def _job(self, query: Query) -> Read:
@@ -254,6 +255,12 @@ def _state_now(state: JobState, active: Active | None) -> JobState:
     if active is None or state.is_terminal:
         return state
     return JobState.RUNNING if active.begun_at else JobState.ASSIGNED
+
+
+def _progress(row: dict[str, Any], active: Active | None) -> Any:
+    """What a job said last of its progress; None if nothing."""
+    said = active.progress if active is not None else row["progress"]
+    return _decode(said) if said else None
 
 
 def _version_of(abi: str) -> str:

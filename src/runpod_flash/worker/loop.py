@@ -24,7 +24,7 @@ from runpod_flash.payload.modules import SHIPPED
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.status_page import StatusPage
-from runpod_flash.worker import results
+from runpod_flash.worker import progress, results
 from runpod_flash.worker.context import CURRENT, JobContext
 from runpod_flash.worker.items import Items
 from runpod_flash.worker.link import Key, Link, Start
@@ -49,6 +49,7 @@ class Worker:
         self._link = link = Link(name, control, self, born)
         self.frames: Mapping[int, Callable[[Frame], None]] = {kinds.TAKEN: link.on_taken}
         self._functions = Functions()
+        self._reporter = progress.REPORTER = progress.Reporter(link.send)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calls = 0
         # For the call that runs. `_lock` guards what a cancellation from the watcher looks at.
@@ -111,6 +112,7 @@ class Worker:
     def _run(self, start: Start) -> None:
         self._calls += 1
         self._output.begin(start.job_json, start.attempt)
+        self._reporter.job = start.job
         context = CURRENT.set(JobContext(start.job, start.attempt, start.name, self._name))
         began = loaded = _now()
         step, items = "load", self._link.items(start) if start.stream else None
@@ -138,6 +140,8 @@ class Worker:
         CURRENT.reset(context)
         ended = _now()
         self._page.end()
+        if self._reporter.spoke:
+            self._reporter.end()
         printed = self._output.end()
         with self._lock:
             self._running = self._task = self._ending = None
