@@ -26,6 +26,7 @@ from benchmarks import (
     startup,
     table,
     values,
+    volumes,
     yardstick,
 )
 from benchmarks.figures import Row, Rows, Run
@@ -40,6 +41,7 @@ OURS: Final[dict[str, Measure]] = {
     "values": values.rows,
     "scope": scope.rows,
     "cold-start": cold_start.rows,
+    "volume": volumes.rows,
     "engine-start": startup.engine_rows,
     "import": startup.import_rows,
     "footprint": footprint.rows,

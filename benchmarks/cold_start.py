@@ -33,7 +33,7 @@ async def _measure(times: int) -> list[float]:
     found = []
     await noop(0)
     for n in range(times):
-        await _no_workers()
+        await no_workers()
         begin = time.perf_counter_ns()
         job = await noop(n)
         found.append((time.perf_counter_ns() - begin) / 1e6)
@@ -41,7 +41,8 @@ async def _measure(times: int) -> list[float]:
     return found
 
 
-async def _no_workers() -> None:
+async def no_workers() -> None:
+    """Waits until the last worker has left."""
     deadline = time.monotonic() + 20
     while await asyncio.to_thread(workers):
         assert time.monotonic() < deadline, "the idle worker does not leave"

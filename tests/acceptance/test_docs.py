@@ -11,6 +11,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 
+from runpod_flash.host.machine import measure
 from runpod_flash.testing import IsolatedEngine
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +57,21 @@ def test_a_page_shows_what_its_programs_print(flash_engine: IsolatedEngine, tmp_
     assert len(pairs) == len(blocks(page))
     for program, printed in pairs:
         assert run(tmp_path, program).replace(f"{tmp_path}/", "") == printed
+
+
+def test_the_page_on_volumes_mounts_one(flash_engine: IsolatedEngine, tmp_path: Path) -> None:
+    if "no_mounts" in measure().facts:
+        pytest.skip("processes cannot have a view of the files of their own here")
+    mounted, weights = blocks("docs/reference/volumes.md")
+    weights = weights.replace("def weights", "@remote(CpuLiveServerless('w', networkVolumeId=volume.id))\ndef weights")
+    called = "train.sync().unwrap()\nprint(weights.sync().unwrap())\n"
+    assert run(tmp_path, mounted + weights + called) == "/models/weights\n"
+
+
+def test_the_page_on_limits_gives_a_port(flash_engine: IsolatedEngine, tmp_path: Path) -> None:
+    declared, port = blocks("docs/reference/limits.md")
+    called = "print(0 < int(where.sync().unwrap()) < 65536)\n"
+    assert run(tmp_path, f"from runpod_flash import remote\n{declared}{port}{called}") == "True\n"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -17,7 +17,7 @@ import pytest
 from runpod_flash.host.groups import Groups, Place, find_places
 from runpod_flash.host.loop import Loop
 from runpod_flash.host.shares import Ports, Processors
-from runpod_flash.wire.messages import Exited
+from runpod_flash.wire.messages import Exited, Hello
 from tests.host.conftest import Machine
 from tests.host.test_volumes import look
 
@@ -85,6 +85,10 @@ def test_each_worker_is_told_ports_of_its_own_the_wanted_one_where_it_is_free(
     assert second.ports[0][1] not in (wanted, 0)
     machine.engine.until(lambda: second.worker in machine.engine.workers)
     assert look(machine, second.worker, listen, wanted) == second.ports[0][1]
+    machine.engine.go()
+    machine.engine.listen()
+    told = machine.engine.expect(Hello).workers
+    assert {one.worker: one.ports for one in told} == {first.worker: first.ports, second.worker: second.ports}
 
 
 def test_a_port_that_another_program_has_is_replaced() -> None:

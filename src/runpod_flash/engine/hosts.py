@@ -182,6 +182,9 @@ class Hosts:
         for pool in self._state.pools.values():
             self._registry.place(pool)
         self._forget_builds()
+        for presence in hello.workers:
+            if (worker := self._state.workers.get(presence.worker)) is not None:
+                worker.ports = dict(presence.ports)
         self._compare({presence.worker for presence in hello.workers})
         self._state.replan()
         return None

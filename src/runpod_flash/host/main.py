@@ -57,6 +57,7 @@ from runpod_flash.wire.messages import (
     WorkerPresence,
     decode,
 )
+from runpod_flash.wire.volumes import leftovers
 
 HOLD_S = 600.0
 """How long a host of the engine's own machine keeps its workers without an engine."""
@@ -142,7 +143,7 @@ class Host:
         if not become_subreaper():
             self._note("orphans of workers cannot be adopted here")
         self._workers.bury()
-        for path in [*self._environments.sweep(), *self._workers.runtimes.sweep()]:
+        for path in [*self._environments.sweep(), *self._workers.runtimes.sweep(), *leftovers(self._home)]:
             self._builder.remove(path)
         self._prune_logs()
         self._wait_for_engine()
@@ -161,7 +162,7 @@ class Host:
             host=socket.gethostname(),
             incarnation=self._incarnation,
             machine=self._machine,
-            workers=[WorkerPresence(worker.id, worker.pid) for worker in self._workers],
+            workers=[WorkerPresence(worker.id, worker.pid, list(worker.ports.items())) for worker in self._workers],
             key=self._key,
         )
 

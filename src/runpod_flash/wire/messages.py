@@ -46,6 +46,7 @@ class WorkerPresence(msgspec.Struct, omit_defaults=True):
 
     worker: str
     pid: int
+    ports: list[tuple[int, int]] = []  # as LAUNCHED had them
 
 
 class Machine(msgspec.Struct, omit_defaults=True, kw_only=True):
