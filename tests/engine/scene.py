@@ -411,11 +411,12 @@ class ClientSide:
 
     def submit(
         self, fn: int, args: bytes = b"arguments", *, job: str = "", wait: bool = True, logs: bool = False,
-        idem: str | None = None, **policy: Any,
+        idem: str | None = None, stream: messages.Position | None = None, **policy: Any,
     ) -> str:  # fmt: skip
         """Calls a function; the id of the job. What is answered comes on a stream of its own."""
         job = job or new_job_id()
         head = messages.Submit(job=job, fn=fn, policy=JobPolicy(**policy), wait=wait, logs=logs, idem=idem)
+        head.stream = stream
         self.says(head, [args])
         return job
 
@@ -653,6 +654,19 @@ class WorkerSide:
         self.finish(start, Done(job=start.job, epoch=start.epoch, ok=False, error=error, **fields))
         self._scene.spin()
         return start.job
+
+    def yields(self, first: int, count: int, size: int = 1) -> None:
+        """The call that runs yields items, or sends some again."""
+        assert self.running is not None
+        start = self.running
+        for n in range(first, first + count):
+            head = messages.Chunk(job=start.job, epoch=start.epoch, n=n)
+            self.wire.says(head, [b"%d" % n + b" " * (size - 1)])
+        self._scene.spin()
+
+    def taken(self) -> int:
+        """Items before that one it may let go of."""
+        return max((head.upto for head in self.wire.all(messages.Taken)), default=0)
 
     def die(self, *, why: str = "", evidence: bool = True, **how: Any) -> None:
         """The process ends, and the host reports it."""

@@ -19,6 +19,7 @@ def test_a_job_that_runs_is_told_with_what_only_memory_knows(
         "job": runs, "fn": "m:f", "endpoint": "e", "app": "app", "env": "dev", "status": "IN_PROGRESS", "attempts": 1,
         "worker": worker.id, "created_at_ms": scene.time.wall_ms(), "started_at_ms": scene.time.wall_ms(),
         "ended_at_ms": None, "error": "",
+        "progress": None,
     }  # fmt: skip
     assert (newest["job"], newest["status"], newest["worker"], newest["attempts"]) == (waits, "IN_QUEUE", "", 0)
 
