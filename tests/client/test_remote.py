@@ -144,22 +144,6 @@ def test_retries_on_a_load_balanced_function_are_said_to_do_nothing() -> None:
         remote(balanced)
 
 
-def test_what_comes_later_says_so_when_it_is_used_and_not_before() -> None:
-    class Model:
-        def answer(self) -> int:
-            return 42
-
-    decorated: Any = remote(config)(Model)
-    with pytest.raises(UsageError, match="the remote class Model cannot be constructed yet"):
-        decorated()
-    for verb in ("spawn", "map", "stream", "answer"):
-        with pytest.raises(UsageError, match="the remote class Model cannot be used yet"):
-            getattr(decorated, verb)
-    with pytest.raises(AttributeError, match="nonsense"):
-        _ = decorated.nonsense
-    assert pickle.loads(pickle.dumps(decorated.__remote_config__)) == decorated.__remote_config__
-
-
 def test_options_make_another_handle_and_leave_the_first_alone() -> None:
     other = documented.with_options(timeout=1, max_retries=0, ttl=2.5, priority=3, delay=0.5)
     policy = other.__remote_config__.policy

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from runpod_flash.client.function import RemoteClass, RemoteFunction
+from runpod_flash.client.classes import RemoteClass
+from runpod_flash.client.function import RemoteFunction
 from runpod_flash.errors import FlashError, UsageError, did_you_mean
 
 SEPARATOR: Final = "::"
@@ -65,9 +66,9 @@ def find(module: ModuleType, name: str, source: str) -> RemoteFunction[Any, Any,
     listing = f"flash call {source}"
     if isinstance(found, RemoteClass):
         raise UsageError(
-            f"{name} is a remote class, and classes cannot be called from here yet",
-            why="this version runs functions",
-            fix=f"see which there are: {listing}",
+            f"{name} is a remote class, and flash call runs functions",
+            why="a class is constructed first, and its methods are called on what that gives",
+            fix=f"write a remote function that does both; see which there are: {listing}",
         )
     if callable(found):
         raise UsageError(

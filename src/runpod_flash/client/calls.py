@@ -82,6 +82,7 @@ class Caller:
 
     _OURS = False
     """Whether what its calls leave in files is on no record."""
+    _prepared: Prepared | None
 
     def __init__(self, function: Callable[..., Any], config: RemoteConfig) -> None:
         if not isinstance(function, types.FunctionType):
@@ -96,7 +97,8 @@ class Caller:
         self._wanted = config.variables()
         self._asks = None in self._wanted.values()
         self._where = scope.location(function)
-        self._prepared: Prepared | None = None
+        self._instance = ""  # key of the instance whose method it is
+        self._prepared = None
 
     async def call(self, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What `await fn(…)` gives."""
@@ -143,7 +145,7 @@ class Caller:
     ) -> Call:
         parts, defs = self._encode(link, args, kwargs)
         name = new_job_id()
-        head = Submit(job=name, fn=binding.fn, policy=policy, logs=True, defs=defs)
+        head = Submit(job=name, fn=binding.fn, policy=policy, logs=True, defs=defs, instance=self._instance)
         if inbox is not None:
             head.stream = inbox.position
         stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher, inbox=inbox)
@@ -157,7 +159,8 @@ class Caller:
         link = transport.current()
         binding = await self._binding(link)
         parts, defs = self._encode(link, args, kwargs)
-        head = Submit(job=new_job_id(), fn=binding.fn, policy=policy, wait=False, idem=key, defs=defs)
+        name, instance = new_job_id(), self._instance
+        head = Submit(job=name, fn=binding.fn, policy=policy, wait=False, idem=key, defs=defs, instance=instance)
         if yields(self._function):
             head.stream = Position()
         stream = Stream(head, link.loop.create_future(), parts, binding=binding)
@@ -216,17 +219,17 @@ class Caller:
 
     def _prepare(self, link: Link) -> Prepared:
         """Everything that can be refused here is refused here, before anything is sent."""
-        config, function = self._config, self._travelling()
+        config, function = self._config, self._function
         variables = self._variables()
         environment.check_system_packages(config.system, self._where)
         app, env = link.app
-        ready = shipment.prepare(function, config.requirements, strict=link.settings.scope == "strict")
+        ready = shipment.prepare(self._travelling(), config.requirements, strict=link.settings.scope == "strict")
         pool = environment.pool_spec(
             config.resource,
             ready.requirements,
             config.system,
             variables,
-            is_async=inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function),
+            is_async=self._is_async(),
         )
         if ready.notice:
             output.notice_once(ready.notice)
@@ -234,7 +237,7 @@ class Caller:
             fields = f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'}"
             output.notice_once(f"endpoint {config.resource.name!r}: {fields} no effect on this machine")
         spec = FunctionSpec(
-            name=scope.function_name(function),
+            name=self._name(),
             version=ready.version,
             digest=ready.packed.digest,
             defs=ready.packed.defs,
@@ -250,9 +253,17 @@ class Caller:
         )
         return Prepared(declare, ready.scope, variables, link.app)
 
-    def _travelling(self) -> types.FunctionType:
-        """The function as it is packed."""
+    # What is otherwise where a function is load-balanced, or a method of a remote class.
+
+    def _travelling(self) -> scope.Root:
+        """What is packed."""
         return self._function
+
+    def _name(self) -> str:
+        return scope.function_name(self._function)
+
+    def _is_async(self) -> bool:
+        return inspect.iscoroutinefunction(self._function) or inspect.isasyncgenfunction(self._function)
 
     def _served(self) -> dict[str, Any]:
         """What the engine is told of how it answers over HTTP."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import types
 from typing import Any
 
-from runpod_flash.client import hints, items, operation, transfer
+from runpod_flash.client import hints, items, operation, scope, transfer
 from runpod_flash.client.calls import Call, Caller
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
@@ -51,14 +50,16 @@ class DirectCaller(Caller):
     ) -> DirectCall:
         parts, defs = self._encode(link, args, kwargs)
         name = new_job_id()
-        head = messages.Call(call=name, fn=binding.fn, timeout_ms=policy.timeout_ms, logs=True, defs=defs)
+        head = messages.Call(
+            call=name, fn=binding.fn, timeout_ms=policy.timeout_ms, logs=True, defs=defs, instance=self._instance
+        )
         if inbox is not None:
             head.stream = inbox.position
         stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher, inbox=inbox)
         link.open(stream)
         return DirectCall(name, link, stream)
 
-    def _travelling(self) -> types.FunctionType:
+    def _travelling(self) -> scope.Root:
         return hints.spelled_out(self._function)
 
     def _served(self) -> dict[str, Any]:

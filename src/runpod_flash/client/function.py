@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, ParamSpec, TypeVar, cast, overload
 
 from runpod_flash.errors import ConfigError, UsageError, call_site, did_you_mean, shown
 from runpod_flash.model.job import USUAL_POLICY, JobPolicy, check_policy
@@ -58,6 +58,9 @@ class RemoteFunction(Generic[P, R, T]):
     __qualname__: str
     __wrapped__: Callable[P, Any]
 
+    _owner: Callable[[], object] | None = None
+    """Makes the object whose method it is, for calls in this process."""
+
     def __init__(self, function: Callable[P, Any], config: RemoteConfig) -> None:
         functools.update_wrapper(self, function)
         self.__remote_config__ = config
@@ -92,7 +95,7 @@ class RemoteFunction(Generic[P, R, T]):
             return self.local(*args, **kwargs)
         caller = self._caller_made or self._caller()
         call = caller.call(config.policy, args, kwargs)
-        return cast("Coroutine[Any, Any, T]", _named(call, self))
+        return cast("Coroutine[Any, Any, T]", named(call, self))
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """The same as calling it."""
@@ -103,8 +106,9 @@ class RemoteFunction(Generic[P, R, T]):
         from runpod_flash.client import local  # noqa: PLC0415 - loads asyncio
 
         config = self.__remote_config__
-        call = local.call(self.__wrapped__, config.resource, config.variables(), config.policy, args, kwargs)
-        return cast("Coroutine[Any, Any, T]", _named(call, self))
+        variables = config.variables()
+        call = local.call(self.__wrapped__, config.resource, variables, config.policy, args, kwargs, self._owner)
+        return cast("Coroutine[Any, Any, T]", named(call, self))
 
     @overload
     def spawn(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, JobHandle[R]]: ...
@@ -117,7 +121,7 @@ class RemoteFunction(Generic[P, R, T]):
 
         A second spawn with the same `idempotency_key` on the same endpoint gives the job of the first.
         """
-        return cast("Coroutine[Any, Any, JobHandle[R]]", _named(self._spawn(args, kwargs, idempotency_key), self))
+        return cast("Coroutine[Any, Any, JobHandle[R]]", named(self._spawn(args, kwargs, idempotency_key), self))
 
     async def _spawn(self, args: tuple[Any, ...], kwargs: dict[str, Any], key: str | None) -> JobHandle[R]:
         self._check_spawn(key)
@@ -162,7 +166,7 @@ class RemoteFunction(Generic[P, R, T]):
             return self._caller().stream(config.policy, args, kwargs)
         from runpod_flash.client import local  # noqa: PLC0415 - loads asyncio
 
-        return local.stream(self.__wrapped__, config.variables(), args, kwargs)
+        return local.stream(self.__wrapped__, config.variables(), args, kwargs, self._owner)
 
     def _map(self, inputs: Iterable[Any] | AsyncIterable[Any], ordered: bool, in_flight: int) -> AsyncIterator[T]:
         from runpod_flash.client import mapping  # noqa: PLC0415 - loads what talks to an engine
@@ -181,16 +185,10 @@ class RemoteFunction(Generic[P, R, T]):
         Fields of the resource, such as workersMax, can be given too; its name says which endpoint it is, and stays.
         """
         config = self.__remote_config__
-        chosen: dict[str, Any] = {name: options.pop(name) for name in _POLICY_OPTIONS if name in options}
-        policy = _policy_with(config.policy, chosen)
-        if not options:
-            other: RemoteFunction[P, R, T] = RemoteFunction(self.__wrapped__, replace(config, policy=policy))
+        other: RemoteFunction[P, R, T] = RemoteFunction(self.__wrapped__, config_with(config, options))
+        if other.__remote_config__.resource is config.resource:
             other._caller_made = self._caller_made
-            return other
-        return RemoteFunction(
-            self.__wrapped__,
-            replace(config, policy=policy, resource=_resource_with(config.resource, options)),
-        )
+        return other
 
     # ── how ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -266,34 +264,6 @@ class SyncVerbs(Generic[P, R, T]):
         return cast("Iterator[T]", mapping.map_blocking(self._function, inputs, ordered=ordered, in_flight=in_flight))
 
 
-class RemoteClass:
-    """What `@remote` leaves in the place of a class. It keeps the class, and cannot make instances yet."""
-
-    def __init__(self, cls: type, config: RemoteConfig) -> None:
-        functools.update_wrapper(self, cls, updated=())
-        self.__remote_config__ = config
-
-    def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        """Says that this comes later."""
-        raise self._not_yet("constructed")
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name in _VERBS or callable(vars(vars(self).get("__wrapped__", object)).get(name)):
-            raise self._not_yet("used")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def _not_yet(self, what: str) -> UsageError:
-        return UsageError(
-            f"the remote class {vars(self)['__name__']} cannot be {what} yet",
-            where=call_site(),
-            why="this version runs functions; remote classes are for a later one",
-            fix="write a function that makes the object and keeps it in a global of its worker",
-        )
-
-
-_VERBS: Final = ("remote", "local", "spawn", "map", "starmap", "stream", "sync", "with_options")
-
-
 def _with_config(original: RemoteFunction[..., Any, Any], config: RemoteConfig) -> RemoteFunction[..., Any, Any]:
     return RemoteFunction(original.__wrapped__, config)
 
@@ -308,7 +278,7 @@ def _caller_for(function: Callable[..., Any], config: RemoteConfig) -> Caller:
     return DirectCaller(function, config)
 
 
-def _named(call: Any, function: RemoteFunction[Any, Any, Any]) -> Any:
+def named(call: Any, function: RemoteFunction[Any, Any, Any]) -> Any:
     """`call` under the function's name, which is then in the warning about a forgotten `await`."""
     call.__qualname__ = function.__qualname__
     return call
@@ -327,6 +297,14 @@ def check_in_flight(in_flight: object) -> None:
             where=call_site(),
             why="it must be a whole number, 1 or more",
         )
+
+
+def config_with(config: RemoteConfig, options: dict[str, Any]) -> RemoteConfig:
+    """What `@remote` was told, with other options of calls, or other fields of the resource."""
+    chosen = {name: value for name, value in options.items() if name in _POLICY_OPTIONS}
+    others = {name: value for name, value in options.items() if name not in _POLICY_OPTIONS}
+    resource = _resource_with(config.resource, others) if others else config.resource
+    return replace(config, policy=_policy_with(config.policy, chosen), resource=resource)
 
 
 def _policy_with(policy: JobPolicy, options: dict[str, Any]) -> JobPolicy:

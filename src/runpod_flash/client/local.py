@@ -33,14 +33,18 @@ async def call(
     policy: JobPolicy,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
+    owner: Callable[[], object] | None = None,
 ) -> Any:
-    """The result of `function`: a JobOutput on a queue, the bare value (or its exception) otherwise."""
+    """The result of `function`: a JobOutput on a queue, the bare value (or its exception) otherwise.
+
+    For a method, `owner` gives the object that has it.
+    """
     found = resolve_variables(variables, _where(function))
     began, clock = time.time_ns() // 1_000_000, time.perf_counter()
     facts: dict[str, Any] = {}
     try:
         with _variables(found):
-            facts["output"] = await _run(function, policy, args, kwargs)
+            facts["output"] = await _run(_bound(function, owner), policy, args, kwargs)
     except (Exception, SystemExit) as error:  # a worker would survive both of them
         if not resource.is_queue or settings.load().local_raises:
             raise
@@ -58,11 +62,15 @@ async def call(
 
 
 async def stream(
-    function: Callable[..., Any], variables: Mapping[str, str | None], args: tuple[Any, ...], kwargs: dict[str, Any]
+    function: Callable[..., Any],
+    variables: Mapping[str, str | None],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    owner: Callable[[], object] | None = None,
 ) -> AsyncIterator[Any]:
     """What a generator yields in this process."""
     with _variables(resolve_variables(variables, _where(function))):
-        generator = function(*args, **kwargs)
+        generator = _bound(function, owner)(*args, **kwargs)
         if inspect.isasyncgen(generator):
             async with aclosing(generator):
                 async for item in generator:
@@ -71,6 +79,10 @@ async def stream(
             with closing(generator):
                 for item in generator:
                     yield item
+
+
+def _bound(function: Callable[..., Any], owner: Callable[[], object] | None) -> Callable[..., Any]:
+    return function if owner is None else getattr(owner(), function.__name__)
 
 
 def _where(function: Callable[..., Any]) -> str:

@@ -16,7 +16,8 @@ from runpod_flash.analysis.modules import find
 from runpod_flash.analysis.secrets import sounds_secret
 from runpod_flash.client import places
 from runpod_flash.client.captures import MISSING, MOST_DATA, Capture, contents, plain_size, too_large
-from runpod_flash.client.function import RemoteClass, RemoteFunction
+from runpod_flash.client.classes import RemoteClass
+from runpod_flash.client.function import RemoteFunction
 from runpod_flash.client.imports import Wanted, in_body
 from runpod_flash.client.scope import Scope
 from runpod_flash.client.source import source_of
@@ -114,10 +115,9 @@ _CHANGEABLE: Final = (list, dict, set, bytearray)
 
 
 def _changes(scope: Scope) -> Iterator[Offence]:
-    """Of the function itself. A helper may keep a cache of its own: it lives in the worker."""
-    whole = inspect.unwrap(scope.function)
-    functions = {scope.function, whole} if isinstance(whole, types.FunctionType) else {scope.function}
-    for function in functions:
+    """Of what is called itself. A helper may keep a cache of its own: it lives in the worker."""
+    unwrapped = map(inspect.unwrap, scope.entries)
+    for function in dict.fromkeys((*scope.entries, *(one for one in unwrapped if isinstance(one, types.FunctionType)))):
         found: dict[str, list[Mutation]] = {}
         for change in source_of(function.__code__).facts.mutations:
             if _changes_a_copy(change, value_of(function, change.name)):
@@ -161,9 +161,9 @@ def in_values(scope: Scope) -> Iterator[Offence]:
         found = obstacle(capture.value) if _may_refuse(capture) else None
         if found is not None:
             yield _of_capture(capture, _held(capture.name, found), found.mend)
-    for name, value in _defaults(scope.function):
+    for function, name, value in ((one, *default) for one in scope.entries for default in _defaults(one)):
         if (found := obstacle(value)) is not None:
-            used = places.lines(scope.function.__code__.co_filename, [scope.function.__code__.co_firstlineno])
+            used = places.lines(function.__code__.co_filename, [function.__code__.co_firstlineno])
             yield Offence(name, f"has a default that {_held(name, found)}", found.mend, used)
 
 

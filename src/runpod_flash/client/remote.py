@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, Literal, ParamSpec, Protocol, TypeVar, overload
 
-from runpod_flash.client.function import RemoteClass, RemoteConfig, RemoteFunction
+from runpod_flash.client.classes import RemoteClass, RemoteMethod
+from runpod_flash.client.function import RemoteConfig, RemoteFunction
 from runpod_flash.errors import UsageError, call_site, shown
 from runpod_flash.model.job import DEFAULT_MAX_RETRIES
 from runpod_flash.model.options import (
@@ -141,6 +142,7 @@ def remote(
 
     def decorate(function: Callable[..., Any]) -> Any:
         if isinstance(function, type):
+            _check_class(function, config)
             return RemoteClass(function, config)
         _check_function(function)
         check_default_path(config.resource, config.path, function.__name__)
@@ -176,7 +178,30 @@ def _check_resource(resource: object) -> None:
     )
 
 
+def _check_class(cls: type, config: RemoteConfig) -> None:
+    if config.path is not None or config.method is not None:
+        raise UsageError(
+            f"@remote with a path or a method cannot decorate the class {cls.__name__}",
+            where=call_site(),
+            why="the methods of a class are called through a handle; a route belongs to one function",
+            fix="leave both out, and write a load-balanced function that calls a method of the handle",
+        )
+
+
 def _check_function(function: object) -> None:
+    if isinstance(function, RemoteClass):
+        raise UsageError(
+            f"the class {function.__name__} is decorated with @remote twice",
+            where=call_site(),
+            why="a remote class runs on one resource",
+            fix=f"leave out one of the two; for other options: {function.__name__}.with_options(…)",
+        )
+    if isinstance(function, RemoteMethod):
+        raise UsageError(
+            f"{function.__name__} is remote already: it is a method of a remote class",
+            where=call_site(),
+            fix="call it as it is",
+        )
     if isinstance(function, RemoteFunction):
         raise UsageError(
             f"{function.__name__} is decorated with @remote twice",

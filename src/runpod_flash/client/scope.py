@@ -1,4 +1,4 @@
-"""What a function reaches by value, as it is now: its version, and whether anything of it has changed since.
+"""What a function, or a remote class, reaches by value: its version now, and whether anything has changed since.
 
 A name that is bound anew (a helper redefined in a notebook), or a captured list that was changed, makes the function to
 be shipped again.
@@ -15,15 +15,24 @@ from collections.abc import Callable
 from typing import Any
 
 from runpod_flash.client.walk import Walk, canonical
+from runpod_flash.payload.ownership import is_users_own
+
+Root = types.FunctionType | type
+"""What travels as a whole: a function, or a remote class."""
 
 
 class Scope:
-    """What the walk from one function found."""
+    """What the walk from one function, or from the methods of one class, found."""
 
-    def __init__(self, function: types.FunctionType) -> None:
+    def __init__(self, root: Root) -> None:
         walk = Walk()
-        walk.function(function)
-        self.function = function
+        if isinstance(root, type):
+            walk.root(root)
+        else:
+            walk.function(root)
+        self.root = root
+        self.entries = methods_of(root) if isinstance(root, type) else [root]
+        """What is called from outside."""
         self.captures = walk.captures
         self.functions = walk.functions
         self.modules = walk.modules
@@ -44,6 +53,20 @@ class Scope:
             if capture.content is not None and canonical(capture.value) != capture.content:
                 return True
         return False
+
+
+def methods_of(cls: type) -> list[types.FunctionType]:
+    """The functions in the body of a class and of its bases that are the user's, those of properties included."""
+    found: list[types.FunctionType] = []
+    for one in cls.__mro__:
+        module = sys.modules.get(one.__module__)
+        if module is not None and not is_users_own(module):
+            continue
+        for member in vars(one).values():
+            inner = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
+            if isinstance(inner, types.FunctionType):
+                found.append(inner)
+    return found
 
 
 def function_name(function: Callable[..., Any]) -> str:
@@ -68,6 +91,9 @@ def _module_of(value: Any) -> str:
 
 
 def location(function: Callable[..., Any]) -> str:
-    """`file:line` of a function's definition, "" if it has none."""
+    """`file:line` of a function's definition, or of the first method of a class; "" if it has none."""
+    if isinstance(function, type):
+        methods = methods_of(function)
+        return location(min(methods, key=lambda one: one.__code__.co_firstlineno)) if methods else ""
     code = getattr(inspect.unwrap(function), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from types import FunctionType
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from runpod_flash.analysis.modules import remembering
@@ -17,7 +17,7 @@ from runpod_flash.client.captures import MOST_DATA, too_large
 from runpod_flash.client.imports import Imports, imports_of_scope, total_size
 from runpod_flash.client.offences import Offence
 from runpod_flash.client.requirements import Requirements, complete
-from runpod_flash.client.scope import Scope, location
+from runpod_flash.client.scope import Root, Scope, location
 from runpod_flash.errors import EncodingError, ScopeError
 from runpod_flash.model.endpoint import normalise_requirements
 from runpod_flash.payload import codec, functions
@@ -38,46 +38,55 @@ class Shipment(NamedTuple):
     """What the user should know about it; "" if nothing."""
 
 
-def prepare(function: FunctionType, declared: tuple[str, ...], *, strict: bool = False) -> Shipment:
-    """Judges and packs `function`; ScopeError names everything that cannot travel."""
+def prepare(root: Root, declared: tuple[str, ...], *, strict: bool = False) -> Shipment:
+    """Judges and packs a function or a remote class; ScopeError names everything that cannot travel."""
     with remembering():
-        return _prepare(function, declared, strict)
+        return _prepare(root, declared, strict)
 
 
-def _prepare(function: FunctionType, declared: tuple[str, ...], strict: bool) -> Shipment:
-    scope = Scope(function)
+def _prepare(root: Root, declared: tuple[str, ...], strict: bool) -> Shipment:
+    scope = Scope(root)
     imports = imports_of_scope(scope)
     found = list(offences.in_names(scope))
     found += _of_modules(imports)
     packed = _pack(scope, imports, found)
     needs = complete(declared, imports.others, packed.imports if packed is not None else (), scope.named_modules())
     if strict:
-        found = [*offences.of_the_letter(function, declared), *found]
+        found = [*chain.from_iterable(offences.of_the_letter(one, declared) for one in scope.entries), *found]
     found += offences.missing(needs.missing, declared)
     if found or packed is None:
-        raise refusal(function, found)
+        raise refusal(root, found)
     requirements = normalise_requirements((*declared, *needs.added))
-    return Shipment(scope, packed, _version(scope, imports), requirements, _notice(function, declared, needs))
+    return Shipment(scope, packed, _version(scope, imports), requirements, _notice(root, declared, needs))
 
 
-def refusal(function: FunctionType, found: Iterable[Offence]) -> ScopeError:
-    """The error that tells everything that is in the way of a function."""
+def refusal(root: Root, found: Iterable[Offence]) -> ScopeError:
+    """The error that tells everything that is in the way of a function, or of a remote class."""
     offending: dict[str, Offence] = {}
     for one in found:
         offending.setdefault(one.name, one)  # of two words about one name, the first
     listed = sorted(offending.values(), key=_place)
-    name = function.__qualname__.rpartition("<locals>.")[2]
-    file = function.__code__.co_filename if os.path.isfile(function.__code__.co_filename) else ""
+    name = _titled(root)
+    where = location(root)
+    file = where.rpartition(":")[0]
     count = "a name" if len(listed) == 1 else f"{len(listed)} names"
     error = ScopeError(
-        "\n".join([f"{name}() uses {count} that cannot travel to its worker:", *map(_told, listed)]),
-        where=location(function) or None,
+        "\n".join([f"{name} uses {count} that cannot travel to its worker:", *map(_told, listed)]),
+        where=where or None,
         why="a worker is another process: it has what the function holds and brings along, and nothing else of "
         "this program",
-        fix=f"mend what is listed; flash check {file} finds such things without running them" if file else None,
+        fix=f"mend what is listed; flash check {file} finds such things without running them"
+        if os.path.isfile(file)
+        else None,
     )
     error.names = tuple(one.name for one in listed)
     return error
+
+
+def _titled(root: Root) -> str:
+    """`f()`, or `the class C`."""
+    name = root.__qualname__.rpartition("<locals>.")[2]
+    return f"the class {name}" if isinstance(root, type) else f"{name}()"
 
 
 def _place(one: Offence) -> tuple[str, int, str]:
@@ -124,7 +133,10 @@ def _pack(scope: Scope, imports: Imports, found: list[Offence]) -> Packed | None
         found += offences.in_values(scope)
         return None
     try:
-        packed = functions.pack_function(scope.function, modules=imports.sources.values())
+        if isinstance(scope.root, type):
+            packed = functions.pack_class(scope.root, modules=imports.sources.values())
+        else:
+            packed = functions.pack_function(scope.root, modules=imports.sources.values())
     except EncodingError as error:
         reasons = list(offences.in_values(scope))
         found += reasons or [_unexplained(scope, error)]
@@ -136,7 +148,7 @@ def _pack(scope: Scope, imports: Imports, found: list[Offence]) -> Packed | None
 
 def _unexplained(scope: Scope, error: EncodingError) -> Offence:
     """What stands in a default, an annotation or an attribute has no name of its own."""
-    return Offence(scope.function.__name__, error.what, error.fix or "make it inside the function")
+    return Offence(scope.root.__name__, error.what, error.fix or "make it inside the function")
 
 
 def _size(value: Any) -> int:
@@ -153,12 +165,12 @@ def _version(scope: Scope, imports: Imports) -> str:
     return whole.hexdigest()
 
 
-def _notice(function: FunctionType, declared: tuple[str, ...], needs: Requirements) -> str:
+def _notice(root: Root, declared: tuple[str, ...], needs: Requirements) -> str:
     if not needs.added:
         return ""
     modules = ", ".join(dict.fromkeys(needs.undeclared))
     listed = ", ".join(f'"{one}"' for one in (*declared, *needs.added))
     return (
-        f"{function.__name__} uses {modules} without declaring it; its workers get the version installed here. "
+        f"{root.__name__} uses {modules} without declaring it; its workers get the version installed here. "
         f"Write: dependencies=[{listed}]"
     )

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from runpod_flash.client.captures import MISSING, Capture, contents, may_change, too_large
+from runpod_flash.client.classes import RemoteClass, RemoteInstance
 from runpod_flash.client.function import RemoteFunction
 from runpod_flash.client.source import class_text, source_of
 from runpod_flash.payload.ownership import is_users_own, users_own_class
@@ -64,6 +65,12 @@ class Walk:
         self._numbers: dict[int, str] = {}  # of functions, classes and modules that were met
         self._open: set[int] = set()  # containers being written: a list may contain itself
         self._way: Way = "called"
+        self._roots: frozenset[type] = frozenset()
+
+    def root(self, cls: type) -> None:
+        """Starts from a remote class: its methods, and those of the user's that it inherits, are what is called."""
+        self._roots = frozenset(cls.__mro__)
+        self.value(cls)
 
     def function(self, function: types.FunctionType) -> str:
         """The text that stands for a function where it is met; its own lines come once."""
@@ -112,7 +119,7 @@ class Walk:
         self._open.add(id(value))
         way = self._way
         try:
-            if isinstance(value, RemoteFunction):
+            if isinstance(value, (RemoteFunction, RemoteClass, RemoteInstance)):
                 self._way = "elsewhere"
             return self._container(value) or self._object(value)
         except RecursionError:
@@ -134,7 +141,9 @@ class Walk:
         if mark := self._numbers.get(id(cls)):
             return mark
         mark = self._number("class", cls)
-        way, self._way = self._way, self._way if self._way == "elsewhere" else "member"
+        way = self._way
+        if way != "elsewhere":
+            self._way = "called" if cls in self._roots else "member"
         self._write(mark, class_text(cls) or _type_name(cls), *map(self.value, cls.__bases__))
         for name, member in sorted(vars(cls).items()):
             inner = member.__func__ if isinstance(member, (staticmethod, classmethod)) else member

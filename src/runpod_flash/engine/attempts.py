@@ -216,7 +216,7 @@ class Attempts:
         if not self._state.turn.write().back(returned):
             raise _disagreement(job)
         if after.state is JobState.READY:
-            job.fn.pool.enter(job.size)
+            job.fn.pool.enter(job.size, job.instance)
         # One that has waited before its first attempt goes on doing so, and may expire.
         self._state.wake_at(ready)
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from runpod_flash.engine import homes
 from runpod_flash.engine.records import Active, Function, Pool, Worker
 from runpod_flash.engine.state import ArgsHead, State
 from runpod_flash.engine.store.base import Claimed, Returned
@@ -49,6 +50,19 @@ class Dispatcher:
                 return worker
         return None
 
+    def free_home(self, fn: Function, instance: str) -> Worker | None:
+        """The worker that may have a call of this instance now: its home if that is idle, any idle one if it has none.
+
+        A worker that is busy is waited for, not passed over: the state of the instance is there.
+        """
+        home = fn.pool.homes.get(instance)
+        if home is not None:
+            first = not fn.pool.of_instances.get(instance)  # none of its calls waits already
+            return home if first and home.state == "idle" and self.suits(home, fn) else None
+        if homes.unclaimed(fn.pool) or not homes.may_settle(fn.pool):
+            return None
+        return homes.roomiest(worker for worker in reversed(fn.pool.idle) if self.suits(worker, fn))
+
     def suits(self, worker: Worker, fn: Function) -> bool:
         """Whether the worker holds no other version of this function."""
         return worker.loaded.get(fn.spec.name, fn.spec.version) == fn.spec.version
@@ -88,6 +102,8 @@ class Dispatcher:
         )
         if args is not PLAIN:
             start.encoding, start.blobs, start.stream = args.encoding, args.blobs, args.stream
+        if job.instance:
+            start.instance, start.drop = job.instance, homes.settle(worker, job.instance)
         # At most one start ever: with durability `power` its claim is on disk before the worker has it.
         send = self._state.turn.promise if job.max_retries == 0 else self._state.turn.send
         send(worker.link, start.encode(parts))
@@ -104,6 +120,10 @@ class Dispatcher:
 
     def serve(self, pool: Pool) -> None:
         """Gives the pool's idle workers what is ready, the newest first."""
+        if pool.of_instances:  # what one may not have, another may
+            for worker in reversed(list(pool.idle)):
+                self.fill(worker)
+            return
         while pool.queued and pool.idle and not self._state.draining:
             before = pool.queued, len(pool.idle)
             self.fill(pool.idle[-1])
@@ -142,6 +162,7 @@ class Dispatcher:
         if worker in worker.pool.idle:
             worker.pool.idle.remove(worker)
         worker.state, worker.stop_why = "draining", why
+        homes.vacate(worker)
         self.stop_if_drained(worker)
 
     def stop_if_drained(self, worker: Worker) -> None:
@@ -154,6 +175,7 @@ class Dispatcher:
         if worker in worker.pool.idle:
             worker.pool.idle.remove(worker)
         worker.state = "stopping"
+        homes.vacate(worker)
         worker.stop_why = worker.stop_why or why
         # To a host that is away it is said again when it comes back.
         if self._state.host:
@@ -176,7 +198,11 @@ class Dispatcher:
     def _claim(self, worker: Worker) -> bool:
         """One job for a worker that has none; False if the next one needs another worker than this."""
         store, pool = self._state.turn.write(), worker.pool
-        claimed = store.claim(pool.id, worker.id, self._state.clock.wall_ms())
+        now = self._state.clock.wall_ms()
+        if not pool.of_instances:
+            claimed = store.claim(pool.id, worker.id, now)
+        elif (claimed := store.claim_apart(pool.id, worker.id, now, *homes.whose_jobs(worker))) is None:
+            return False
         if claimed is None:
             # Only a bug of ours can cause it; memory is read again from the store.
             raise StoreError(
@@ -188,11 +214,11 @@ class Dispatcher:
         if self.suits(worker, fn):
             self._take(worker, claimed)
             return True
-        attempt, now = claimed.attempt - 1, self._state.clock.wall_ms()
+        attempt = claimed.attempt - 1
         store.back(Returned(claimed.id, claimed.epoch, _READY, now, attempt, claimed.failures, claimed.losses))
         other = self.free(fn)
         if other is None:
-            self.stop(worker, "version")
+            self.stop(worker, "version", grace_ms=IDLE_GRACE_MS if worker.instances else 0)
             self._state.replan()
             return False
         return self._claim(other) and (not pool.queued or self._claim(worker))
@@ -200,14 +226,14 @@ class Dispatcher:
     def _claim_ahead(self, worker: Worker) -> None:
         fn = worker.inflight[0].fn
         limit, have = self.ahead(fn), len(worker.inflight)
-        if worker.inflight[0].max_retries == 0 or have > limit // 2:
+        if worker.inflight[0].max_retries == 0 or worker.inflight[0].instance or have > limit // 2:
             return
         store = self._state.turn.write()
         for claimed in store.claim_ahead(worker.pool.id, fn.id, worker.id, self._state.clock.wall_ms(), limit - have):
             self._take(worker, claimed)
 
     def _take(self, worker: Worker, claimed: Claimed) -> None:
-        worker.pool.leave(len(claimed.args))
+        worker.pool.leave(len(claimed.args), claimed.instance or "")
         job = active(claimed, self._state.functions[claimed.fn], self._state.clock.wall_ms())
         self.assign(worker, job, args_head(claimed), frame.unpack_parts(claimed.args))
 
@@ -260,6 +286,7 @@ def active(claimed: Claimed, fn: Function, assigned_ms: int) -> Active:
         size=len(claimed.args),
         seq=claimed.seq,
         stream=args_head(claimed).stream,
+        instance=claimed.instance or "",
     )
 
 
@@ -279,6 +306,7 @@ def args_head(claimed: Claimed) -> ArgsHead:
 
 def forget(pool: Pool, worker: Worker) -> None:
     """Takes a worker that is gone out of its pool."""
+    homes.vacate(worker)
     pool.workers.pop(worker.id, None)
     if worker in pool.idle:
         pool.idle.remove(worker)

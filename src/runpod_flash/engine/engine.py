@@ -174,10 +174,8 @@ class Engine:
     def _remember(self) -> None:
         """Reads into memory what the store says. Writes nothing: the disk may be full."""
         self._registry.recover()
-        for pool_id, count, size in self._store.waiting():
-            pool = self.state.pools[pool_id]
-            pool.queued = count
-            pool.endpoint.args_bytes += size
+        for pool_id, instance, count, size in self._store.waiting():
+            self.state.pools[pool_id].enter(size, instance, count)
         self._fleet.recover()
         self._dead_hosts = self._hosts.recover()
         self._lost.clear()

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from runpod_flash.engine import homes
 from runpod_flash.engine import plan as planning
 from runpod_flash.engine.attempts import Attempts
 from runpod_flash.engine.dispatcher import IDLE_GRACE_MS, Dispatcher, forget
@@ -274,6 +275,7 @@ class Fleet:
             worker.state, worker.ready_at = "busy", worker.last_done
             self._state.turn.write().worker_ready(worker.id, self._state.clock.wall_ms())
         self._reconcile(worker, {(job, epoch) for job, epoch in head.held})
+        homes.found(worker, head.instances)
         if worker.last_words is None:
             self._carry_on(worker)
 

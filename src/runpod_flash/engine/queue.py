@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from runpod_flash.engine import homes
 from runpod_flash.engine.dispatcher import PLAIN, Dispatcher
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.outcomes import outcome_of
@@ -20,7 +21,7 @@ from runpod_flash.engine.store.base import NewJob
 from runpod_flash.engine.streams import Streams
 from runpod_flash.engine.turn import Link
 from runpod_flash.errors import FlashError, QueueFull
-from runpod_flash.model.job import USUAL_POLICY, ErrorKind, JobPolicy, JobState, check_policy
+from runpod_flash.model.job import USUAL_POLICY, ErrorKind, JobState, check_policy
 from runpod_flash.wire import blobs, frame, kinds
 from runpod_flash.wire.messages import Accepted, ErrorInfo, Moved, Position, Submit
 
@@ -48,7 +49,7 @@ class Queue:
             check_blobs(self._state, head.blobs)
         if head.idem is not None and self._follow_instead(link, sid, self._with_key(fn, head.idem), head):
             return
-        target, state = self._place(fn, head.policy)
+        target, state = self._place(fn, head)
         if target is None and self._is_full(fn.pool):
             # Sent again after a lost link, it is no new job.
             if self._follow_instead(link, sid, head.job, head):
@@ -70,11 +71,17 @@ class Queue:
         else:
             self._state.replan()
 
-    def _place(self, fn: Function, policy: JobPolicy) -> tuple[Worker | None, JobState]:
+    def _place(self, fn: Function, head: Submit) -> tuple[Worker | None, JobState]:
         """The worker that gets a new job at once, if any, and the state that the job has then."""
+        policy = head.policy
         if policy.delay_ms > 0:
             return None, JobState.DELAYED
-        if fn.pool.queued or self._state.draining:
+        if self._state.draining:
+            return None, JobState.READY
+        if head.instance:
+            worker = self._dispatcher.free_home(fn, head.instance)
+            return worker, JobState.RUNNING if worker else JobState.READY
+        if fn.pool.queued and homes.unclaimed(fn.pool):
             return None, JobState.READY
         if worker := self._dispatcher.free(fn):
             return worker, JobState.RUNNING
@@ -102,6 +109,7 @@ class Queue:
             args_head=None if args is PLAIN else _encode(args).decode(),
             ready_ms=now + policy.delay_ms if policy.delay_ms else None,
             expires_ms=now + policy.ttl_ms if policy.ttl_ms is not None else None,
+            instance=head.instance or None,
         )
         store = self._state.turn.write()
         seq = store.put(new)
@@ -112,10 +120,11 @@ class Queue:
         if args.blobs:
             store.add_blobs(head.job, args.blobs)
         if state is JobState.READY:
-            fn.pool.enter(len(packed))
+            fn.pool.enter(len(packed), head.instance)
         self._wake_for(new)
-        job = Active(head.job, fn, 1, 1, 0, 0, policy.timeout_ms, policy.max_retries, now, now, len(packed), seq)
-        job.stream = args.stream
+        times = policy.timeout_ms, policy.max_retries, now, now
+        job = Active(head.job, fn, 1, 1, 0, 0, *times, len(packed), seq)
+        job.stream, job.instance = args.stream, head.instance
         return job
 
     def _wake_for(self, new: NewJob) -> None:
@@ -212,7 +221,7 @@ class Queue:
             return
         pool = self._state.pools.get(row["pool_id"])
         if pool is not None and row["state"] == JobState.READY:
-            pool.leave(len(row["args"] or b""))
+            pool.leave(len(row["args"] or b""), row["instance"] or "")
         head, parts = outcome_of({**row, "state": int(state), "ended_ms": now, "error": told})
         self._followers.outcome(head, parts)
         self._streams.ended(row["id"])
@@ -221,9 +230,9 @@ class Queue:
 
     def release_due(self) -> None:
         """Delayed jobs whose time has come become ready."""
-        for pool_id, size in self._state.turn.write().due(self._state.clock.wall_ms()):
+        for pool_id, size, instance in self._state.turn.write().due(self._state.clock.wall_ms()):
             pool = self._state.pools[pool_id]
-            pool.enter(size)
+            pool.enter(size, instance)
             self._dispatcher.serve(pool)
         self._state.replan()
 
@@ -235,7 +244,7 @@ class Queue:
             self._streams.begin_again(row["id"])
         self._state.event("retry", {"by": "user"}, job=row["id"])
         pool = self._state.pools[row["pool_id"]]
-        pool.enter(len(row["args"] or b""))
+        pool.enter(len(row["args"] or b""), row["instance"] or "")
         self._dispatcher.serve(pool)
         self._state.replan()
         return True

@@ -58,6 +58,8 @@ class Pool:
     spec: PoolSpec
     environment: Environment
     queued: int = 0  # its READY jobs in the store; changed by `enter` and `leave` alone
+    of_instances: dict[str, int] = field(default_factory=dict)  # how many of `queued` are of which instance
+    homes: dict[str, Worker] = field(default_factory=dict)  # instance → the worker that its calls go to (homes.py)
     requests: deque[Request] = field(default_factory=deque)  # calls, if it is load-balanced, that wait for a worker
     idle: list[Worker] = field(default_factory=list)  # the newest idle one last
     workers: dict[str, Worker] = field(default_factory=dict)
@@ -77,14 +79,20 @@ class Pool:
         """Jobs or calls that wait for a worker."""
         return self.queued + len(self.requests)
 
-    def enter(self, size: int) -> None:
-        """A job with that many bytes of arguments has become ready."""
-        self.queued += 1
+    def enter(self, size: int, instance: str = "", number: int = 1) -> None:
+        """Jobs with that many bytes of arguments have become ready."""
+        self.queued += number
+        if instance:
+            self.of_instances[instance] = self.of_instances.get(instance, 0) + number
         self.endpoint.args_bytes += size
 
-    def leave(self, size: int) -> None:
+    def leave(self, size: int, instance: str = "") -> None:
         """A ready job has gone: to a worker, or to its end."""
         self.queued -= 1
+        if instance:
+            left = self.of_instances[instance] = self.of_instances[instance] - 1
+            if not left:
+                del self.of_instances[instance]
         self.endpoint.args_bytes -= size
 
 
@@ -115,6 +123,7 @@ class Active:
     assigned_ms: int
     size: int  # bytes of its arguments
     seq: int  # its number in the store
+    instance: str = ""
     begun_at: float = 0.0  # monotonic; 0 while it waits behind another at its worker
     cancelling: str = ""  # the cause, once somebody asked
     overdue: bool = False  # its worker was told to stop because it took too long
@@ -138,6 +147,7 @@ class Worker:
     requests: dict[int, Request] = field(default_factory=dict)  # load-balanced: its calls, by their stream
     sent: set[str] = field(default_factory=set)  # digests it has
     loaded: dict[str, str] = field(default_factory=dict)  # function name → version
+    instances: dict[str, None] = field(default_factory=dict)  # that live in it, the least recently used first
     acks: list[tuple[str, int, str]] = field(default_factory=list)
     gpus: tuple[int, ...] = ()
     ports: dict[int, int] = field(default_factory=dict)  # wanted → given
@@ -175,6 +185,8 @@ class Request:
     asked_at: float  # monotonic
     size: int  # bytes that it holds while it waits
     defs: Sequence[str] = ()  # definitions it needs beyond the function's own
+    instance: str = ""
+    drop: Sequence[str] = ()  # instances that give way to it
     worker: Worker | None = None
     number: int = 0  # its stream at the worker
     sent_at: float = 0.0  # monotonic; 0 while it waits
@@ -203,6 +215,8 @@ class ClientCall(Request):
             encoding=head.encoding,
             blobs=head.blobs,
             stream=head.stream is not None,
+            instance=self.instance,
+            drop=list(self.drop),
         ).encode(self.parts, sid=self.number)
 
 

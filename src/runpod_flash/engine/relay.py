@@ -8,10 +8,11 @@ method that may be repeated goes to another worker, as long as no byte of an ans
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Final
 
+from runpod_flash.engine import homes
 from runpod_flash.engine.dispatcher import Dispatcher
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.outcomes import exit_error
@@ -81,6 +82,7 @@ class Relay:
             asked_at=self._state.clock.monotonic(),
             size=sum(map(len, parts)),
             defs=head.defs,
+            instance=head.instance,
             link=link,
             sid=sid,
             head=head,
@@ -103,7 +105,7 @@ class Relay:
         """The worker that has room; else the request waits for one, if it may."""
         if self._state.draining:
             raise EngineRefused("the engine is leaving", why="load-balanced calls do not wait for the next one")
-        worker = self._choose(request.fn)
+        worker = self._choose(request)
         if worker is None:
             self._check_room(request.fn.pool)
             self._wait(request)
@@ -179,10 +181,22 @@ class Relay:
         self._dispatcher.rest(worker)
 
     def _hand_out(self, pool: Pool) -> None:
-        while pool.requests and (free := self._choose(pool.requests[0].fn)) is not None:
+        while pool.requests and (free := self._choose(pool.requests[0])) is not None:
             self._send(free, self._next(pool))
+        if pool.homes:
+            self._pass_by(pool)
         if pool.requests:
             self._retire(pool.requests[0].fn)
+
+    def _pass_by(self, pool: Pool) -> None:
+        """Those at the head wait for the worker in which their instance lives; others need not wait with them."""
+        for request in list(pool.requests):
+            if (free := self._choose(request)) is not None:
+                pool.requests.remove(request)
+                self._waiting_bytes -= request.size
+                self._send(free, request)
+            elif request.instance not in pool.homes:
+                return
 
     def lost(self, worker: Worker, why: ErrorInfo) -> None:
         """A worker is gone, or its stream: what it had may have run."""
@@ -259,11 +273,21 @@ class Relay:
         self._waiting_bytes -= request.size
         return request
 
-    def _choose(self, fn: Function) -> Worker | None:
-        """Of the workers with room the one with the fewest calls; of equals the one used last, so others can go."""
+    def _choose(self, request: Request) -> Worker | None:
+        """Of the workers with room the one with the fewest calls; of equals the one used last, so others can go.
+
+        A call of an instance goes where that lives, or waits there.
+        """
+        fn, pool = request.fn, request.fn.pool
+        workers: Iterable[Worker] = pool.workers.values()
+        if request.instance:
+            home = pool.homes.get(request.instance)
+            if home is None and not homes.may_settle(pool):
+                return None
+            workers = (home,) if home is not None else workers
         best: Worker | None = None
-        rank = fn.pool.spec.concurrency, -math.inf
-        for worker in fn.pool.workers.values():
+        rank = pool.spec.concurrency, -math.inf
+        for worker in workers:
             theirs = len(worker.requests), -worker.last_done
             if (
                 worker.link
@@ -277,6 +301,8 @@ class Relay:
     def _send(self, worker: Worker, request: Request) -> None:
         request.worker, request.number = worker, next(self._numbers)
         request.sent_at = self._state.clock.monotonic()
+        if request.instance:
+            request.drop = homes.settle(worker, request.instance)
         worker.requests[request.number] = request
         self._dispatcher.engage(worker, request.fn, request.defs)
         self._state.turn.send(worker.link, request.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from runpod_flash.engine import homes
 from runpod_flash.engine import plan as planning
 from runpod_flash.engine.records import Endpoint, Pool, Worker
 from runpod_flash.engine.state import State
@@ -49,7 +50,7 @@ def _endpoint_view(endpoint: Endpoint, now: float) -> planning.EndpointView:
 
 
 def _pool_view(state: State, pool: Pool, now: float, wall: int) -> planning.PoolView:
-    queued = 0 if pool.failing else pool.queued
+    queued = 0 if pool.failing else homes.unclaimed(pool)
     oldest = state.store.oldest(pool.id) if queued else None
     waited_ms = max(0, wall - oldest) if oldest else 0
     if pool.requests:
@@ -63,9 +64,9 @@ def _pool_view(state: State, pool: Pool, now: float, wall: int) -> planning.Pool
     return planning.PoolView(
         id=pool.id,
         endpoint=pool.endpoint.id,
-        queued=queued + len(pool.requests),
+        queued=queued + homes.unclaimed_requests(pool),
         oldest_wait_ms=waited_ms,
-        running=sum(len(worker.inflight) + len(worker.requests) for worker in pool.workers.values()),
+        running=sum(len(worker.inflight) + homes.movable_requests(worker) for worker in pool.workers.values()),
         env="building" if resting else pool.environment.state,
         gpus=pool.placement.gpus,
         cards=pool.placement.cards,

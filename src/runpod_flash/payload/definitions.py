@@ -108,6 +108,11 @@ class Definitions:
         self.digest_by_id[id(cls)] = (reference, digest)
         self._found[digest, cls.__module__, cls.__qualname__] = reference
 
+    def redefine(self, cls: type) -> None:
+        """The next pickle that meets the class defines it anew, from what it and its methods are by then."""
+        with self.lock:
+            self.digest_by_id.pop(id(cls), None)
+
     def resolve(self, digest: str, module: str, qualname: str) -> type:
         """The class that stands behind a reference in a pickle."""
         if self._loading:

@@ -1,7 +1,8 @@
-"""Functions for shipping: a definition each, with the source text that tracebacks will show."""
+"""Functions and remote classes for shipping: a definition each, with the source text that tracebacks will show."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -44,6 +45,36 @@ def pack_function(
     return Packed(digest, defs, len(body), frozenset(TABLE.imports(defs)))
 
 
+def pack_class(cls: type, modules: Iterable[ModuleSource] = ()) -> Packed:
+    """Packs what makes instances of a remote class: a call of it, as it is now, constructs one."""
+    for one in cls.__mro__:
+        TABLE.redefine(one)  # what its methods use may be another than when it was defined last
+    # By reference, so that instances that travel are of the same class as the one that lives in the worker.
+    return pack_function(functools.partial(cls), modules=modules)
+
+
+def pack_construction(of: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Packed:
+    """The arguments of a constructor as a definition, sent once; its digest is the instance's key.
+
+    `of` is the digest of the class: equal arguments of two classes, or of two versions of one, are two keys.
+    """
+    from runpod_flash.payload import pickler  # noqa: PLC0415 — loads cloudpickle: not at import
+
+    body, needs, imports = pickler.definition_bytes(((of, args, kwargs),))
+    digest = digest_of(body)
+    TABLE.add(digest, body, needs, imports)
+    return Packed(digest, TABLE.closure([digest]), len(body), frozenset(imports))
+
+
+def load_construction(digest: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and named arguments of a constructor, made anew: an instance may change what it was given."""
+    try:
+        ((_of, args, kwargs),) = TABLE.load(digest)
+    finally:
+        TABLE.forget(digest)
+    return args, kwargs
+
+
 def load_function(digest: str) -> Callable[..., Any]:
     """The function behind `digest`, made anew unless it is loaded; its definitions must be in the table."""
     *brought, function = TABLE.load(digest)
@@ -60,7 +91,8 @@ def load_function(digest: str) -> Callable[..., Any]:
 def _explained(function: Callable[..., Any], error: Exception) -> EncodingError:
     from runpod_flash.payload.explain import explain  # noqa: PLC0415 — only a failing call pays for it
 
-    name = getattr(function, "__qualname__", repr(function))
-    found = explain(function, error, define=True, names=None)
-    found.what = found.what.replace("the value", f"function {name!r}", 1)
+    thing = function.func if isinstance(function, functools.partial) else function
+    name = getattr(thing, "__qualname__", repr(thing))
+    found = explain(thing, error, define=True, names=None)
+    found.what = found.what.replace("the value", f"{'class' if isinstance(thing, type) else 'function'} {name!r}", 1)
     return found

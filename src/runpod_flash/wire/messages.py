@@ -264,6 +264,7 @@ class Submit(Head):
     blobs: list[Moved] = []
     defs: list[str] = []  # definitions the arguments need, beyond the function's own
     idem: str | None = None
+    instance: str = ""  # of a method: the digest of its constructor's arguments, which is among `defs`
     stream: Position | None = None
 
 
@@ -282,6 +283,7 @@ class Call(Head):
     encoding: str = "pickle"
     blobs: list[Moved] = []
     defs: list[str] = []
+    instance: str = ""  # as of SUBMIT
     stream: Position | None = None
 
 
@@ -607,6 +609,7 @@ class Ready(Head):
     python: str = ""
     held: list[tuple[str, int]] = []
     fresh: bool = False
+    instances: list[str] = []  # that live in it, the least recently used first
     ms: float = 0  # from process start to here
 
 
@@ -629,6 +632,8 @@ class Start(Head):
     timeout_ms: int = 0
     encoding: str = "pickle"
     blobs: list[Moved] = []
+    instance: str = ""  # of a method: whose
+    drop: list[str] = []  # instances that give way to it
     want_json: bool = False
     acks: list[tuple[str, int, str]] = []
     stream: str = ""  # "" | kept | live: what it yields is sent at once, and kept, or only relayed to its reader
@@ -644,6 +649,8 @@ class Invoke(Head):
     timeout_ms: int = 0
     encoding: str = "pickle"
     blobs: list[Moved] = []
+    instance: str = ""  # these two as of START
+    drop: list[str] = []
     stream: bool = False
 
 

@@ -30,7 +30,8 @@ class Call:
     """A call as it arrived, and how it is doing. How it is read and answered is for those derived from it to say."""
 
     __slots__ = (
-        "began", "call", "digest", "ending", "in_thread", "loaded", "name", "running", "sid", "task", "timeout_ms",
+        "began", "call", "digest", "drop", "ending", "in_thread", "instance", "loaded", "name", "running", "sid",
+        "task", "timeout_ms",
     )  # fmt: skip
 
     def __init__(self, head: dict[str, Any], sid: int) -> None:
@@ -39,6 +40,8 @@ class Call:
         self.name: str = head["name"]
         self.digest: str = head["digest"]
         self.timeout_ms: int = head.get("timeout_ms", 0)
+        self.instance: str = head.get("instance", "")
+        self.drop: list[str] = head.get("drop", ())
         self.task: asyncio.Task[None] | None = None
         self.ending: Ending | None = None
         self.running = False  # its task has begun: one that has not would end without a word if it were cancelled

@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame, FrameError, FrameReader
+from runpod_flash.worker.instances import Instances
 from runpod_flash.worker.items import Items
 
 HOST_GONE: Final = 70
@@ -36,7 +37,7 @@ class Start:
     """A START as it arrived."""
 
     __slots__ = (
-        "attempt", "blobs", "digest", "encoding", "epoch", "job", "job_json",
+        "attempt", "blobs", "digest", "drop", "encoding", "epoch", "instance", "job", "job_json",
         "key", "name", "parts", "stream", "timeout_ms", "want_json",
     )  # fmt: skip
 
@@ -53,6 +54,8 @@ class Start:
         self.blobs: list[list[int | str]] = get("blobs", ())
         self.want_json: bool = get("want_json", False)
         self.stream: str = get("stream", "")
+        self.instance: str = get("instance", "")
+        self.drop: list[str] = get("drop", ())
         self.job_json = _quote(self.job)
         self.parts = parts
 
@@ -62,6 +65,8 @@ class Runner(Protocol):
 
     frames: Mapping[int, Callable[[Frame], None]]
     """Frames that it takes itself, by their type."""
+    instances: Instances
+    """What it keeps alive between calls."""
 
     def cancel_running(self, key: Key, cause: str) -> None:
         """Cancels the job if it is the one that runs."""
@@ -265,6 +270,7 @@ class Link:
             "python": ".".join(map(str, sys.version_info[:3])),
             "held": list(self._held),
             "fresh": self._fresh,
+            "instances": list(self._runner.instances),
             "ms": round((time.monotonic() - self._born) * 1000, 3),
         }
         return json.dumps(head).encode()

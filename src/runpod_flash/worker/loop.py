@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import threading
 import time
@@ -20,12 +22,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final
 
+from runpod_flash.payload.functions import load_construction
 from runpod_flash.payload.modules import SHIPPED
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.status_page import StatusPage
 from runpod_flash.worker import progress, results
 from runpod_flash.worker.context import CURRENT, JobContext
+from runpod_flash.worker.instances import Instances, enter, has_entrance, method_of
 from runpod_flash.worker.items import Items
 from runpod_flash.worker.link import Key, Link, Start
 from runpod_flash.worker.loaded import Functions, arguments
@@ -46,6 +50,7 @@ class Worker:
         self._name = name
         self._page = page
         self._output = output
+        self.instances = Instances()
         self._link = link = Link(name, control, self, born)
         self.frames: Mapping[int, Callable[[Frame], None]] = {kinds.TAKEN: link.on_taken}
         self._functions = Functions()
@@ -65,11 +70,15 @@ class Worker:
             try:
                 start = self._next()
                 if start is None:
-                    return
+                    break
                 self._run(start)
                 del start  # its arguments may be large, and the next may be long in coming
             except KeyboardInterrupt:
                 continue  # a signal that arrived between two calls concerns nobody
+            except _Terminated:
+                break
+        if self.instances:
+            self._own_loop().run_until_complete(self.instances.end())
 
     def cancel_running(self, key: Key, cause: str) -> None:
         """Cancels the call if it is the one that runs and is asynchronous; called while others read."""
@@ -125,6 +134,10 @@ class Worker:
                 loaded = _now()
             self._page.begin(start.job, start.epoch, start.attempt, start.timeout_ms)
             SHIPPED.activate(start.digest)
+            if start.instance:
+                step = "user"
+                function = self._method(start, function)
+                loaded = _now()
             step = "bind"
             args, kwargs = arguments(start.encoding, start.parts, start.blobs, self._link.blob_dir)
             step = "user"
@@ -150,6 +163,27 @@ class Worker:
             of += f'"chunks":{items.count},'
         head = result.head(of, (loaded - began) // 1000, (ended - loaded) // 1000, printed)
         self._link.finish(start.key, frame.encode(kinds.DONE, head, result.parts))
+
+    def _method(self, start: Start, construct: Callable[..., Any]) -> Callable[..., Any]:
+        """The method of its instance, which is made if it does not live here; in the time of this call."""
+        if start.drop:
+            self._own_loop().run_until_complete(self.instances.end(start.drop))
+        instance = self.instances.get(start.instance)
+        if instance is None:
+            signal.signal(signal.SIGTERM, self._terminated)
+            args, kwargs = load_construction(start.instance)
+            instance = construct(*args, **kwargs)
+            if has_entrance(instance):
+                self._await(enter(instance), start.timeout_ms)
+            self.instances.add(start.instance, instance)
+        return method_of(instance, start.name)  # type: ignore[no-any-return]
+
+    def _terminated(self, number: int, _frame: object) -> None:
+        """Asked to leave: what lives here gets the rest of the grace to close. A call that runs is not waited for."""
+        if self._running is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        raise _Terminated
 
     def _call(
         self,
@@ -224,7 +258,7 @@ class Worker:
     # ── asynchronous calls ───────────────────────────────────────────────────────────────────────
 
     def _await(self, coroutine: Coroutine[Any, Any, Any], timeout_ms: int) -> Any:
-        loop = self._loop = self._loop or asyncio.new_event_loop()
+        loop = self._own_loop()
         task = loop.create_task(coroutine)
         with self._lock:
             self._task = task
@@ -241,6 +275,10 @@ class Worker:
                 with contextlib.suppress(BaseException):
                     loop.run_until_complete(task)
 
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        self._loop = self._loop or asyncio.new_event_loop()
+        return self._loop
+
     def _expire(self, timeout_ms: int) -> None:
         with self._lock:
             if self._ending is None:
@@ -250,6 +288,10 @@ class Worker:
         self._ending = ending
         if self._task is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._task.cancel)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came between two calls."""
 
 
 async def _collect(generator: AsyncGeneratorType[Any, None]) -> list[Any]:

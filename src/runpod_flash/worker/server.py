@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import signal
 import socket
 import threading
 import time
@@ -22,12 +23,14 @@ from functools import partial
 from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
+from runpod_flash.payload.functions import load_construction
 from runpod_flash.payload.modules import SHIPPED
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
 from runpod_flash.worker import results
 from runpod_flash.worker.call import Call, Facts, Finish, stepped
 from runpod_flash.worker.context import CURRENT, JobContext
+from runpod_flash.worker.instances import Instances, enter, method_of
 from runpod_flash.worker.items import Items
 from runpod_flash.worker.link import Key, Link, decode_head
 from runpod_flash.worker.loaded import Functions, arguments
@@ -104,6 +107,8 @@ class Server:
             kinds.CREDIT: self._on_credit,
             kinds.TAKEN: self._on_taken,
         }
+        self.instances = Instances()
+        self._making: dict[str, asyncio.Task[Any]] = {}  # instances that are being made
         self._link = Link(name, control, self, born)
         self._functions = Functions()
         self._calls: dict[str, Call] = {}
@@ -164,6 +169,7 @@ class Server:
         else:  # no descriptor stands for all that is read: somebody has to wait in a thread
             threading.Thread(target=self._wait, name="flash-reader", daemon=True).start()
         await self._left
+        await self.instances.end()
 
     def _read(self) -> None:
         self._link.read()
@@ -211,11 +217,15 @@ class Server:
                 function = self._functions.load(call.name, call.digest)
                 call.loaded = _now()
             SHIPPED.activate(call.digest)
+            if call.instance:
+                step = "user"
+                timer = self._time(call)
+                function = await self._method(call, function)
+                call.loaded = _now()
             step = "bind"
             args, kwargs = await call.arguments(function)
             step = "user"
-            if call.timeout_ms:
-                timer = self._loop.call_later(call.timeout_ms / 1000, self._expire, call)
+            timer = timer or self._time(call)
             SHIPPED.activate(call.digest)  # others may have run while the arguments arrived
             value = await self._call(call, function, args, kwargs)
             if type(value) not in (GeneratorType, AsyncGeneratorType):
@@ -230,6 +240,33 @@ class Server:
         self.answer(call, finish)
         self._at_work.discard(call)
         self._leave_if_drained()
+
+    def _time(self, call: Call) -> asyncio.TimerHandle | None:
+        return self._loop.call_later(call.timeout_ms / 1000, self._expire, call) if call.timeout_ms else None
+
+    async def _method(self, call: Call, construct: Callable[..., Any]) -> Callable[..., Any]:
+        """The method of its instance; of calls that come while it is made, all wait for the one that makes it."""
+        if call.drop:
+            await self.instances.end(call.drop)
+        instance = self.instances.get(call.instance)
+        if instance is None:
+            making = self._making.get(call.instance)
+            if making is None:
+                making = self._making[call.instance] = self._loop.create_task(self._make(call, construct))
+                self._loop.add_signal_handler(signal.SIGTERM, self._leave)
+            instance = await asyncio.shield(making)
+        return method_of(instance, call.name)  # type: ignore[no-any-return]
+
+    async def _make(self, call: Call, construct: Callable[..., Any]) -> Any:
+        try:
+            args, kwargs = load_construction(call.instance)
+            # Loading a model takes long, and the calls of others go on meanwhile.
+            instance = await self.in_thread(call, partial(construct, *args, **kwargs))
+            await enter(instance)
+            self.instances.add(call.instance, instance)
+            return instance
+        finally:
+            del self._making[call.instance]
 
     async def _call(self, call: Call, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if self._threads is None or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):

@@ -32,6 +32,7 @@ class NewJob(msgspec.Struct, gc=False):
     args_head: str | None
     ready_ms: int | None
     expires_ms: int | None
+    instance: str | None = None
 
 
 class Claimed(NamedTuple):
@@ -50,6 +51,7 @@ class Claimed(NamedTuple):
     created_ms: int
     args: bytes
     args_head: str | None
+    instance: str | None = None
 
 
 class LiveJob(NamedTuple):
@@ -182,6 +184,14 @@ class Store(Protocol):
 
     # Claims number themselves: `live` lists the jobs of a worker in the order of these numbers.
     def claim(self, pool: int, worker: str, now_ms: int) -> Claimed | None: ...
+    def claim_apart(
+        self, pool: int, worker: str, now_ms: int, mine: str, elsewhere: str, homeless: bool
+    ) -> Claimed | None:
+        """The same, of the jobs that this worker may have; `mine` and `elsewhere` are JSON lists of instances.
+
+        That is: of no instance, of one of `mine`, or, if `homeless`, of one that is not `elsewhere`.
+        """
+
     def claim_ahead(self, pool: int, fn: int, worker: str, now_ms: int, limit: int) -> list[Claimed]: ...
     def finish(self, ended: Ended) -> bool: ...
     def finish_waiting(self, job: str, state: JobState, now_ms: int, error: bytes) -> bool: ...
@@ -190,13 +200,15 @@ class Store(Protocol):
     def losses_of(self, job: str) -> list[bytes]:
         """The errors of the attempts that were lost, oldest first."""
 
-    def due(self, now_ms: int) -> list[tuple[int, int]]:
-        """Delayed jobs become ready: the pool of each, and the bytes of its arguments."""
+    def due(self, now_ms: int) -> list[tuple[int, int, str]]:
+        """Delayed jobs become ready: the pool of each, the bytes of its arguments, and the instance or ""."""
 
     def expired(self, now_ms: int) -> list[str]: ...
     def next_times(self) -> tuple[int | None, int | None]: ...
     def live(self) -> list[LiveJob]: ...
-    def waiting(self) -> list[tuple[int, int, int]]: ...
+    def waiting(self) -> list[tuple[int, str, int, int]]:
+        """Pool, instance or "", number and bytes of the ready jobs."""
+
     def oldest(self, pool: int) -> int | None: ...
     def waiting_ids(self, pool: int, limit: int) -> list[str]: ...
     def job(self, job: str) -> dict[str, Any] | None: ...

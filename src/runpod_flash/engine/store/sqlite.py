@@ -280,10 +280,18 @@ class SqliteStore:
             job.args_head,
             job.ready_ms,
             job.expires_ms,
+            job.instance,
         )
 
     def claim(self, pool: int, worker: str, now_ms: int) -> Claimed | None:
         rows = self._run("claim", (worker, now_ms, self._next_sent(), pool)).fetchall()
+        return Claimed._make(rows[0]) if rows else None
+
+    def claim_apart(
+        self, pool: int, worker: str, now_ms: int, mine: str, elsewhere: str, homeless: bool
+    ) -> Claimed | None:
+        values = (worker, now_ms, self._next_sent(), pool, mine, elsewhere, homeless)
+        rows = self._run("claim_apart", values).fetchall()
         return Claimed._make(rows[0]) if rows else None
 
     def claim_ahead(self, pool: int, fn: int, worker: str, now_ms: int, limit: int) -> list[Claimed]:
@@ -331,8 +339,8 @@ class SqliteStore:
         rows = self._do("SELECT error FROM attempts WHERE job = ? AND end = 'lost' ORDER BY epoch", (job,))
         return [row[0] for row in rows.fetchall()]
 
-    def due(self, now_ms: int) -> list[tuple[int, int]]:
-        return [(pool, size or 0) for pool, size in self._run("due", (now_ms,)).fetchall()]
+    def due(self, now_ms: int) -> list[tuple[int, int, str]]:
+        return [(pool, size or 0, key or "") for pool, size, key in self._run("due", (now_ms,)).fetchall()]
 
     def expired(self, now_ms: int) -> list[str]:
         return [row[0] for row in self._run("expired", (now_ms,)).fetchall()]
@@ -348,8 +356,8 @@ class SqliteStore:
             for row in rows
         ]
 
-    def waiting(self) -> list[tuple[int, int, int]]:
-        return [(pool, count, int(size)) for pool, count, size in self._run("waiting").fetchall()]
+    def waiting(self) -> list[tuple[int, str, int, int]]:
+        return [(pool, key or "", count, int(size)) for pool, key, count, size in self._run("waiting").fetchall()]
 
     def oldest(self, pool: int) -> int | None:
         row = self._run("oldest", (pool,)).fetchone()

@@ -3,8 +3,8 @@
 -- name: put
 -- A new job: ready, delayed, or already claimed by a worker that is free.
 INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, created_ms, assigned_ms, sent,
-                  timeout_ms, max_retries, awaited, args, args_head, ready_ms, expires_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                  timeout_ms, max_retries, awaited, args, args_head, ready_ms, expires_ms, instance)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: put_at_worker
 -- The same for most jobs: claimed at once, due at once, never expiring. (Each NULL costs Python's sqlite3 half a
@@ -17,7 +17,18 @@ VALUES (?1, ?2, ?3, ?4, ?5, 1, 1, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12);
 -- The next ready job of a pool goes to a worker: highest priority first, then the oldest.
 UPDATE jobs SET state = 3, epoch = epoch + 1, attempt = attempt + 1, worker = ?1, assigned_ms = ?2, sent = ?3
 WHERE seq = (SELECT seq FROM jobs WHERE pool_id = ?4 AND state = 0 ORDER BY priority DESC, seq LIMIT 1)
-RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head;
+RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head,
+          instance;
+
+-- name: claim_apart
+-- The same in a pool with jobs of instances: those that live in another worker are left to it.
+UPDATE jobs SET state = 3, epoch = epoch + 1, attempt = attempt + 1, worker = ?1, assigned_ms = ?2, sent = ?3
+WHERE seq = (SELECT seq FROM jobs WHERE pool_id = ?4 AND state = 0
+             AND (instance IS NULL OR instance IN (SELECT value FROM json_each(?5))
+                  OR (?7 AND instance NOT IN (SELECT value FROM json_each(?6))))
+             ORDER BY priority DESC, seq LIMIT 1)
+RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head,
+          instance;
 
 -- name: claim_ahead
 -- Jobs of one function among the next few go ahead to a worker that is busy with that function.
@@ -25,7 +36,8 @@ UPDATE jobs SET state = 2, epoch = epoch + 1, attempt = attempt + 1, worker = ?1
 WHERE seq IN (SELECT seq FROM (SELECT seq, fn, max_retries FROM jobs WHERE pool_id = ?4 AND state = 0
                                ORDER BY priority DESC, seq LIMIT ?5)
               WHERE fn = ?6 AND max_retries > 0)
-RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head;
+RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head,
+          instance;
 
 -- name: finish
 -- How a job ended, unless another epoch or another end is on record.
@@ -58,7 +70,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
 -- Delayed jobs whose time has come become ready.
 UPDATE jobs SET state = 0
 WHERE seq IN (SELECT seq FROM jobs WHERE state = 1 AND ready_ms <= ? ORDER BY ready_ms LIMIT 200)
-RETURNING pool_id, length(args);
+RETURNING pool_id, length(args), instance;
 
 -- name: expired
 -- Jobs that waited for their first attempt longer than their ttl.
@@ -72,11 +84,11 @@ SELECT (SELECT min(ready_ms) FROM jobs WHERE state = 1),
 -- name: live
 -- Jobs that are at workers, in the order in which each worker was sent them.
 SELECT seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head,
-       worker, assigned_ms, cancel_ms FROM jobs WHERE state IN (2, 3) ORDER BY worker, sent, priority DESC, seq;
+       instance, worker, assigned_ms, cancel_ms FROM jobs WHERE state IN (2, 3) ORDER BY worker, sent, priority DESC, seq;
 
 -- name: waiting
--- Ready jobs of each pool, and the bytes of their arguments.
-SELECT pool_id, count(*), total(length(args)) FROM jobs WHERE state = 0 GROUP BY pool_id;
+-- Ready jobs of each pool, and of each instance in it, and the bytes of their arguments.
+SELECT pool_id, instance, count(*), total(length(args)) FROM jobs WHERE state = 0 GROUP BY pool_id, instance;
 
 -- name: oldest
 -- Since when the first ready job of a pool waits.
