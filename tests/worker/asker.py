@@ -103,6 +103,12 @@ class Asker:
         found.body = b"".join(found.pieces)
         return found
 
+    def use_up(self) -> None:
+        """Reads what the window lets come of an answer, and allows no more."""
+        received = len(self.peer.receive(kinds.HTTP_RES).parts[0])
+        while received < kinds.WINDOW:
+            received += len(self.peer.receive(kinds.DATA).parts[0])
+
     def ask(self, function: Callable[..., Any], method: str = "POST", **request: Any) -> Answer:
         self.begin(function, method, **request)
         return self.answer()

@@ -8,6 +8,7 @@ import datetime
 import enum
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
@@ -21,7 +22,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 from runpod_flash.payload.parameters import hints
 from runpod_flash.wire import kinds
 from tests.worker.asker import Asker
-from tests.worker.peer import Peer, head_of
+from tests.worker.peer import PATIENCE_S, Peer, head_of
 
 
 @pytest.fixture
@@ -29,6 +30,13 @@ def asker(new_peer: Callable[..., Peer]) -> Asker:
     peer = new_peer(at_once=8)
     peer.connect()
     return Asker(peer)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.005)
 
 
 class Color(enum.Enum):
@@ -347,6 +355,8 @@ def fail(how: str) -> Any:
         raise HTTPException(402, {"owed": 3}, {"x-a": "b"})
     if how == "subclass":
         raise UnicodeError("secret")
+    if how == "odd":
+        raise HTTPException(409, {"of": {1, 2}})
     if how == "exit":
         raise SystemExit(3)
     raise TimeoutError("secret")
@@ -358,7 +368,7 @@ def test_what_a_function_raises_becomes_a_status_and_shows_no_inside(asker: Aske
     assert asker.ask(fail, body="number").status == 400
     http = asker.ask(fail, body="http")
     assert (http.status, http.json, http.header("x-a")) == (402, {"detail": {"owed": 3}}, "b")
-    for how in ("subclass", "library", "exit", "time"):
+    for how in ("subclass", "library", "exit", "time", "odd"):
         answer = asker.ask(fail, body=how)
         assert (answer.status, set(answer.json)) == (500, {"detail", "id"})
         assert "fail" in answer.end["error"]["traceback"]
@@ -477,10 +487,7 @@ def test_a_client_that_does_not_read_stops_the_generator_and_one_that_leaves_end
     marks = tmp_path / "marks"
     marks.mkdir()
     sid = asker.begin(function, body=str(marks))
-    asker.peer.receive(kinds.HTTP_RES)
-    received = 0
-    while received < kinds.WINDOW:
-        received += len(asker.peer.receive(kinds.DATA).parts[0])
+    asker.use_up()
     assert asker.ask(one_int, body=1).json == 1
     assert len(os.listdir(marks)) == 11
     asker.cancel(sid)
@@ -502,6 +509,19 @@ def stuck() -> None:
     threading.Event().wait()
 
 
+@resolved
+def where() -> str:
+    return threading.current_thread().name
+
+
+@resolved
+def late(marks: str) -> None:
+    Path(marks, "late").touch()
+    while not Path(marks, "go").exists():
+        time.sleep(0.01)
+    Path(marks, "ended").touch()
+
+
 def test_what_takes_too_long_is_504_and_who_cannot_be_ended_is_said_to_be_stuck(asker: Asker) -> None:
     late = asker.ask(forever, timeout_ms=50)
     assert (late.status, late.json["detail"]) == (504, "it took longer than its timeout of 0.05 s")
@@ -516,3 +536,30 @@ def test_a_request_whose_client_is_gone_ends(asker: Asker) -> None:
     sid = asker.begin(one_dict, body=b'{"a"', more=True)
     asker.cancel(sid)
     assert asker.answer().status == 499
+
+
+def test_a_worker_that_takes_one_request_at_a_time_runs_it_on_its_main_thread(new_peer: Callable[..., Peer]) -> None:
+    peer = new_peer(at_once=1)
+    peer.connect()
+    asker = Asker(peer)
+    assert asker.ask(where).json == "MainThread"
+    assert len(asker.ask(chunks, body={"n": 3, "size": 600_000}).body) == 1_800_000
+
+
+def test_requests_end_with_the_engine_that_sent_them_and_the_next_hears_nothing_of_them(
+    asker: Asker, tmp_path: Path
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    asker.begin(endless, body=str(marks))
+    asker.use_up()
+    asker.begin(late, body=str(marks))
+    until((marks / "late").exists)
+    asker.peer.disconnect()
+    asker.peer.connect()
+    (marks / "go").touch()
+    assert asker.ask(one_int, body=1).json == 1
+    asker.peer.send(kinds.DRAIN, {})
+    assert asker.peer.wait() == 0
+    assert (marks / "closed").exists()
+    assert (marks / "ended").exists()

@@ -12,6 +12,8 @@ import math
 import sys
 from typing import Any, Final
 
+from runpod_flash.payload import models
+
 LIMIT: Final = 64 * 1024
 """A result whose pickle is longer gets no view, unless its job came as JSON."""
 
@@ -36,8 +38,8 @@ def plain(value: Any) -> Any:
     if _is_numpy_scalar(value):
         return value.item()
     kind = type(value)
-    if hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_dump"):
-        return value.model_dump(mode="json")
+    if models.is_model(kind):
+        return models.plain(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, enum.Enum):

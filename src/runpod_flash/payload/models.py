@@ -7,6 +7,7 @@ constraints was written for it.
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -29,6 +30,15 @@ def convert_any(annotation: Any) -> Convert | None:
         return _translated(importlib.import_module("pydantic").TypeAdapter(annotation).validate_python)
     except Exception:  # noqa: BLE001 - not installed, version 1, or a type it refuses, each in its own way
         return None
+
+
+def plain(model: Any) -> Any:
+    """A model as JSON has it, under the names by which it is also read."""
+    return (
+        model.model_dump(mode="json", by_alias=True)
+        if _is_second(type(model))
+        else json.loads(model.json(by_alias=True))
+    )
 
 
 def schema_of(annotation: Any) -> dict[str, Any]:

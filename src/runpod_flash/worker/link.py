@@ -71,6 +71,9 @@ class Runner(Protocol):
     def cancel_running(self, key: Key, cause: str) -> None:
         """Cancels the job if it is the one that runs."""
 
+    def stream_ended(self) -> None:
+        """The stream is gone, and with it whoever would hear what is to be sent once, or not at all."""
+
 
 class Link:
     """Reads frames and control bytes, keeps what is held, sends results.
@@ -197,6 +200,8 @@ class Link:
             if stream is not None:
                 self._poll.remove(stream.fileno())
                 stream.close()
+        if stream is not None:
+            self._runner.stream_ended()
 
     # ── frames ───────────────────────────────────────────────────────────────────────────────────
 

@@ -86,6 +86,9 @@ class Worker:
             if self._running == key and self._ending is None:
                 self._end_early(results.cancelled(cause))
 
+    def stream_ended(self) -> None:
+        """Changes nothing for the call that runs: its result is kept for the next stream."""
+
     # ── taking turns ─────────────────────────────────────────────────────────────────────────────
 
     def _next(self) -> Start | None:

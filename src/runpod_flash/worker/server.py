@@ -158,6 +158,18 @@ class Server:
         if call is not None:
             self._end_early(call, results.cancelled(cause))
 
+    def stream_ended(self) -> None:
+        """Nobody waits for any call: what could end does, and what answers nevertheless is not sent.
+
+        The engine of the next stream counts its streams anew, and would take it for the answer to another call.
+        """
+        calls, self._calls = self._calls, {}
+        self._items.clear()
+        if self._exchanges is not None:
+            self._exchanges.stream_ended()
+        for call in calls.values():
+            self._end_early(call, results.cancelled("its engine is gone"))
+
     # ── serving ──────────────────────────────────────────────────────────────────────────────────
 
     async def _serve(self) -> None:
@@ -230,8 +242,8 @@ class Server:
             value = await self._call(call, function, args, kwargs)
             if type(value) not in (GeneratorType, AsyncGeneratorType):
                 step = "encode"
-            if call.timed_out:
-                raise asyncio.CancelledError  # it went on regardless and came to an end within the grace
+            if call.timed_out or call.call not in self._calls:
+                raise asyncio.CancelledError  # it went on regardless, and nobody waits any more
             finish = await call.complete(value)
         except BaseException as error:  # noqa: BLE001 — sys.exit() of user code ends a call, no worker
             finish = call.failed(error, step, Server._call.__code__)

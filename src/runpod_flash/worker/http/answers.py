@@ -58,7 +58,14 @@ def detail(status: int, said: Any, headers: Headers | None = None, **more: Any) 
 
 
 def of_error(error: BaseException, step: str, call: str, ending: Ending | None) -> Answer:
-    """What the client is told."""
+    """What the client is told; this cannot fail, whatever an exception carries."""
+    try:
+        return _of_error(error, step, call, ending)
+    except Exception:  # noqa: BLE001 - details that are no JSON, headers that are none
+        return detail(500, "Internal Server Error", id=call)
+
+
+def _of_error(error: BaseException, step: str, call: str, ending: Ending | None) -> Answer:
     if ending is not None and ending.kind == "timeout":
         return detail(504, ending.message, id=call)
     if ending is not None or isinstance(error, BrokenOff):

@@ -16,7 +16,7 @@ Send = Callable[[bytes], None]
 
 
 class BrokenOff(Exception):
-    """The client went away in the middle of what it sent."""
+    """The client went away in the middle of what it sent, or was sent."""
 
 
 class Body:
@@ -72,9 +72,12 @@ class Outflow:
         self._room = kinds.WINDOW
         self._more_room = asyncio.Event()
         self.begun = False
+        self._closed = False
 
     def begin(self, status: int, headers: list[tuple[str, str]], first: bytes = b"") -> None:
         """Sends the head of an answer whose body follows; `first` is at most a window long."""
+        if self._closed:
+            raise BrokenOff
         self.begun = True
         self._room -= len(first)
         head = json.dumps({"status": status, "headers": headers, "more": True}).encode()
@@ -85,13 +88,20 @@ class Outflow:
         self._room += size
         self._more_room.set()
 
+    def close(self) -> None:
+        """Nothing more can be sent."""
+        self._closed = True
+        self._more_room.set()
+
     async def write(self, data: bytes) -> None:
         """Sends a piece; waits for room in the window."""
         view = memoryview(data)
         while view:
-            while self._room <= 0:
+            while self._room <= 0 and not self._closed:
                 self._more_room.clear()
                 await self._more_room.wait()
+            if self._closed:
+                raise BrokenOff
             piece = view[: min(self._room, kinds.INLINE_LIMIT)]
             self._room -= len(piece)
             self._send(frame.encode(kinds.DATA, b"{}", (bytes(piece),), sid=self._sid))

@@ -62,6 +62,13 @@ class Exchanges:
         if exchange is not None:
             exchange.outflow.allow(decode_head(message.head)["bytes"])
 
+    def stream_ended(self) -> None:
+        """Nothing more is heard of these requests, nor to be said."""
+        for exchange in self.open.values():
+            exchange.request.body.feed(b"", last=True, broken=True)
+            exchange.outflow.close()
+        self.open.clear()
+
 
 class Exchange(Call):
     """A request and its answer."""
@@ -173,7 +180,7 @@ class Exchange(Call):
 
     def _at_once(self, answer: Answer, error: dict[str, str] | None = None) -> Finish:
         def finish(facts: Facts) -> bytes:
-            del self._exchanges.open[self.sid]
+            self._exchanges.open.pop(self.sid, None)
             head = {"status": answer.status, "headers": answer.headers, "load_us": facts.load_us, **_said(facts, error)}
             return frame.encode(
                 kinds.HTTP_RES, json.dumps(head).encode(), (answer.body,), sid=self.sid, flags=kinds.END
@@ -183,7 +190,7 @@ class Exchange(Call):
 
     def _last(self, error: dict[str, str] | None = None, body: bytes = b"", *, failed: bool = False) -> Finish:
         def finish(facts: Facts) -> bytes:
-            del self._exchanges.open[self.sid]
+            self._exchanges.open.pop(self.sid, None)
             flags = kinds.END | kinds.FAILED if failed else kinds.END
             return frame.encode(
                 kinds.DATA, json.dumps(_said(facts, error)).encode(), (body,), sid=self.sid, flags=flags
