@@ -150,6 +150,7 @@ class Exchanges:
 
     def _end(self, exchange: Exchange, *, stuck: bool) -> None:
         self.last_at = self._state.clock.monotonic()
+        exchange.asker = NOBODY  # it and its asker hold each other, and would wait for the collector
         self._relay.end(exchange, stuck=stuck)
 
 

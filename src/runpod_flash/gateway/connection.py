@@ -135,8 +135,10 @@ class Connection(asyncio.Protocol):
         reading, parser = self._reading, self._parser
         if reading is None or self._deaf:
             return
+        # What came may have more in it than the head: only where that is too much is it looked at closely.
+        large = self._head_size > MOST_HEAD and sum(len(n) + len(v) for n, v in reading.headers) > MOST_HEAD
         self._head_size = 0
-        if len(reading.headers) > MOST_HEADERS or sum(len(n) + len(v) for n, v in reading.headers) > MOST_HEAD:
+        if large or len(reading.headers) > MOST_HEADERS:
             reading.refuse(_TOO_LARGE)
         elif len(reading.target) > MOST_TARGET:
             reading.refuse(_TOO_LONG)

@@ -53,7 +53,7 @@ class Incoming:
     """A request as it comes in, and its answer as it goes out. It is the engine's asker."""
 
     __slots__ = (
-        "_answerer", "_begun", "_chunked", "_chunks", "_connection", "_exchange", "_length", "_pending",
+        "_answerer", "_begun", "_chunked", "_chunks", "_connection", "_exchange", "_length", "_pending", "_query",
         "_refused", "_said_length", "_unpaid", "_window", "answered", "complete", "continues", "current", "done",
         "headed", "headers", "keep_alive", "method", "received", "target",
     )  # fmt: skip
@@ -71,6 +71,7 @@ class Incoming:
         self.received = 0  # bytes of the body
         self._chunks: deque[bytes] = deque()  # of those, what has not been passed on
         self._pending = 0  # bytes of these
+        self._query = ""
         self._said_length = -1  # what Content-Length says
         self._window = 0  # bytes that may be passed on
         # Who answers.
@@ -162,7 +163,7 @@ class Incoming:
         host = wanted.host if wanted.host is not None else said.get(b"host")
         if b"host" not in said and minor > 0:
             return refusal(400, "a request needs one Host header")
-        for one in (host, said.get(b"host")):
+        for one in {host, said.get(b"host")}:
             if one is not None and (refused := _judge_host(one)):
                 return refused
         origin = said.get(b"origin")
@@ -176,6 +177,7 @@ class Incoming:
         if self._said_length > self._connection.most_body:
             return _too_large(self._connection.most_body)
         self.continues = expected is not None and minor > 0
+        self._query = wanted.query
         name = trust.host_name(host) or "" if host is not None else ""
         authorization = said.get(b"authorization", "").encode("latin-1")
         return self._connection.directory.find(self.method, name, wanted, authorization)
@@ -196,7 +198,6 @@ class Incoming:
         answerer, connection = self._answerer, self._connection
         assert answerer is not None
         self._begun = True
-        wanted = target.read(self.target)
         first = self._take(kinds.WINDOW)
         try:
             self._exchange = connection.exchanges.begin(
@@ -204,7 +205,7 @@ class Incoming:
                 self,
                 method=self.method,
                 path=answerer.path,
-                query=wanted.query,
+                query=self._query,
                 headers=self._passed_on(answerer),
                 params=answerer.params,
                 body=first,
@@ -407,6 +408,7 @@ class Incoming:
         return self._exchange.id if self._exchange is not None else ""
 
 
+@functools.lru_cache(maxsize=256)
 def _judge_host(host: str) -> Reply | None:
     name = trust.host_name(host)
     if name is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import time
@@ -83,6 +84,13 @@ class Clock:
 CLOCK: Final = Clock()
 
 
+@functools.lru_cache(maxsize=1024)  # the same few, over and over
+def _line(name: str, value: str) -> str:
+    if _NAME.fullmatch(name) is None or _BROKEN.search(value) is not None:
+        raise BadHeader(f"the header {name!r} is none that can be sent")
+    return f"{name}: {value}\r\n"
+
+
 def head_of(status: int, headers: Headers, *, length: int | None, chunked: bool = False, close: bool = False) -> bytes:
     """Everything above the body. BadHeader for what would end a line before its time."""
     lines = [_STATUS.get(status) or f"HTTP/1.1 {status} \r\n"]
@@ -91,10 +99,8 @@ def head_of(status: int, headers: Headers, *, length: int | None, chunked: bool 
         lower = name.lower()
         if lower in _OURS:
             continue
-        if _NAME.fullmatch(name) is None or _BROKEN.search(value) is not None:
-            raise BadHeader(f"the header {name!r} is none that can be sent")
         said.add(lower)
-        lines.append(f"{name}: {value}\r\n")
+        lines.append(_line(name, value))
     lines.append(CLOCK.lines(date="date" not in said, server="server" not in said))
     if length is not None:
         lines.append(f"content-length: {length}\r\n")

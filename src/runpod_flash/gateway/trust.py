@@ -6,6 +6,7 @@ made its own name point here (DNS rebinding), in Host.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
@@ -15,6 +16,7 @@ _ORIGIN: Final = re.compile(r"https?://(?P<host>.+)", re.ASCII | re.IGNORECASE)
 _LOOPBACK: Final = re.compile(r"localhost|127(?:\.[0-9]{1,3}){3}|\[::1\]|\[0:0:0:0:0:0:0:1\]", re.ASCII)
 
 
+@functools.lru_cache(maxsize=256)
 def host_name(host: str) -> str | None:
     """The name in a Host header, in lower case without its port; None if it is none."""
     found = _HOST.fullmatch(host)
