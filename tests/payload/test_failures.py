@@ -158,3 +158,9 @@ def test_a_package_that_is_missing_is_told_with_the_mend() -> None:
     message = failures.record(raised.value).error["message"]
     assert message.startswith("No module named 'no_such_package'")
     assert 'dependencies=["no_such_package"]' in message
+
+
+def test_half_a_character_in_a_text_does_not_keep_the_rest_from_travelling() -> None:
+    found = failures.record(RuntimeError("odd \ud800")).error
+    assert found["message"] == "odd \\ud800"
+    assert found["traceback"].encode()

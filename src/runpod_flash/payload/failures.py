@@ -139,7 +139,8 @@ def _travels(value: Any, define: bool) -> bool:
 
 
 def _cut(text: str, longest: int) -> str:
-    """The text without its middle, if it is too long to travel in the head of a frame."""
+    """The text as the head of a frame can have it: without its middle, if it is too long, and no half characters."""
+    text = text.encode("utf-8", "backslashreplace").decode()
     if len(text) <= longest:
         return text
     half = longest // 2
