@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runpod_flash.engine.placement import Placement, asks_for_something, place
-from runpod_flash.model.endpoint import GpuRequest, PoolSpec, RuntimeSpec
+from runpod_flash.model.endpoint import GpuRequest, Mount, PoolSpec, RuntimeSpec
 from runpod_flash.wire.messages import Machine
 
 RUNTIME = RuntimeSpec("key", "1", "/package", "/cloudpickle.py", "/msgspec")
@@ -77,3 +77,24 @@ def test_a_driver_that_does_not_answer_is_the_reason() -> None:
 def test_every_machine_has_one_processor() -> None:
     assert not asks_for_something(PoolSpec("python", "abi", RUNTIME))
     assert asks_for_something(PoolSpec("python", "abi", RUNTIME, cpus=2))
+
+
+@pytest.mark.parametrize(
+    ("asked", "facts", "said"),
+    [
+        ({"cpus": 0.5, "cpu_limit": 0.5}, {"no_quota": "not ours"},
+         ["asks for 0.5 CPUs; has only whole ones to give (not ours): each worker has 1"]),
+        ({"cpus": 2, "cpu_limit": 2}, {"no_quota": "not ours"}, []),
+        ({"cpus": 2, "cpu_limit": 2}, {"no_affinity": "Darwin offers none"},
+         ["asks for 2 CPUs; has no way to hold workers to them (Darwin offers none): they use what is free"]),
+        ({"cpus": 4, "cpu_limit": 4}, {"no_affinity": "Darwin offers none"}, []),
+        ({"mounts": (Mount("my models", "/models"),)}, {"no_mounts": "refused"},
+         ["asks for the volume 'my models' at /models; has no way to mount it for its workers alone (refused): "
+          "read its folder from the variable FLASH_VOLUME_MY_MODELS; what could be done: flash doctor"]),
+        ({"mounts": (Mount("models", "/models"),)}, {}, []),
+    ],
+)  # fmt: skip
+def test_what_a_machine_cannot_hold_workers_to_is_said(asked: Any, facts: Any, said: list[str]) -> None:
+    spec = PoolSpec("python", "abi", RUNTIME, **asked)
+    assert asks_for_something(spec)
+    assert sentences(place(spec, Machine(cpus=4, memory_mb=8192, facts=facts))) == said

@@ -18,7 +18,7 @@ from runpod_flash.host.groups import Groups, Place, find_places
 from runpod_flash.host.loop import Loop
 from runpod_flash.host.shares import Ports, Processors
 from runpod_flash.wire.messages import Exited, Hello
-from tests.host.conftest import Machine
+from tests.host.conftest import Machine, processes_in
 from tests.host.test_volumes import look
 
 
@@ -118,6 +118,28 @@ def test_memory_of_all_processes_of_a_worker_counts_and_its_end_says_how_much_it
     gone = machine.engine.expect(Exited)
     assert gone.oom
     assert gone.peak_rss_kb > 150 * 1024
+
+
+def test_a_program_that_made_itself_a_daemon_still_counts_and_goes_with_its_worker(
+    machine: Machine, environment: str
+) -> None:
+    def leave_behind() -> None:
+        import subprocess
+        import sys
+        import time
+
+        eater = "import os, time; os.setsid(); x = bytearray(200 << 20); time.sleep(60)"
+        subprocess.run(["/bin/sh", "-c", '"$0" -c "$1" &', sys.executable, eater], check=True)
+        time.sleep(60)
+
+    worker = machine.worker(environment, memory_mb=150)
+    machine.submit(worker, leave_behind)
+    gone = machine.engine.expect(Exited)
+    assert gone.oom
+    assert gone.peak_rss_kb > 150 * 1024
+    assert machine.host is not None
+    host = machine.host.pid
+    machine.engine.until(lambda: len(processes_in(host)) <= 1)  # its zygote
 
 
 # ── control groups ────────────────────────────────────────────────────────────────────────────────

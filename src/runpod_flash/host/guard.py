@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from runpod_flash.host.loop import Loop
 from runpod_flash.host.machine import available_share
-from runpod_flash.host.processes import Process, shared_fairly_kb, snapshot, tree_of
+from runpod_flash.host.processes import Process, shared_fairly_kb, snapshot
 from runpod_flash.host.worker import Worker
 from runpod_flash.host.workers import Workers
 
@@ -63,7 +63,7 @@ class Guard:
     def _check_limits(self, workers: list[Worker], table: dict[int, Process]) -> None:
         for worker in workers:
             limit = (worker.launch.memory_mb or 0) * 1024
-            tree = tree_of(worker.pid, table)
+            tree = self._workers.processes_of(worker, table)
             # Resident sizes count shared pages many times, but are cheap: they tell who is worth a look.
             if sum(row.rss_kb for row in tree) > limit and (used := shared_fairly_kb(tree)) > limit:
                 worker.used_kb = used
@@ -73,7 +73,8 @@ class Guard:
         """The machine is about to swap or to kill somebody: rather one of ours, the one that takes most."""
         self._patience_until = time.monotonic() + _PAUSE_S
         table = snapshot()
-        sizes = {worker: sum(row.rss_kb for row in tree_of(worker.pid, table)) for worker in self._workers}
+        processes_of = self._workers.processes_of
+        sizes = {worker: sum(row.rss_kb for row in processes_of(worker, table)) for worker in self._workers}
         if sizes:
             biggest = max(sizes, key=lambda worker: sizes[worker])
             self._end(

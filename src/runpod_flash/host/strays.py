@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +36,13 @@ def kill_rest(leader: int, worker: str, children: Children, *, alone: bool) -> N
     for row in rest:
         for process in tree_of(row.pid, table):
             send(process.pid, signal.SIGKILL)
+
+
+def orphans_of(worker: str, table: Mapping[int, Process], children: Children) -> list[int]:
+    """What a worker started that has lost its parents, and is the host's child now."""
+    me, watched = os.getpid(), children.watched
+    orphans = [row for row in table.values() if row.ppid == me and row.pid not in watched]
+    return [row.pid for row in _started_by(worker, orphans)]
 
 
 def kill_leftover(worker: str, pid: int, started: int) -> None:

@@ -15,7 +15,7 @@ from runpod_flash.host import mounts, strays, zygotes
 from runpod_flash.host.groups import Groups, find_places
 from runpod_flash.host.loop import Loop
 from runpod_flash.host.machine import count_oom_kills
-from runpod_flash.host.processes import Children, Exit, kill_tree, send_to_group
+from runpod_flash.host.processes import Children, Exit, Process, kill_tree, send_to_group, tree_of
 from runpod_flash.host.runtime import RuntimeMissing, Runtimes
 from runpod_flash.host.shares import Ports, Processors
 from runpod_flash.host.worker import FOLDER, MARK, PAGE, PID, Worker, leftover
@@ -73,6 +73,11 @@ class Workers:
     def __iter__(self) -> Iterator[Worker]:
         """Those that have a process."""
         return iter([worker for worker in self._workers.values() if worker.pid])
+
+    def processes_of(self, worker: Worker, table: Mapping[int, Process]) -> list[Process]:
+        """All that a worker started, also what made itself a daemon since."""
+        daemons = strays.orphans_of(worker.id, table, self._children)
+        return [row for root in (worker.pid, *daemons) for row in tree_of(root, table)]
 
     def __len__(self) -> int:
         return len(self._workers)
