@@ -452,7 +452,7 @@ def test_what_is_not_finished_when_the_engine_has_left_is_told_so(home: Path) ->
         until(lambda: held.asked)
         one.wait(one.engine.stop(reason="stop", stop_host=False, grace_s=0))
         one.wait(one.gateway.close(5))
-        assert client.read().status == 503
+        assert client.read().status == 502
         assert client.ended()
 
 

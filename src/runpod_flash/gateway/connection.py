@@ -276,7 +276,7 @@ class Connection(asyncio.Protocol):
         elif current.answered:
             self.cut_off()
         else:
-            current.refuse(refusal(503, "the engine is leaving", (("retry-after", "1"),)))
+            current.refuse(_LEFT if current.begun else _LEAVING)
 
     def overdue(self) -> None:
         """The deadline is over."""
@@ -292,6 +292,8 @@ class Connection(asyncio.Protocol):
             self._end()
 
 
+_LEAVING: Final = refusal(503, "the engine is leaving", (("retry-after", "1"),))
+_LEFT: Final = refusal(502, "the engine left before the worker had answered; the request may have run")
 _NO_HTTP: Final = refusal(400, "that is no request of HTTP/1.1")
 _TOO_LARGE: Final = refusal(431, f"the headers may have {MOST_HEAD} bytes and be {MOST_HEADERS}")
 _TOO_LONG: Final = refusal(414, f"the request target may have {MOST_TARGET} bytes")

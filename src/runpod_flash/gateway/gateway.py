@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import logging
 import socket
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from runpod_flash.engine.exchanges import Exchanges
 from runpod_flash.errors import ConfigError
-from runpod_flash.gateway.directory import Directory
 from runpod_flash.gateway.token import Key
 
 if TYPE_CHECKING:
     from runpod_flash.gateway.connection import Connection
+    from runpod_flash.gateway.directory import Directory
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +36,9 @@ class Gateway:
 
     def __init__(self, exchanges: Exchanges, token: str, listener: socket.socket, most_body: int) -> None:
         self.exchanges = exchanges
-        self.directory = Directory(exchanges, Key(token))
         self.most_body = most_body
         self.loop = asyncio.get_running_loop()
+        self._token = token
         self._listener = listener
         self._server: asyncio.AbstractServer | None = None
         self._connections: set[Connection] = set()
@@ -49,6 +50,13 @@ class Gateway:
     def url(self) -> str:
         """Where it listens."""
         return f"http://{ADDRESS}:{self._listener.getsockname()[1]}"
+
+    @functools.cached_property
+    def directory(self) -> Directory:
+        """Whose requests are."""
+        from runpod_flash.gateway.directory import Directory  # noqa: PLC0415 - as below
+
+        return Directory(self.exchanges, Key(self._token))
 
     async def start(self) -> None:
         """Takes connections from here on. What reads them is loaded with the first."""

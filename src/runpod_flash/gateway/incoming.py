@@ -53,9 +53,9 @@ class Incoming:
     """A request as it comes in, and its answer as it goes out. It is the engine's asker."""
 
     __slots__ = (
-        "_answerer", "_begun", "_chunked", "_chunks", "_connection", "_exchange", "_length", "_pending", "_query",
-        "_refused", "_said_length", "_unpaid", "_window", "answered", "complete", "continues", "current", "done",
-        "headed", "headers", "keep_alive", "method", "received", "target",
+        "_answerer", "_chunked", "_chunks", "_connection", "_exchange", "_length", "_pending", "_query",
+        "_refused", "_said_length", "_unpaid", "_window", "answered", "begun", "complete", "continues", "current",
+        "done", "headed", "headers", "keep_alive", "method", "received", "target",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -79,7 +79,7 @@ class Incoming:
         self._answerer: Answerer | None = None
         self._refused: Reply | None = None
         self._exchange: Exchange | None = None
-        self._begun = False
+        self.begun = False  # a worker has it, or it waits for one
         # What goes out.
         self.answered = False  # its answer has begun …
         self.done = False  # … and has ended
@@ -137,7 +137,7 @@ class Incoming:
         if self._refused is not None:
             if not self.answered and not self._reads_on():
                 self.write(self._refused)
-        elif self._begun:
+        elif self.begun:
             self._pass_on()
         elif self.complete or self._pending >= kinds.WINDOW:
             self._begin()
@@ -197,7 +197,7 @@ class Incoming:
     def _begin(self) -> None:
         answerer, connection = self._answerer, self._connection
         assert answerer is not None
-        self._begun = True
+        self.begun = True
         first = self._take(kinds.WINDOW)
         try:
             self._exchange = connection.exchanges.begin(
@@ -302,7 +302,7 @@ class Incoming:
         """The worker has room for more of the body."""
         if self._window >= 0 and not self.done:
             self._window += size
-            if self._begun:
+            if self.begun:
                 self._pass_on()
 
     @_contained
