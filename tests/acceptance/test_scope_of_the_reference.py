@@ -12,79 +12,7 @@ import pytest
 from runpod_flash import LiveServerless, remote
 from runpod_flash.client.shipment import prepare
 from runpod_flash.errors import ScopeError
-
-WRONG = """
-import torch  # Module-level import
-
-model_config = {"hidden_size": 768}  # External variable
-
-def load_model():  # External function
-    return torch.load("model.pt")
-
-@remote(resource_config=config)
-async def inference(prompt: str) -> dict:
-    # NONE of these are accessible:
-    model = load_model()  # ❌ Function not accessible
-    config = model_config  # ❌ Variable not accessible
-    device = torch.device("cuda")  # ❌ torch not accessible
-    return {"result": "..."}
-"""
-
-RIGHT = """
-@remote(resource_config=config)
-async def inference(prompt: str) -> dict:
-    import torch  # ✅ Import inside
-
-    # ✅ Define configuration inside
-    model_config = {"hidden_size": 768}
-
-    # ✅ Define helper inside
-    def load_model():
-        return torch.load("model.pt")
-
-    model = load_model()
-    device = torch.device("cuda")
-    model.to(device)
-
-    return {"result": model.generate(prompt)}
-"""
-
-WRONG_AGAIN = """
-# ❌ Wrong - external imports and functions
-import torch
-
-model_config = {"size": "large"}
-
-@remote(resource_config=config)
-async def inference(data: dict) -> dict:
-    model = load_model()  # ❌ Not accessible
-    config = model_config  # ❌ Not accessible
-    device = torch.device("cuda")  # ❌ torch not accessible
-"""
-
-DECORATOR = """
-# This is fine - decorator parameters evaluated at decoration time
-config = LiveServerless(name="worker", gpus=[GpuGroup.ANY])
-
-@remote(resource_config=config)  # ✅ OK - decorator parameter
-async def inference(data: dict) -> dict:
-    # But inside here, only local scope works
-    return {"status": "ok"}
-"""
-
-UNDECLARED = """
-# ❌ Won't work (numpy not declared)
-@remote(resource_config=config)
-async def inference(data: dict) -> dict:
-    import numpy as np  # NameError in worker!
-"""
-
-DECLARED = """
-# ✅ Correct
-@remote(resource_config=config, dependencies=["numpy"])
-async def inference(data: dict) -> dict:
-    import numpy as np  # Available
-"""
+from tests.acceptance.blocks import BLOCKS, piece
 
 
 @pytest.fixture
@@ -101,7 +29,7 @@ def torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def judge(text: str, tmp_path: Path, *, strict: bool) -> Any:
-    """The verdict on `inference` in a block of the reference."""
+    """The verdict on the function of a block of the reference."""
     import runpod_flash
 
     file = tmp_path / "block.py"
@@ -112,7 +40,7 @@ def judge(text: str, tmp_path: Path, *, strict: bool) -> Any:
     exec(compile(text, str(file), "exec"), vars(module))
     sys.modules["block"] = module
     try:
-        function = module.__dict__["inference"]
+        function = vars(module).get("inference") or vars(module)["my_function"]
         return prepare(function.__wrapped__, function.__remote_config__.requirements, strict=strict)
     except ScopeError as error:
         return error
@@ -121,16 +49,19 @@ def judge(text: str, tmp_path: Path, *, strict: bool) -> Any:
         sys.modules.pop("torch", None)
 
 
+RIGHT = BLOCKS["scope-right"]
+
+
 @pytest.mark.parametrize(
     ("text", "strict", "lenient"),
     [
-        (WRONG, ("load_model", "model_config", "torch"), ()),
-        (WRONG_AGAIN, ("load_model", "model_config", "torch"), ("load_model",)),
+        (BLOCKS["scope-wrong"], ("load_model", "model_config", "torch"), ()),
+        (piece("gotcha-scope", stop="# ✅"), ("load_model", "model_config", "torch"), ("load_model",)),
         (RIGHT, ("torch",), ()),
         (RIGHT.replace("config)", 'config, dependencies=["torch"])'), (), ()),
-        (DECORATOR, (), ()),
-        (UNDECLARED, ("numpy",), ()),
-        (DECLARED, (), ()),
+        (BLOCKS["scope-decorator"], (), ()),
+        (piece("gotcha-imports", stop="# ✅"), ("numpy",), ()),
+        (piece("gotcha-imports", start="# ✅"), (), ()),
     ],
 )
 def test_every_block_is_judged_as_the_reference_says_and_leniently_by_what_would_work(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.check.blocks import BLOCKS, IMPORTS, Block
+from tests.acceptance.blocks import BLOCKS, piece
 from tests.check.conftest import PRELUDE, Check, codes
+from tests.check.verdicts import IMPORTS, VERDICTS, Verdict
 
 PACKAGES = ("torch", "transformers", "requests", "boto3")
 """What blocks use and the tests do not have."""
@@ -28,15 +29,17 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("packages")
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.document}-{block.line}")
-def test_a_block_is_found_wrong_where_it_says_so_and_nowhere_else(tmp_path: Path, check: Check, block: Block) -> None:
-    (tmp_path / "pyproject.toml").write_text(f"[project]\ndependencies = {list(block.required)}\n")
-    above = IMPORTS + block.prelude
+@pytest.mark.parametrize("verdict", VERDICTS, ids=lambda verdict: verdict.block)
+def test_a_block_is_found_wrong_where_it_says_so_and_nowhere_else(
+    tmp_path: Path, check: Check, verdict: Verdict
+) -> None:
+    (tmp_path / "pyproject.toml").write_text(f"[project]\ndependencies = {list(verdict.required)}\n")
+    above = IMPORTS + verdict.prelude
     shift = above.count("\n")
-    strict = {(one.line - shift, one.rule.code) for one in check(block.text, prelude=above)}
-    assert strict.issuperset(block.found.items())
-    default = {one.line - shift for one in check(block.text, prelude=above, strict=False)}
-    assert default == set(block.shown)
+    strict = {(one.line - shift, one.rule.code) for one in check(BLOCKS[verdict.block], prelude=above)}
+    assert strict.issuperset(verdict.found.items())
+    default = {one.line - shift for one in check(BLOCKS[verdict.block], prelude=above, strict=False)}
+    assert default == set(verdict.shown)
 
 
 UNPICKLABLE = {
@@ -54,12 +57,5 @@ def test_what_the_list_of_the_specification_calls_not_serializable_is_found(chec
 
 
 def test_an_open_file_inside_the_function_is_fine_as_the_specification_says(check: Check) -> None:
-    text = """\
-def process_file(f): return f.read()
-
-@remote(resource_config=config)
-async def process(url: str) -> dict:  # Pass URL, not file object
-    with open(url) as f:  # Open inside the function
-        return process_file(f)
-"""
+    text = "def process_file(f): return f.read()\n" + piece("arguments", start="# Handling")
     assert codes(check(text, strict=False)) == []
