@@ -6,9 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-import pytest
-
-from runpod_flash.model.endpoint import GpuRequest, Mount
+from runpod_flash.model.endpoint import GpuRequest
 from tests.acceptance.blocks import piece
 
 HEAD: Final = """\
@@ -54,6 +52,13 @@ ALL: Final = "from tetra_rp import *\n"
 RESOLVE: Final = "from runpod_flash.model.resolve import *\n"
 OURS: Final = "import inspect, tetra_rp\n"
 
+FILL: Final = """
+@remote(config)
+async def fill(text):
+    with open("/models/model.bin", "w") as file:
+        file.write(text)
+await fill("weights")
+"""
 CASES: Final = (
     # What is exported and declared.
     Case("exports", "shown = GpuGroup.ANY.name", "ANY"),
@@ -76,10 +81,9 @@ CASES: Final = (
     Case("several-gpus", RESOLVE + "shown = resolve_gpus(config)", (GpuRequest("AMPERE_80", 2),)),
     Case("cpu-sizes", "shown = CpuInstanceType.CPU_32.vcpus", 32),
     Case("cpu-count", RESOLVE + "shown = resolve_cpus(config)", 8),
-    Case("volume", RESOLVE + "shown = resolve_mounts(config)", (Mount("model_storage", "/models"),), stop="@remote"),
     Case("job-output", OURS + "shown = set(JobOutput.__annotations__) - set(dir(tetra_rp.JobOutput))", set(), TYPING),
     Case("cost", "shown = (config.name, config.workersMax, config.idleTimeout)", ("right_sized", 3, 600)),
-    Case("gotcha-volume", "shown = config.networkVolumeId", "..."),
+    Case("gotcha-volume", "shown = config.networkVolumeId", "model_storage"),
     Case("guidelines-mothership", "shown = (mothership.workersMin, mothership.workersMax)", (1, 3)),
     # Calls that go through the queue.
     Case("return-behavior", "shown = result.output", {"result": "success"}),
@@ -157,6 +161,7 @@ CASES: Final = (
         prelude="@remote(config)\nasync def my_function(data): return data['large']",
     ),
     Case("local", "shown = result.output", {"status": "success"}),
+    Case("volume", FILL + call("inference('tea')"), {"output": "weights on cpu: tea"}),
     Case(
         "pod-template",
         f"{RESOLVE}@remote(config)\nasync def work(): return 1\n"
@@ -237,20 +242,5 @@ CASES: Final = (
         None,
         prelude="@remote(LiveLoadBalancer(name='images'))\n"
         "async def process_image(url): return {'status': 'success', 'features': [url]}",
-    ),
-)
-
-FILL: Final = """
-@remote(config)
-async def fill(text):
-    with open("/models/model.bin", "w") as file:
-        file.write(text)
-await fill("weights")
-"""
-LATER: Final = (
-    pytest.param(
-        Case("volume", FILL + call("inference('tea')"), {"output": "weights on cpu: tea"}),
-        marks=pytest.mark.xfail(strict=True, reason="volumes are not mounted yet"),
-        id="volume-mounted",
     ),
 )

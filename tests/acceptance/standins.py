@@ -62,6 +62,7 @@ REAL: Final = ("requests",)
 ADDRESSES: Final = ("https://api.example.com", "https://example.com/image.jpg")
 CHECKPOINTS: Final = ("model.pt", "detector.pt", "pretrained_model.pt")
 EXPENSIVE: Final = ("asyncio.sleep(10)", "asyncio.sleep(0.01)")
+VOLUME: Final = ('networkVolumeId="..."', 'networkVolumeId="model_storage"')
 IMAGE: Final = b"\x89an image"
 
 
@@ -73,12 +74,12 @@ class World:
     checkpoints: Path
 
     def rewritten(self, text: str) -> str:
-        """A block with its addresses on loopback, its checkpoints in the folder, and no expensive work."""
+        """A block with its addresses on loopback, its checkpoints in the folder, a volume, no expensive work."""
         for address in ADDRESSES:
             text = text.replace(address, f"{self.url}/{address.rpartition('/')[2]}")
         for name in CHECKPOINTS:
             text = text.replace(f'torch.load("{name}")', f'torch.load("{self.checkpoints / name}")')
-        return text.replace(*EXPENSIVE)
+        return text.replace(*EXPENSIVE).replace(*VOLUME)
 
 
 class _Handler(BaseHTTPRequestHandler):
