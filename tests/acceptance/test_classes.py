@@ -140,11 +140,30 @@ class _Slow(Counting):
         time.sleep(0.05)
 
 
+class _Endless(Counting):
+    def __init__(self, go: Path) -> None:
+        import time
+
+        super().__init__("endless")
+        while not go.exists():
+            time.sleep(0.01)
+
+
+STEP = 1
+
+
+class _Scaled(Counting):
+    async def add(self, by: int = 1) -> int:
+        return await super().add(by * STEP)
+
+
 # Type checkers see the classes themselves; Any stands for what the handles have beyond these: verbs, awaitables.
 Counter: Any = remote(queue)(_Counter)
 Brief: Any = remote(brief)(_Counter)
 BriefSession: Any = remote(brief)(_Session)
 Stubborn: Any = remote(queue, max_retries=0)(_Stubborn)
+Endless: Any = remote(queue)(_Endless)
+Scaled: Any = remote(queue)(_Scaled)
 Slow: Any = remote(queue)(_Slow)
 Served: Any = remote(lb)(_Counter)
 
@@ -267,6 +286,41 @@ async def test_a_worker_that_dies_takes_the_state_along_and_the_record_says_whic
 
 
 @awaited
+async def test_a_worker_that_dies_in_a_call_loses_none_of_those_that_wait_for_it(tmp_path: Path) -> None:
+    counter, begun, go = Counter("struck"), tmp_path / "begun", tmp_path / "go"
+    pid = (await counter.pid()).output
+    held = asyncio.ensure_future(counter.hold(begun, go))
+    await until(begun.exists)
+    behind = [asyncio.ensure_future(counter.add()) for _ in range(3)]
+    other = Counter("unharmed")
+    assert await other.add() == 1
+    go.touch()
+    os.kill(pid, signal.SIGKILL)
+    jobs = await asyncio.gather(held, *behind)
+    assert sorted(job.output for job in jobs) == [1, 2, 3, 4], "together in one new instance"
+    assert len({job.worker_id for job in jobs}) == 1
+    assert await other.add() == 2
+
+
+@awaited
+async def test_a_constructor_that_takes_too_long_times_out_and_hinders_nobody(tmp_path: Path) -> None:
+    slow = Endless(tmp_path / "go")
+    job = await slow.pid.with_options(timeout=0.3, max_retries=0)()
+    assert job.status == "TIMED_OUT", job
+    (tmp_path / "go").touch()
+    assert await slow.add() == 1
+
+
+@awaited
+async def test_a_changed_class_is_another_instance(monkeypatch: pytest.MonkeyPatch) -> None:
+    scaled = Scaled("scaled")
+    assert await scaled.add() == 1
+    assert await scaled.add() == 2
+    monkeypatch.setitem(globals(), "STEP", 10)
+    assert await scaled.add() == 10
+
+
+@awaited
 async def test_an_instance_outlives_its_engine(engine: IsolatedEngine) -> None:
     counter = Counter("survivor")
     assert await counter.add(5) == 5
@@ -286,6 +340,24 @@ async def test_construction_is_in_the_time_of_its_first_call() -> None:
     with connect() as link:
         first_load, second_load = (link.job(job.id)["timing"]["load"] for job in (first, second))
     assert first_load >= 50_000 > second_load, "microseconds"
+
+
+@awaited
+async def test_a_class_inside_a_function_is_made_by_each_call() -> None:
+    @remote(queue)
+    async def run_model(data: list[float]) -> dict[str, Any]:
+        class MyModel:
+            def __init__(self) -> None:
+                self.calls = 0
+
+            async def predict(self, data: list[float]) -> list[float]:
+                self.calls += 1
+                return [value * self.calls for value in data]
+
+        return {"prediction": await MyModel().predict(data)}
+
+    for _ in range(2):
+        assert (await run_model([1.0, 2.0])).output == {"prediction": [1.0, 2.0]}
 
 
 # ── load-balanced ─────────────────────────────────────────────────────────────────────────────────
