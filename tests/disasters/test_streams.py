@@ -80,8 +80,7 @@ def test_a_spawned_stream_is_read_over_the_death_of_the_engine_each_item_once(sc
             got.append(number)
             if number == 300:
                 await asyncio.to_thread(scene.kill_engine)
-        whole: Any = await handle.result()
-        assert whole == got
+        assert await handle.result() == got
         return got
 
     assert asyncio.run(read()) == list(range(2000))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from runpod_flash.client.classes import RemoteClass, RemoteMethod
@@ -32,6 +32,7 @@ from runpod_flash.model.volumes import Env, read_env
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Y = TypeVar("Y")
 C = TypeVar("C")
 
 
@@ -51,6 +52,10 @@ class QueueDecorator(Protocol):
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> RemoteFunction[P, R, JobOutput[R]]: ...
     @overload
+    def __call__(
+        self, function: Callable[P, Iterator[Y] | AsyncIterator[Y]], /
+    ) -> RemoteFunction[P, list[Y], JobOutput[list[Y]]]: ...
+    @overload
     def __call__(self, function: Callable[P, R], /) -> RemoteFunction[P, R, JobOutput[R]]: ...
 
 
@@ -61,6 +66,10 @@ class BareDecorator(Protocol):
     def __call__(self, cls: type[C], /) -> type[C]: ...  # type: ignore[overload-overlap]  # a class is no function
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> RemoteFunction[P, R, R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[P, Iterator[Y] | AsyncIterator[Y]], /
+    ) -> RemoteFunction[P, list[Y], list[Y]]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> RemoteFunction[P, R, R]: ...
 
