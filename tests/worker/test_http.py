@@ -314,9 +314,11 @@ def give(what: str) -> Any:
         "point": Point(1),
         "model": Item(name="tea"),
         "own": JSONResponse({"a": 1}, 202, {"x-own": "yes"}),
+        "odd": Response(),
         "away": RedirectResponse("/there"),
         "day": {"when": [datetime.date(2026, 1, 2)]},
     }
+    values["odd"].status_code = "many"
     return values[what]
 
 
@@ -331,6 +333,7 @@ def test_a_value_is_answered_as_json_and_bytes_as_they_are(asker: Asker) -> None
     assert got("model") == (200, b'{"name":"tea","price":0.0}', "application/json")
     own = asker.ask(give, body="own")
     assert (own.status, own.json, own.header("x-own")) == (202, {"a": 1}, "yes")
+    assert asker.ask(give, body="odd").status == 500
     away = asker.ask(give, body="away")
     assert (away.status, away.header("location")) == (307, "/there")
 

@@ -91,9 +91,10 @@ def _is_http(error: BaseException) -> bool:
 
 def _of_http(error: Any) -> Answer:
     headers: Headers = [(str(name), str(value)) for name, value in (error.headers or {}).items()]
-    if error.status_code in (204, 304):
-        return Answer(error.status_code, headers, b"")
-    return detail(error.status_code, error.detail, headers)
+    status = int(error.status_code)
+    if status in (204, 304):
+        return Answer(status, headers, b"")
+    return detail(status, error.detail, headers)
 
 
 def _is_users(error: BaseException) -> bool:

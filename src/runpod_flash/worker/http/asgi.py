@@ -82,7 +82,7 @@ def as_whole(response: Any) -> Answer | None:
     body = getattr(response, "body", None)
     if not isinstance(body, bytes) or hasattr(response, "body_iterator") or getattr(response, "background", None):
         return None
-    return Answer(response.status_code, headers_of(response.raw_headers), body)
+    return Answer(int(response.status_code), headers_of(response.raw_headers), body)
 
 
 def headers_of(raw: Any) -> Headers:

@@ -120,7 +120,7 @@ class Exchange(Call):
             return answer
         own = {"content-length", "content-type"}
         headers = [one for one in asgi.headers_of(said.raw_headers) if one[0] not in own]
-        return Answer(said.status_code or answer.status, [*answer.headers, *headers], answer.body)
+        return Answer(int(said.status_code or answer.status), [*answer.headers, *headers], answer.body)
 
     async def _in_pieces(self, answer: Answer) -> Finish:
         length = ("content-length", str(len(answer.body)))
@@ -137,7 +137,9 @@ class Exchange(Call):
                 start.update(message)
             elif message["type"] == "http.response.body":
                 headers = asgi.headers_of(start.get("headers", ()))
-                await self._take(start["status"], headers, message.get("body", b""), message.get("more_body", False))
+                await self._take(
+                    int(start["status"]), headers, message.get("body", b""), message.get("more_body", False)
+                )
 
         return send
 
