@@ -209,6 +209,19 @@ async def test_an_instance_can_be_a_value_and_is_of_the_same_class_here() -> Non
 
 
 @awaited
+async def test_handles_and_methods_travel_as_arguments_and_captures() -> None:
+    captured, method = Counter("captured"), Counter("argument").add
+
+    @remote(queue)
+    def told(thing: Any) -> list[str]:
+        return [repr(thing), repr(captured), repr(Brief)]
+
+    brief_class = "<remote class _Counter on CpuLiveServerless 'brief'>"
+    expected = ["<remote method add of <remote _Counter('argument')>>", "<remote _Counter('captured')>", brief_class]
+    assert (await told(method)).unwrap() == expected
+
+
+@awaited
 async def test_calls_at_once_stay_in_one_worker_while_others_go_on(tmp_path: Path, engine: IsolatedEngine) -> None:
     counter, begun, go = Counter("sticky"), tmp_path / "begun", tmp_path / "go"
     held = asyncio.ensure_future(counter.hold(begun, go))
@@ -294,8 +307,8 @@ async def test_a_worker_that_dies_in_a_call_loses_none_of_those_that_wait_for_it
     behind = [asyncio.ensure_future(counter.add()) for _ in range(3)]
     other = Counter("unharmed")
     assert await other.add() == 1
-    go.touch()
     os.kill(pid, signal.SIGKILL)
+    go.touch()
     jobs = await asyncio.gather(held, *behind)
     assert sorted(job.output for job in jobs) == [1, 2, 3, 4], "together in one new instance"
     assert len({job.worker_id for job in jobs}) == 1

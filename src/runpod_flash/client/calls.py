@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from runpod_flash.client import environment, items, job, output, scope, shipment, transcript, transport
+from runpod_flash.client.classes import RemoteClass, RemoteMethod
 from runpod_flash.client.function import RemoteConfig, RemoteFunction, yields
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
@@ -24,6 +25,8 @@ from runpod_flash.wire.kinds import INLINE_LIMIT
 from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Position, Submit, decode
 
 codec.travels_as(RemoteFunction, RemoteFunction.by_value)
+codec.travels_as(RemoteMethod, RemoteMethod.by_value)
+codec.travels_as(RemoteClass, RemoteClass.by_value)
 
 
 class Prepared:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from runpod_flash.client import scope
 from runpod_flash.client.calls import Caller, Prepared
-from runpod_flash.client.classes import RemoteClass, RemoteInstance, RemoteMethod
+from runpod_flash.client.classes import RemoteInstance, RemoteMethod
 from runpod_flash.client.direct import DirectCaller
 from runpod_flash.errors import EncodingError
 from runpod_flash.payload import codec, functions
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 MOST_CONSTRUCTION: Final = 4 << 20
 """Bytes of a constructor's arguments. They are kept in the store and sent to every worker that makes an instance."""
-
-codec.travels_as(RemoteClass, RemoteClass.by_value)
-codec.travels_as(RemoteMethod, RemoteMethod.by_value)
 
 
 class _OfInstance(Caller):
