@@ -298,12 +298,17 @@ def test_a_remote_function_that_calls_another_is_told_that_this_comes_later() ->
     assert "was called from inside worker" in job.error
 
 
-def test_a_missing_system_package_is_an_error_before_the_job_runs() -> None:
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="not a Debian-like system")
+def test_a_system_package_that_is_nowhere_is_an_error_before_the_job_runs() -> None:
     @remote(config, system_dependencies=["no-such-package-here"])
     def never() -> None: ...
 
-    with pytest.raises(SystemPackageError, match="no-such-package-here"):
-        asyncio.run(never())
+    job = asyncio.run(never())
+    assert job.error is not None
+    assert job.error.startswith("SystemPackageError: there is no system package 'no-such-package-here'")
+    assert job.attempts == 0
+    with pytest.raises(SystemPackageError):
+        job.unwrap()
 
 
 def test_what_a_job_prints_is_on_the_callers_standard_error_before_the_call_returns(tmp_path: Path) -> None:

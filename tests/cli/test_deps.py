@@ -8,6 +8,7 @@ from tests.cli.standin import StandIn, rows
 
 ENVIRONMENT = {
     "id": "8d0a", "requirements": ["numpy>=2", "scikit-learn"], "lock": "8d0a", "python": "3.11.9",
+    "kind": "python", "prefix": "",
     "size": 312_000_000, "created_at_ms": 1_700_000_000_000, "used_at_ms": 1_700_000_000_000,
     "state": "ready",
 }  # fmt: skip

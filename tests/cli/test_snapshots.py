@@ -90,7 +90,7 @@ PS = [
 ]  # fmt: skip
 ENVIRONMENTS = [
     {"id": "8d0a11", "requirements": ["numpy>=2", "torch"], "lock": [], "python": "3.11", "size": 4_100_000_000,
-     "created_at_ms": AGO, "used_at_ms": AGO, "state": "ready"},
+     "created_at_ms": AGO, "used_at_ms": AGO, "state": "ready", "kind": "python", "prefix": ""},
 ]  # fmt: skip
 PAGE = job_page(
     status="FAILED", attempts=2, failures=2, out_size=0, created_at_ms=AGO, started_at_ms=AGO + 500,

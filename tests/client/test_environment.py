@@ -56,19 +56,13 @@ def test_a_missing_variable_is_named_with_what_to_type(tmp_path: Path, monkeypat
     assert "export NOWHERE=" in str(caught.value)
 
 
-def test_a_system_package_that_is_there_is_no_matter_and_a_missing_one_an_error() -> None:
-    if not environment._has_dpkg():
-        pytest.skip("not a Debian-like system")
-    environment.check_system_packages(("dpkg",))
-    with pytest.raises(SystemPackageError, match="the system package no-such-package-1 is not installed") as caught:
-        environment.check_system_packages(("dpkg", "no-such-package-1"))
-    assert caught.value.fix == "sudo apt-get install no-such-package-1"
-
-
-def test_where_packages_cannot_be_asked_for_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_packages_are_refused_where_they_can_never_be_provided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "_has_dpkg", lambda: False)
-    with pytest.raises(SystemPackageError, match="no Debian-like system"):
-        environment.check_system_packages(("no-such-package-2",))
+    environment.check_system_packages(())
+    with pytest.raises(SystemPackageError, match="the system package jq cannot be provided here") as caught:
+        environment.check_system_packages(("jq",), "app.py:4")
+    assert caught.value.where == "app.py:4"
+    assert "no Debian-like system" in str(caught.value)
 
 
 def test_a_pool_has_the_callers_interpreter_variables_and_index(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,18 +152,6 @@ def test_an_interpreter_that_is_gone_is_replaced_by_one_of_its_version_or_named(
     assert "3.1 is not on this machine" in state.error
 
 
-def test_a_system_package_that_is_missing_is_named_with_the_command_that_brings_it(machine: Machine) -> None:
-    machine.start()
-    there, missing = machine.order(), machine.order()
-    there.env, there.system = "a" * 32, ["dpkg"]
-    missing.env, missing.system = "b" * 32, ["dpkg", "no-such-thing-7"]
-    for order, phase in ((there, "ready"), (missing, "failed")):
-        sid = machine.engine.send(order)
-        state = machine.engine.expect(EnvState, lambda state: state.phase in ("ready", "failed"), sid)
-        assert state.phase == phase, state.error
-        assert ("apt-get install no-such-thing-7" in state.error) == (phase == "failed")
-
-
 def test_progress_is_told_while_it_is_made(machine: Machine, tmp_path: Path) -> None:
     wheel(tmp_path, "flashtestfive")
     machine.start()

@@ -1,4 +1,4 @@
-"""`flash deps`: the environments that functions run in."""
+"""`flash deps`: the environments that functions run in, and the system packages these see."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ PRUNE_SECONDS = 300.0
 
 COLUMNS = (
     Column("ENVIRONMENT", lambda row: row["id"]),
+    Column("KIND", lambda row: row["kind"]),
     Column("STATE", lambda row: row["state"]),
     Column("PYTHON", lambda row: row["python"]),
     Column("SIZE", lambda row: views.size(row["size"]), right=True),

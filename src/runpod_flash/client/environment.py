@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import os
 import re
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
@@ -144,38 +143,15 @@ def check_package_names(packages: Iterable[str]) -> None:
 
 
 def check_system_packages(packages: tuple[str, ...], where: str = "") -> None:
-    """SystemPackageError unless all of `packages` are installed here."""
-    missing = [name for name in packages if name not in _installed(packages)]
-    if not missing:
+    """SystemPackageError where nobody can say what is installed; what is missing, a host provides."""
+    if not packages or _has_dpkg():
         return
     raise SystemPackageError(
-        f"the system package{'s' if len(missing) > 1 else ''} {_listed(missing)} "
-        f"{'are' if len(missing) > 1 else 'is'} not installed",
+        f"the system package{'s' if len(packages) > 1 else ''} {_listed(packages)} cannot be provided here",
         where=where or None,
-        why="dpkg-query does not know it" if _has_dpkg() else "this is no Debian-like system (no dpkg-query)",
-        fix=f"sudo apt-get install {' '.join(missing)}" if _has_dpkg() else f"install {_listed(missing)} by hand",
+        why="this is no Debian-like system (no dpkg-query)",
+        fix=f"install {_listed(packages)} by hand, and leave system_dependencies out",
     )
-
-
-_seen_installed: set[str] = set()
-
-
-def _installed(packages: tuple[str, ...]) -> set[str]:
-    """Those of `packages` that are there. What was missing is looked for again: it may have been installed since."""
-    if not _seen_installed.issuperset(packages) and _has_dpkg():
-        names = [name.partition("=")[0] for name in packages]
-        query = ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Version} ${binary:Package}\n", "--", *names]
-        said = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-        there = {}
-        for line in said.splitlines():
-            status, version, package = line.split(" ", 2)
-            if status == "installed":
-                there[package] = there[package.partition(":")[0]] = version
-        for full, name in zip(packages, names, strict=True):
-            version = full.partition("=")[2]
-            if name in there and version in ("", there[name]):
-                _seen_installed.add(full)
-    return _seen_installed
 
 
 @functools.cache

@@ -64,7 +64,7 @@ class Environments:
         if head.phase == "ready":
             self._ready(environment, head)
         elif head.phase == "failed":
-            self._failed(environment, head.error)
+            self._failed(environment, head)
 
     def those_who_wait(self, pool: Pool) -> list[str]:
         """The first of the jobs or calls that wait at a pool."""
@@ -87,13 +87,14 @@ class Environments:
             self._state.event("environment_built", {"environment": head.lock, "ms": head.ms})
         self._state.replan()
 
-    def _failed(self, environment: Environment, why: str) -> None:
+    def _failed(self, environment: Environment, head: EnvState) -> None:
         environment.state = "unknown"
         environment.blocked_until = self._state.clock.monotonic() + _AGAIN_AFTER_S
         self._state.call_later(_AGAIN_AFTER_S + 0.01, self._state.replan)
-        error = ErrorInfo(type="DependencyError", module="runpod_flash.errors", message=why, kind=ErrorKind.ENV)
+        name = "SystemPackageError" if head.code == "system_package" else "DependencyError"
+        error = ErrorInfo(type=name, module="runpod_flash.errors", message=head.error, kind=ErrorKind.ENV)
         for pool in environment.pools:
-            data = {"error": why.partition("\n")[0], "jobs": pool.waiting}
+            data = {"error": head.error.partition("\n")[0], "jobs": pool.waiting}
             self._state.event("environment_failed", data, endpoint=pool.endpoint.id)
             self._queue.fail_waiting(pool, error)
             self._relay.fail_waiting(pool, error)

@@ -15,6 +15,8 @@ One program, one thread, one `selectors` loop, no asyncio; it outlives the engin
     guard         deadlines and memory, a few times a second while workers live
     logs          what a worker prints: attribution, quota; on top of `lines` and `log_files`
     builds        virtual environments with uv: resolve, make, install; `commands` runs the programs
+    system        Debian packages that the machine lacks, into a prefix: `apt` knows the words, `unpack` is a program
+    prefixes      the folder of those; `folders` is what it has in common with that of environments
     environments  the folder of those: names, facts, what a request means, prune
     runtime       our own code for interpreters that have none of it
     doctor        a program that looks at all of the machine, for `flash doctor`

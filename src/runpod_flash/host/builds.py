@@ -16,7 +16,9 @@ import uv
 from runpod_flash.host.commands import Command, Result, Runner, Steps
 from runpod_flash.host.environments import SIZE, Environments, Facts, Request, environment_id, refusal
 from runpod_flash.host.loop import Loop
+from runpod_flash.host.prefixes import Prefixes
 from runpod_flash.host.processes import Children, spawn
+from runpod_flash.host.system import SystemPackageFailure, SystemPackages
 from runpod_flash.model.endpoint import OWN_DISTRIBUTIONS, normalise_requirements
 from runpod_flash.wire.messages import EnsureEnv, EnvState
 
@@ -37,7 +39,11 @@ _Ran = Generator[Command, Result | None, Result]
 
 
 class BuildError(Exception):
-    """The environment cannot be built; the message is for the user."""
+    """The environment cannot be built; the message is for the user. `code` as of the error that it becomes."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(slots=True)
@@ -47,6 +53,7 @@ class _Build:
     listeners: list[int] = field(default_factory=list)  # streams of the engine
     said: list[EnvState] = field(default_factory=list)
     runner: Runner | None = None
+    prefix: str = ""  # its system packages, once they are there
 
 
 class Builder:
@@ -55,6 +62,7 @@ class Builder:
     def __init__(
         self,
         environments: Environments,
+        prefixes: Prefixes,
         loop: Loop,
         children: Children,
         *,
@@ -63,6 +71,8 @@ class Builder:
         note: Callable[[str], None],
     ) -> None:
         self._environments = environments
+        self._prefixes = prefixes
+        self._system = SystemPackages(prefixes)
         self._loop = loop
         self._children = children
         self._send = send
@@ -77,7 +87,8 @@ class Builder:
             for said in build.said:
                 self._send(said, stream, False)
             return
-        if (state := self._known(order.env)) is not None:
+        # What the machine has of system packages can change, so that is looked at again.
+        if not order.system and (state := self._known(order.env)) is not None:
             self._send(state, stream, True)
             self._ready(Path(state.path), order)
             return
@@ -122,7 +133,7 @@ class Builder:
         try:
             while (lock := self._environments.lock(order.env)) is None:
                 yield _LOCK_RETRY_S  # a host that shares the folder builds it
-            if self._known(order.env) is None:
+            if order.system or self._known(order.env) is None:
                 folder = self._environments.new_folder()
                 yield from self._steps(build, folder)
             state = self._known(order.env)
@@ -133,7 +144,7 @@ class Builder:
             if folder:
                 self._loop.after(_COMPILE_AFTER_S, lambda: self._compile(Path(state.path)))
         except BuildError as error:
-            self._fail(build, str(error))
+            self._fail(build, str(error), error.code)
         except OSError as error:
             self._fail(build, f"{error.strerror}: {error.filename or self._environments.folder}")
         except Exception as error:
@@ -151,12 +162,12 @@ class Builder:
         requirements = list(normalise_requirements(order.requirements))
         if why := refusal(requirements):
             raise BuildError(why)
-        yield from self._check_system(order.system, folder)
+        yield from self._provide_system(build, folder)
         interpreter = yield from self._interpreter(build, folder)
         request = self._environments.request(order.env)
-        if request is None:
-            lock = (yield from self._resolve(build, folder, interpreter, requirements)) if requirements else []
-            name = environment_id(order.abi, order.interpreter, lock, order.system)
+        if request is None or order.system:
+            lock = request.lock if request else (yield from self._resolve(build, folder, interpreter, requirements))
+            name = environment_id(order.abi, order.interpreter, lock, build.prefix)
             request = Request(id=name, lock=lock, requirements=requirements)
         if self._environments.facts(request.id) is None:
             python = yield from self._make(build, folder, interpreter)
@@ -169,25 +180,19 @@ class Builder:
                 interpreter=interpreter,
                 python=python,
                 created_at_ms=time.time_ns() // 1_000_000,
+                prefix=build.prefix,
             )
             self._environments.publish(folder / "env", facts)
         self._environments.remember(order.env, request)
 
-    def _check_system(self, packages: list[str], folder: Path) -> Steps:
-        """Debian packages must be there already; they are not installed yet."""
-        if not packages:
-            return
-        names = " ".join(packages)
-        query = ["dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\\n", *packages]
-        result = yield Command(query, {"PATH": os.defpath, "LC_ALL": "C"}, folder)
-        assert result is not None
-        if result.code == 127:
-            raise BuildError(f"system packages ({names}) can only be checked where there is dpkg, not here")
-        there = {line.split()[0] for line in result.out.splitlines() if line.endswith(" installed")}
-        missing = [name for name in packages if name.partition(":")[0] not in there]
-        if missing:
-            wanted = " ".join(missing)
-            raise BuildError(f"system packages are missing: {wanted}\ninstall them: apt-get install {wanted}")
+    def _provide_system(self, build: _Build, folder: Path) -> Steps:
+        order = build.order
+        try:
+            build.prefix = yield from self._system.provide(
+                order.system, order.variables, folder, lambda line: self._say(build, "resolve", line)
+            )
+        except SystemPackageFailure as failure:
+            raise BuildError(str(failure), "system_package")
 
     def _interpreter(self, build: _Build, folder: Path) -> Generator[Command, Result | None, str]:
         """The caller's interpreter, or another of the same version if that is gone."""
@@ -208,6 +213,8 @@ class Builder:
     def _resolve(
         self, build: _Build, folder: Path, interpreter: str, requirements: list[str]
     ) -> Generator[Command, Result | None, list[str]]:
+        if not requirements:
+            return []
         (folder / "dependencies").write_text("\n".join(requirements) + "\n", encoding="utf-8")
         # Also where another package requires us: every worker has us, and a namesake would shadow us.
         ours = "".join(f"{name} ; python_version < '0'\n" for name in sorted(OWN_DISTRIBUTIONS))
@@ -251,6 +258,7 @@ class Builder:
         """Runs uv, at first from the cache alone; what that says is only shown if it was enough."""
         order = build.order
         env = uv_environment({**order.variables, **order.index}, self._environments.folder)
+        env = self._prefixes.with_variables(build.prefix, env)
         command = [os.fsdecode(uv.find_uv_bin()), *arguments]
         result = yield Command([*command, "--offline"], env, folder)
         assert result is not None
@@ -279,8 +287,8 @@ class Builder:
         for stream in build.listeners:
             self._send(state, stream, False)
 
-    def _fail(self, build: _Build, error: str) -> None:
-        self._end(build, EnvState(env=build.order.env, phase="failed", error=error))
+    def _fail(self, build: _Build, error: str, code: str = "") -> None:
+        self._end(build, EnvState(env=build.order.env, phase="failed", error=error, code=code))
 
     def _end(self, build: _Build, state: EnvState) -> None:
         state.ms = round((time.monotonic() - build.started) * 1000)

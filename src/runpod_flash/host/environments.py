@@ -10,16 +10,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from runpod_flash.host.folders import Folders
 
 FOLDER = "environments"
 MARKER = "flash-env.json"
@@ -36,6 +36,7 @@ class Facts(msgspec.Struct, omit_defaults=True, kw_only=True):
     interpreter: str
     python: str
     created_at_ms: int
+    prefix: str = ""  # the system packages that it was built with; see prefixes.py
 
 
 class Request(msgspec.Struct, kw_only=True):
@@ -46,16 +47,11 @@ class Request(msgspec.Struct, kw_only=True):
     requirements: list[str]
 
 
-class Environments:
+class Environments(Folders):
     """The folder of environments."""
 
     def __init__(self, home: Path) -> None:
-        self.folder = home / FOLDER
-        self._count = 0
-
-    def path(self, name: str) -> Path:
-        """Where the environment of that id lies, if it does."""
-        return self.folder / name
+        super().__init__(home / FOLDER, MARKER)
 
     def facts(self, name: str) -> Facts | None:
         """What is known of a complete environment whose interpreter is still there."""
@@ -76,24 +72,9 @@ class Environments:
     def request(self, key: str) -> Request | None:
         """What that request was resolved to, if it ever was."""
         try:
-            return msgspec.json.decode(self._request_file(key).read_bytes(), type=Request)
+            return msgspec.json.decode(self.request_file(key).read_bytes(), type=Request)
         except (OSError, msgspec.MsgspecError):
             return None
-
-    def remember(self, key: str, request: Request) -> None:
-        """From now on, this request means this."""
-        file = self._request_file(key)
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = file.with_name(f"tmp.{os.getpid()}.{key}")
-        temporary.write_bytes(msgspec.json.encode(request))
-        temporary.rename(file)
-
-    def new_folder(self) -> Path:
-        """A place to build in, on the same disk."""
-        self._count += 1
-        path = self.folder / f"tmp.{os.getpid()}.{self._count}"
-        path.mkdir(mode=0o700, parents=True)
-        return path
 
     def publish(self, built: Path, facts: Facts) -> None:
         """Gives a built environment its name; loses to one that was there first, which is just as good."""
@@ -107,68 +88,29 @@ class Environments:
             if self.facts(facts.id) is None:
                 raise
 
-    def retire(self, name: str) -> Path:
-        """Takes the name from an environment, at once; what is left is for deletion."""
-        aside = self.new_folder()
-        self.path(name).rename(aside / "env")
-        return aside
-
-    def touch(self, path: str) -> None:
-        """It was used now."""
-        with suppress(OSError):
-            os.utime(Path(path) / MARKER)
-
-    def names(self) -> list[str]:
-        """The complete ones."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(path.parent.name for path in self.folder.glob(f"*/{MARKER}"))
-
     def rows(self) -> list[dict[str, Any]]:
         """One row each, for people."""
         return [self.row(name, facts) for name in self.names() if (facts := self.facts(name))]
 
     def row(self, name: str, facts: Facts) -> dict[str, Any]:
         """The facts of one, for people."""
-        used = int((self.path(name) / MARKER).stat().st_mtime * 1000)
         return {
             "id": name,
+            "kind": "python",
             "requirements": facts.requirements,
             "lock": facts.lock,
             "python": facts.python,
+            "prefix": facts.prefix,
             "size": self.size(name),
             "created_at_ms": facts.created_at_ms,
-            "used_at_ms": used,
+            "used_at_ms": self.used_at_ms(name),
             "state": "ready",
         }
 
-    def sweep(self) -> list[Path]:
-        """What dead builds left behind, for deletion: their host is gone, or is this process anew."""
-        if not self.folder.is_dir():
-            return []
-        return [path for path in self.folder.glob("tmp.*") if not _is_another_host(path.name)]
 
-    def lock(self, key: str) -> int | None:
-        """The right to build for that request: a descriptor to close afterwards. None: another has it."""
-        folder = self.folder / "locks"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(folder / key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-            return None
-        return fd
-
-    def _request_file(self, key: str) -> Path:
-        if not key.isalnum():
-            raise ValueError(f"{key!r} is no request key")
-        return self.folder / "requests" / f"{key}.json"
-
-
-def environment_id(abi: str, interpreter: str, lock: Sequence[str], system: Sequence[str]) -> str:
-    """32 hex digits for what will be in an environment."""
-    identity = msgspec.json.encode([abi, os.path.realpath(interpreter), sorted(lock), sorted(system)])
+def environment_id(abi: str, interpreter: str, lock: Sequence[str], prefix: str) -> str:
+    """32 hex digits for what will be in an environment, and the prefix of system packages that it was built with."""
+    identity = msgspec.json.encode([abi, os.path.realpath(interpreter), sorted(lock), [prefix] if prefix else []])
     return hashlib.sha256(identity).hexdigest()[:32]
 
 
@@ -185,13 +127,3 @@ def refusal(requirements: Iterable[str]) -> str:
                 "functions bring the code of your own modules along by themselves, so leave it out"
             )
     return ""
-
-
-def _is_another_host(name: str) -> bool:
-    pid = name.split(".")[1]
-    if not pid.isdigit() or int(pid) == os.getpid():
-        return False
-    try:
-        return b"runpod_flash.host" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False

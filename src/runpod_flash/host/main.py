@@ -28,6 +28,7 @@ from runpod_flash.host.guard import Guard
 from runpod_flash.host.link import Link
 from runpod_flash.host.loop import Loop, Timer
 from runpod_flash.host.machine import measure
+from runpod_flash.host.prefixes import Prefixes
 from runpod_flash.host.processes import Children, become_subreaper, look_up, raise_limits
 from runpod_flash.host.restart import EngineStarter
 from runpod_flash.host.usage import Usage
@@ -83,6 +84,7 @@ class Host:
         self._children = Children(self._loop)
         self._starter = EngineStarter(options.home, self._children, log.note)
         self._environments = Environments(self._home)
+        self._prefixes = Prefixes(self._home)
         self._link = Link(
             options.socket,
             self._loop,
@@ -95,6 +97,7 @@ class Host:
         )
         self._builder = Builder(
             self._environments,
+            self._prefixes,
             self._loop,
             self._children,
             send=self._tell_environment,
@@ -143,7 +146,8 @@ class Host:
         if not become_subreaper():
             self._note("orphans of workers cannot be adopted here")
         self._workers.bury()
-        for path in [*self._environments.sweep(), *self._workers.runtimes.sweep(), *leftovers(self._home)]:
+        built = [*self._environments.sweep(), *self._prefixes.sweep(), *self._workers.runtimes.sweep()]
+        for path in [*built, *leftovers(self._home)]:
             self._builder.remove(path)
         self._prune_logs()
         self._wait_for_engine()
@@ -226,7 +230,7 @@ class Host:
     def _launch(self, message: Launch, sid: int) -> None:
         if self._stopping:
             return
-        self._environments.touch(message.env)
+        self._environments.touch(Path(message.env).name)
         self._workers.launch(message, sid)
         self._guard.wake()
 
@@ -238,7 +242,7 @@ class Host:
         self._link.send(state, sid, kinds.END if last else 0)
 
     def _list_environments(self, _message: ListEnvs, sid: int) -> None:
-        self._link.send(Rows(rows=self._environments.rows()), sid, kinds.END)
+        self._link.send(Rows(rows=[*self._environments.rows(), *self._prefixes.rows()]), sid, kinds.END)
 
     def _prune_environments(self, message: PruneEnvs, sid: int) -> None:
         in_use = {Path(worker.launch.env).name for worker in self._workers}
@@ -251,7 +255,18 @@ class Host:
             with suppress(OSError):
                 self._builder.remove(self._environments.retire(name))
                 removed.append(row)
-        self._link.send(Rows(rows=removed), sid, kinds.END)
+        self._link.send(Rows(rows=[*removed, *self._prune_prefixes()]), sid, kinds.END)
+
+    def _prune_prefixes(self) -> list[dict[str, Any]]:
+        """Those that no environment was built with, unless one is on its way to that."""
+        used = {row["prefix"] for row in self._environments.rows()}
+        removed = []
+        for row in self._prefixes.rows() if not self._builder.building else ():
+            if row["id"] not in used:
+                with suppress(OSError):
+                    self._builder.remove(self._prefixes.retire(row["id"]))
+                    removed.append(row)
+        return removed
 
     def _measure(self, _message: Measure, sid: int) -> None:
         self._usage.measure(lambda rows: self._link.send(Rows(rows=rows), sid, kinds.END))

@@ -12,9 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from runpod_flash.host import mounts, strays, zygotes
+from runpod_flash.host.environments import Environments
 from runpod_flash.host.groups import Groups, find_places
 from runpod_flash.host.loop import Loop
 from runpod_flash.host.machine import count_oom_kills
+from runpod_flash.host.prefixes import Prefixes
 from runpod_flash.host.processes import Children, Exit, Process, kill_tree, send_to_group, tree_of
 from runpod_flash.host.runtime import RuntimeMissing, Runtimes
 from runpod_flash.host.shares import Ports, Processors
@@ -67,6 +69,7 @@ class Workers:
         self._processors = Processors()
         self._ports = Ports()
         self._groups = Groups(rundir.name, loop, note, find_places())
+        self._environments, self._prefixes = Environments(home), Prefixes(home)
         self.runtimes = Runtimes(home / "runtime")
         self.zygotes = Zygotes(loop, children, note)
 
@@ -95,7 +98,13 @@ class Workers:
     def warm(self, environment: Path, runtime: RuntimeSpec, variables: Mapping[str, str]) -> None:
         """Has a zygote ready for an environment that somebody will launch workers in."""
         with suppress(RuntimeMissing, OSError):  # a launch will say so
+            variables = self._beside_system(str(environment), variables)
             self.zygotes.warm(zygote_key(str(environment), self.runtimes.ensure(runtime), variables))
+
+    def _beside_system(self, environment: str, variables: Mapping[str, str]) -> dict[str, str]:
+        """`variables`, by which the system packages of an environment are found as well."""
+        facts = self._environments.facts(Path(environment).name)
+        return self._prefixes.with_variables(facts.prefix if facts else "", variables)
 
     def _try(self, order: Launch, stream: int, tries: int) -> None:
         try:
@@ -168,6 +177,8 @@ class Workers:
             "HOME": os.environ.get("HOME", "/"),
             "LANG": "C.UTF-8",
             **order.variables,
+        }
+        variables = self._beside_system(order.env, variables) | {
             **worker.variables,
             "TMPDIR": str(worker.scratch / "tmp"),
             "VIRTUAL_ENV": order.env,

@@ -474,6 +474,7 @@ class EnvState(Head):
     phase: str
     line: str = ""
     error: str = ""
+    code: str = ""  # of the error, if it is not just any failed build: system_package
     path: str = ""
     lock: str = ""  # id of the resolved set = name of the environment's folder
     size: int = 0
@@ -574,7 +575,10 @@ class Span(Head):
 
 
 class ListEnvs(Head):
-    """→ ROWS: {id, requirements, lock, python, size, created_at_ms, used_at_ms, state}."""
+    """→ ROWS: {id, kind, requirements, lock, python, prefix, size, created_at_ms, used_at_ms, state}.
+
+    `kind`: python, an environment, or system, a prefix of system packages; `prefix` is the one an environment sees.
+    """
 
     KIND = kinds.LIST_ENVS
 
