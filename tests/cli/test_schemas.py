@@ -109,6 +109,8 @@ def said(*words: str, code: int = 0) -> Any:
         ("purge", "purge --endpoint schemas --dry-run"),
         ("purge", "purge --ended --older-than 1d --yes"),
         ("cancel", "cancel {waiting} {running}"),
+        ("cost", "cost"),
+        ("cost", "cost --since 1h --vcpu-price 0.00002"),
         ("deps-ls", "deps ls"),
         ("deps-prune", "deps prune"),
         ("engine-status", "engine status"),

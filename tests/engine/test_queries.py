@@ -189,3 +189,25 @@ def test_orders_that_nobody_knows_are_refused(scene: Scene, client: ClientSide) 
     client.ask(Admin(verb="stop", args={"drain": True}))
     client.ask(Admin(verb="handover"))
     assert scene.asked_to_stop == ["stop", "handover"]
+
+
+def test_cost_counts_calls_attempts_and_the_lives_of_workers(
+    scene: Scene, client: ClientSide, worker: WorkerSide
+) -> None:
+    scene.advance(1)
+    before = scene.time.wall_ms()
+    client.submit(client.declare(workers_max=1), max_retries=1)
+    scene.advance(1)
+    worker.fails(run_us=1_000_000)
+    scene.advance(2)
+    worker.done(run_us=500_000, cpu_us=300_000, peak_kb=2048)
+    scene.advance(1)
+    calls, workers = client.query("cost", since_ms=before)
+    assert (calls["what"], calls["fn"], calls["calls"], calls["attempts"]) == ("function", "m:f", 1, 2)
+    assert (calls["cpu_ms"], calls["peak_kb"]) == (300, 2048)
+    assert calls["run_ms"] == 500 + 1000, "the attempt that failed took a second"
+    assert (workers["what"], workers["workers"]) == ("workers", 1)
+    assert workers["run_ms"] == 4000
+    assert client.query("cost", fn="other") == []
+    (recent,) = client.query("cost", since_ms=scene.time.wall_ms() - 500)
+    assert (recent["what"], recent["run_ms"]) == ("workers", 500)

@@ -10,6 +10,7 @@ from runpod_flash._version import __version__
 from runpod_flash.cli.call import call
 from runpod_flash.cli.check import check
 from runpod_flash.cli.completion import completion
+from runpod_flash.cli.cost import cost
 from runpod_flash.cli.deps import deps
 from runpod_flash.cli.doctor import doctor
 from runpod_flash.cli.engine import engine
@@ -38,7 +39,7 @@ def flash() -> None:
     """Serverless functions on this machine: their jobs, workers, logs and environments."""
 
 
-for verb in (call, jobs, job, logs, ps, cancel, retry, purge, deps, volume, check, doctor, engine, completion):
+for verb in (call, jobs, job, logs, ps, cancel, retry, purge, deps, volume, cost, check, doctor, engine, completion):
     flash.add_command(verb)
 for verb in (verify, backup, restore):
     engine.add_command(verb)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from runpod_flash.client import hints, items, operation, scope, transfer
+from runpod_flash.client import environment, hints, items, operation, scope, transfer
 from runpod_flash.client.calls import Call, Caller
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
-from runpod_flash.errors import DependencyError, FlashError, JobCancelled, JobTimeout, RemoteError, WorkerLost
+from runpod_flash.errors import FlashError, JobCancelled, JobTimeout, RemoteError, WorkerLost
 from runpod_flash.model.job import ErrorKind, JobPolicy, new_job_id
 from runpod_flash.payload import codec, failures
 from runpod_flash.wire import messages
@@ -19,7 +19,6 @@ _PLAIN_ERRORS: dict[str, type[FlashError]] = {
     ErrorKind.TIMEOUT: JobTimeout,
     ErrorKind.LOST: WorkerLost,
     ErrorKind.CANCELLED: JobCancelled,
-    ErrorKind.ENV: DependencyError,
 }
 
 
@@ -84,6 +83,8 @@ async def _value(link: Link, call: str, frame: Frame) -> Any:
 
 def _error(error: ErrorInfo, parts: Any) -> BaseException:
     """What the caller sees raised: the original, where there was one and it can be made here."""
+    if error.kind == ErrorKind.ENV:
+        return environment.failure(error)
     kind = _PLAIN_ERRORS.get(error.kind)
     if kind is None or parts:
         return failures.restore(error, parts)

@@ -20,10 +20,18 @@ from typing import Final
 
 from runpod_flash import settings
 from runpod_flash._version import __version__
-from runpod_flash.errors import ConfigError, EngineUnavailable, MissingVariableError, SystemPackageError, UsageError
+from runpod_flash.errors import (
+    ConfigError,
+    DependencyError,
+    EngineUnavailable,
+    MissingVariableError,
+    SystemPackageError,
+    UsageError,
+)
 from runpod_flash.model.endpoint import PoolSpec, RuntimeSpec
 from runpod_flash.model.resolve import resolve_concurrency, resolve_share
 from runpod_flash.model.resources import Resource
+from runpod_flash.wire.messages import ErrorInfo
 
 INDEX_VARIABLES: Final = (
     "UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_NO_INDEX",
@@ -152,6 +160,13 @@ def check_system_packages(packages: tuple[str, ...], where: str = "") -> None:
         why="this is no Debian-like system (no dpkg-query)",
         fix=f"install {_listed(packages)} by hand, and leave system_dependencies out",
     )
+
+
+def failure(error: ErrorInfo) -> DependencyError:
+    """What is raised where an environment could not be built."""
+    kind = SystemPackageError if error.type == SystemPackageError.__name__ else DependencyError
+    what, _, why = error.message.partition("\n")
+    return kind(what, why=why)
 
 
 @functools.cache

@@ -11,11 +11,11 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import Any, Generic, TypeVar
 
-from runpod_flash.client import background, items, transfer, transport
+from runpod_flash.client import background, environment, items, transfer, transport
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import AlreadyEnded, Stream
 from runpod_flash.client.transcript import Transcript
-from runpod_flash.errors import DependencyError, JobTimeout, UsageError, call_site, shown
+from runpod_flash.errors import JobTimeout, UsageError, call_site, shown
 from runpod_flash.model.job import ErrorKind, JobStatus
 from runpod_flash.model.output import JobOutput
 from runpod_flash.payload import codec, failures
@@ -251,9 +251,8 @@ def _failed(head: Outcome, exceptions: Any) -> JobOutput[Any]:
     exception: BaseException | None = None
     if error is not None and (exceptions or error.kind == ErrorKind.USER):
         exception = failures.restore(error, exceptions, worker=head.worker)
-    elif error is not None and error.type == DependencyError.__name__:
-        what, _, why = error.message.partition("\n")
-        exception = DependencyError(what, why=why)  # so that `except DependencyError` finds it
+    elif error is not None and error.kind == ErrorKind.ENV:
+        exception = environment.failure(error)  # so that `except DependencyError` finds it
     return JobOutput(
         id=head.job,
         status=head.status,

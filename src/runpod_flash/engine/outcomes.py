@@ -89,6 +89,8 @@ def view_of(head: Done) -> OutHead:
         blobs=head.blobs,
         defs=head.defs,
         run_us=head.run_us,
+        cpu_us=head.cpu_us,
+        peak_kb=head.peak_kb,
         load_us=head.load_us,
         json_error=head.json_error,
         chunks=head.chunks,

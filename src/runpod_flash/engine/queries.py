@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from runpod_flash.engine.cost import read_cost
 from runpod_flash.engine.listing import Listing, read_filter
 from runpod_flash.engine.outcomes import out_head_of, timing_of
 from runpod_flash.engine.output import Output
@@ -57,6 +58,7 @@ class Queries:
             "logs": self._logs,
             "events": self._events,
             "names": self._names,
+            "cost": self._cost,
         }
         if query.what not in makers:
             raise ConfigError(f"nothing is known about {query.what!r}", why=f"known: {', '.join(makers)}")
@@ -103,6 +105,11 @@ class Queries:
             "fn": {function.spec.name for function in self._state.functions.values()},
         }
         return lambda: [{kind: sorted(each) for kind, each in names.items()}]
+
+    def _cost(self, query: Query) -> Read:
+        wanted = read_filter(query.filter, 1, "")
+        now_ms = self._state.clock.wall_ms()
+        return lambda: read_cost(self._state.store, wanted.names, wanted.since_ms or 0, now_ms)
 
     def _listed(self, row: dict[str, Any]) -> dict[str, Any]:
         endpoint = _decode(row["endpoint"])

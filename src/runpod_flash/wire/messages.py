@@ -412,7 +412,7 @@ class Outcome(Head):
 
 
 class Query(Head):
-    """Reads facts. → ROWS. `what`: jobs | job | endpoints | workers | logs | events | names | deps | status."""
+    """Reads facts. → ROWS. `what`: jobs | job | endpoints | workers | logs | events | names | deps | cost | status."""
 
     KIND = kinds.QUERY
     what: str
@@ -735,6 +735,9 @@ class Done(Head):
     defs: list[str] = []
     load_us: int = 0
     run_us: int = 0
+    # Not of calls that are over within a millisecond.
+    cpu_us: int = 0  # of processors, in all threads, and in programs that it started and waited for
+    peak_kb: int = 0  # the most memory that the worker, or such a program, has had until then
     logs: bool = False
     json_error: str = ""
     error: ErrorInfo | None = None

@@ -33,6 +33,7 @@ from runpod_flash.worker.instances import Instances, enter, has_entrance, method
 from runpod_flash.worker.items import Items
 from runpod_flash.worker.link import Key, Link, Start
 from runpod_flash.worker.loaded import Functions, arguments
+from runpod_flash.worker.meter import Meter
 from runpod_flash.worker.output import LogPipe
 from runpod_flash.worker.results import Ending
 
@@ -57,6 +58,7 @@ class Worker:
         self._reporter = progress.REPORTER = progress.Reporter(link.send)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._calls = 0
+        self._meter = Meter()
         # For the call that runs. `_lock` guards what a cancellation from the watcher looks at.
         self._lock = threading.Lock()
         self._running: Key | None = None
@@ -161,7 +163,7 @@ class Worker:
         printed = self._output.end()
         with self._lock:
             self._running = self._task = self._ending = None
-        of = f'"job":{start.job_json},"epoch":{start.epoch},'
+        of = f'"job":{start.job_json},"epoch":{start.epoch},{self._meter.read(ended - loaded)}'
         if items is not None and items.kept:
             of += f'"chunks":{items.count},'
         head = result.head(of, (loaded - began) // 1000, (ended - loaded) // 1000, printed)
