@@ -146,7 +146,7 @@ def _is_mount_path(value: object) -> bool:
     return bool(parts) and ".." not in parts and parts[0] not in _KERNEL and (len(parts) > 1 or parts[0] not in _SYSTEM)
 
 
-_LABEL: Final = Rule(VOLUME_NAME, lambda value: value == "" or is_volume_name(value))
+_LABEL: Final = Rule(VOLUME_NAME, lambda value: (isinstance(value, str) and not value) or is_volume_name(value))
 
 
 @sealed
