@@ -235,6 +235,23 @@ async def test_what_has_no_stream_says_so() -> None:
         await anext(JobHandle.from_id(job.id).stream())
 
 
+@remote(queue)
+class Kettle:
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def cups(self, count: int) -> Iterator[int]:
+        yield from range(self.first, self.first + count)
+
+
+@awaited
+async def test_a_method_that_yields_is_read_in_the_same_way() -> None:
+    cups = Kettle(5).cups
+    assert [cup async for cup in cups.stream(3)] == [5, 6, 7]  # type: ignore[attr-defined]
+    handle = await cups.spawn(2)  # type: ignore[attr-defined]
+    assert [cup async for cup in handle.stream()] == [5, 6]
+
+
 @awaited
 async def test_a_generator_with_local_is_read_in_this_process(note: Path) -> None:
     here = remote(queue, local=True)(pour)
