@@ -159,7 +159,8 @@ class Stage:
         self.functions: dict[str, Function] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.workers: dict[str, Worker] = {}
-        self.builds = "ready"  # or failed
+        self.wanted = ""  # the environment that was asked for
+        self.builds = "ready"  # or failed, or later: when `build` is called
         self._settings = load({"FLASH_HOME": str(home), **settings}, project=home)
         self._sids = itertools.count(1, 2)
         self._thread = threading.Thread(target=self.loop.run_forever)
@@ -208,14 +209,19 @@ class Stage:
 
     def _host_hears(self, message: Frame, head: Any) -> None:
         if isinstance(head, messages.EnsureEnv):
-            path, error = ("/env", "") if self.builds == "ready" else ("", "no such package: left-pad")
-            said = messages.EnvState(env=head.env, phase=self.builds, path=path, lock="l", error=error)
-            self.host.says(said, sid=message.sid)
+            self.wanted = head.env
+            if self.builds != "later":
+                self.build()
         elif isinstance(head, messages.Launch):
             self.host.says(messages.Launched(worker=head.worker, pid=os.getpid(), how="fork"))
             self.workers[head.worker] = Worker(self, head)
         elif isinstance(head, messages.Stop) and head.worker in self.workers:
             self.workers[head.worker].die()
+
+    def build(self) -> None:
+        """The environment is there, or cannot be."""
+        path, error = ("/env", "") if self.builds == "ready" else ("", "no such package: left-pad")
+        self.host.says(messages.EnvState(env=self.wanted, phase=self.builds, path=path, lock="l", error=error))
 
     # ── from tests ────────────────────────────────────────────────────────────────────────────────
 

@@ -202,6 +202,21 @@ def test_a_function_that_reads_slowly_has_the_client_wait(home: Path) -> None:
         assert client.read().body == b"40000000"
 
 
+def test_the_end_of_a_body_that_comes_before_there_is_a_worker_reaches_it(home: Path) -> None:
+    with stage(home) as one, Client(one) as client:
+        one.builds = "later"
+        one.serve("m:echo", "POST /echo", echo)
+        client.send(f"POST /lb/web/echo HTTP/1.1\r\n{AUTHORIZED}Transfer-Encoding: chunked\r\n\r\n")
+        client.send(b"%x\r\n%s\r\n" % (kinds.WINDOW, b"x" * kinds.WINDOW))
+        (pool,) = one.engine.state.pools.values()
+        until(lambda: pool.requests and one.wanted)
+        client.send(b"0\r\n\r\n")
+        until(lambda: one.do(lambda: next(iter(one.gateway._connections))._current.complete))  # type: ignore[union-attr]
+        one.builds = "ready"
+        one.do(one.build)
+        assert len(client.read().body) == kinds.WINDOW
+
+
 # ── who goes away ─────────────────────────────────────────────────────────────────────────────────
 
 

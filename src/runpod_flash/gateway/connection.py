@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
+from runpod_flash.gateway import fields
+from runpod_flash.gateway.fields import Fields, RawHeaders
 from runpod_flash.gateway.incoming import Incoming
-from runpod_flash.gateway.reply import refusal
+from runpod_flash.gateway.reply import Reply, refusal
 
 if TYPE_CHECKING:
     from runpod_flash.gateway.gateway import Gateway
@@ -61,6 +63,13 @@ class Connection(asyncio.Protocol):
         self._deaf = False  # nothing that comes is looked at any more
         self._held = False
         self._paused = False
+        self._known: tuple[RawHeaders, int, Fields | Reply] = [], -1, _NO_HTTP
+
+    def fields_of(self, headers: RawHeaders, minor: int) -> Fields | Reply:
+        """What the headers say. A client says mostly what it has said the last time."""
+        if headers != self._known[0] or minor != self._known[1]:
+            self._known = headers, minor, fields.read(headers, minor)
+        return self._known[2]
 
     @property
     def leaving(self) -> bool:
@@ -202,13 +211,13 @@ class Connection(asyncio.Protocol):
             self._pause()
             self._current.advance()
 
-    def _malformed(self, refused: object) -> None:
+    def _malformed(self, refused: Reply) -> None:
         """What comes cannot be read, and so nothing after it."""
         self._deaf = True
         reading, self._reading = self._reading, None
         if reading is None or (reading.headed and reading.done):
             reading = Incoming(self)
-        reading.refuse(refused)  # type: ignore[arg-type]
+        reading.refuse(refused)
         if not reading.headed:
             reading.headed = True
             self._queue(reading)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 from runpod_flash.engine.records import Exchange
 from runpod_flash.errors import EngineRefused, FlashError, QueueFull
-from runpod_flash.gateway import reply, target, trust
+from runpod_flash.gateway import fields, reply, target, trust
 from runpod_flash.gateway.directory import Answerer
 from runpod_flash.gateway.reply import Reply, refusal
+from runpod_flash.gateway.upload import HOLD_BACK, Upload
 from runpod_flash.model.job import ErrorKind
 from runpod_flash.wire import kinds
 from runpod_flash.wire.messages import ErrorInfo, HttpRes
@@ -27,10 +27,6 @@ P = ParamSpec("P")
 _CREDIT_AT: Final = kinds.WINDOW // 4
 _SEPARATELY: Final = 64 * 1024
 _GONE: Final = "the one who asked over HTTP is gone"
-_READ: Final = frozenset({b"host", b"origin", b"authorization", b"expect", b"content-length"})
-_HOP: Final = frozenset(
-    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
-)
 _CODES: Final[dict[str, int]] = {ErrorKind.TIMEOUT: 504, ErrorKind.ENV: 503, ErrorKind.LOST: 502}
 _SHORT: Final = 2000
 _LITTLE: Final = 64 * 1024
@@ -53,9 +49,8 @@ class Incoming:
     """A request as it comes in, and its answer as it goes out. It is the engine's asker."""
 
     __slots__ = (
-        "_answerer", "_chunked", "_chunks", "_connection", "_exchange", "_length", "_pending", "_query",
-        "_refused", "_said_length", "_unpaid", "_window", "answered", "begun", "complete", "continues", "current",
-        "done", "headed", "headers", "keep_alive", "method", "received", "target",
+        "_answerer", "_chunked", "_connection", "_exchange", "_fields", "_length", "_query", "_refused", "_unpaid",
+        "_upload", "answered", "begun", "current", "done", "headed", "headers", "keep_alive", "method", "target",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -65,15 +60,10 @@ class Incoming:
         self.headers: list[tuple[bytes, bytes]] = []
         self.method = ""
         self.keep_alive = False
-        self.headed = False  # its headers are complete …
-        self.complete = False  # … and its body
-        self.continues = False  # somebody waits for 100 Continue
-        self.received = 0  # bytes of the body
-        self._chunks: deque[bytes] = deque()  # of those, what has not been passed on
-        self._pending = 0  # bytes of these
+        self.headed = False  # its headers are complete
+        self._fields: fields.Fields | None = None
         self._query = ""
-        self._said_length = -1  # what Content-Length says
-        self._window = 0  # bytes that may be passed on
+        self._upload = Upload()
         # Who answers.
         self.current = False  # the ones before it are answered
         self._answerer: Answerer | None = None
@@ -86,6 +76,16 @@ class Incoming:
         self._chunked = False
         self._length = -1  # bytes of the answer that are yet to come, where it said how many
         self._unpaid = 0  # bytes of the answer that its worker has no credit for yet
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it has come."""
+        return self._upload.complete
+
+    @property
+    def received(self) -> int:
+        """Bytes of its body that have come."""
+        return self._upload.received
 
     # ── in ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -111,7 +111,7 @@ class Incoming:
 
     def body(self, piece: bytes) -> None:
         """More of its body."""
-        self.received += len(piece)
+        self._upload.received += len(piece)
         if self._refused is not None or self.done:
             if self.current:
                 self.advance()
@@ -119,14 +119,13 @@ class Incoming:
         if self.received > self._connection.most_body:
             self.refuse(_too_large(self._connection.most_body))
             return
-        self._chunks.append(piece)
-        self._pending += len(piece)
+        self._upload.add(piece)
         if self.current:
             self.advance()
 
     def end(self) -> None:
         """That was all of it."""
-        self.complete = True
+        self._upload.complete = True
         if self.current and not self.done:
             self.advance()
 
@@ -139,66 +138,48 @@ class Incoming:
                 self.write(self._refused)
         elif self.begun:
             self._pass_on()
-        elif self.complete or self._pending >= kinds.WINDOW:
+        elif self.complete or self._upload.waiting >= kinds.WINDOW:
             self._begin()
-        elif self.continues:
-            self.continues = False
+        elif self._fields is not None and self._fields.continues and not self.received:
             self._connection.write(reply.CONTINUE)
 
     def _reads_on(self) -> bool:
         """Whether the rest of a request that is refused is so little that its connection can be kept for the next."""
-        rest = self.received if self._said_length < 0 else self._said_length
-        return self.keep_alive and not self.complete and not self.continues and rest <= _LITTLE
+        known = self._fields
+        if not self.keep_alive or self.complete or known is None or known.continues:
+            return False
+        return (self.received if known.length < 0 else known.length) <= _LITTLE
 
     # ── who answers ───────────────────────────────────────────────────────────────────────────────
 
     def _judge(self, minor: int) -> Answerer | Reply:
-        said = self._said()
-        if isinstance(said, Reply):
-            return said
+        known = self._connection.fields_of(self.headers, minor)
+        if isinstance(known, Reply):
+            return known
+        self._fields = known
         try:
             wanted = target.read(self.target)
         except target.BadTarget as error:
             return refusal(400, str(error))
-        host = wanted.host if wanted.host is not None else said.get(b"host")
-        if b"host" not in said and minor > 0:
-            return refusal(400, "a request needs one Host header")
-        for one in {host, said.get(b"host")}:
-            if one is not None and (refused := _judge_host(one)):
+        host = known.host
+        if wanted.host is not None:
+            if refused := fields.judge_host(wanted.host):
                 return refused
-        origin = said.get(b"origin")
-        if origin is not None and not trust.is_trusted_origin(origin):
-            return refusal(403, "pages of other machines cannot ask this gateway (its Origin is not local)")
-        expected = said.get(b"expect")
-        if expected is not None and expected.lower() != "100-continue":
-            return refusal(417, "the one thing that can be expected is 100-continue")
-        size = said.get(b"content-length", "")
-        self._said_length = int(size) if size.isdecimal() else -1
-        if self._said_length > self._connection.most_body:
+            host = trust.host_name(wanted.host) or ""
+        if known.length > self._connection.most_body:
             return _too_large(self._connection.most_body)
-        self.continues = expected is not None and minor > 0
         self._query = wanted.query
-        name = trust.host_name(host) or "" if host is not None else ""
-        authorization = said.get(b"authorization", "").encode("latin-1")
-        return self._connection.directory.find(self.method, name, wanted, authorization)
-
-    def _said(self) -> dict[bytes, str] | Reply:
-        """The headers that matter here, each of which may stand there once."""
-        said: dict[bytes, str] = {}
-        for name, value in self.headers:
-            if name in _READ:
-                if name in said:
-                    return refusal(400, f"the header {name.decode()} stands there twice")
-                said[name] = value.decode("latin-1")
-        return said
+        return self._connection.directory.find(self.method, host, wanted, known.authorization)
 
     # ── to the engine ─────────────────────────────────────────────────────────────────────────────
 
     def _begin(self) -> None:
-        answerer, connection = self._answerer, self._connection
+        answerer, connection, known = self._answerer, self._connection, self._fields
         assert answerer is not None
+        assert known is not None
         self.begun = True
-        first = self._take(kinds.WINDOW)
+        first = self._upload.take(kinds.WINDOW)
+        prefix = (("x-forwarded-prefix", answerer.prefix),) if answerer.prefix else ()
         try:
             self._exchange = connection.exchanges.begin(
                 answerer.function,
@@ -206,10 +187,10 @@ class Incoming:
                 method=self.method,
                 path=answerer.path,
                 query=self._query,
-                headers=self._passed_on(answerer),
+                headers=[*known.passed_on, *prefix],
                 params=answerer.params,
                 body=first,
-                more=not self.complete or bool(self._chunks),
+                more=not self.complete or self._upload.waiting > 0,
             )
         except QueueFull as error:
             seconds = max(1, (error.retry_after_ms or 1000) // 1000)
@@ -218,44 +199,13 @@ class Incoming:
             self.keep_alive = False
             self.write(refusal(503, _told(error), (("retry-after", "1"),)))
 
-    def _passed_on(self, answerer: Answerer) -> list[tuple[str, str]]:
-        headers = [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in self.headers
-            if name not in _HOP and name != b"authorization"
-        ]
-        if answerer.prefix:
-            headers.append(("x-forwarded-prefix", answerer.prefix))
-        return headers
-
-    def _take(self, most: int) -> bytes:
-        """The first bytes of what has come and was not passed on."""
-        taken: list[bytes] = []
-        while self._chunks and most:
-            piece = self._chunks.popleft()
-            if len(piece) > most:
-                self._chunks.appendleft(piece[most:])
-                piece = piece[:most]
-            most -= len(piece)
-            self._pending -= len(piece)
-            taken.append(piece)
-        return taken[0] if len(taken) == 1 else b"".join(taken)
-
     def _pass_on(self) -> None:
         """Sends what has come of the body as far as its worker has room, and has the client wait where it has not."""
         exchange = self._exchange
-        if exchange is None or not exchange.head.more:
-            return
-        while self._window and self._chunks:
-            piece = self._take(min(self._window, kinds.INLINE_LIMIT))
-            self._window -= len(piece)
-            self._connection.exchanges.send(exchange, piece, last=self.complete and not self._chunks)
-            if self.complete and not self._chunks:
-                return
-        if self.complete and not self._chunks and self._window >= 0:
-            self._window = -1  # said once
-            self._connection.exchanges.send(exchange, b"", last=True)
-        self._connection.hold_back(self._pending > kinds.INLINE_LIMIT)
+        if exchange is not None and exchange.head.more:
+            send = self._connection.exchanges.send
+            self._upload.pass_on(lambda piece, last: send(exchange, piece, last=last))
+            self._connection.hold_back(self._upload.waiting > HOLD_BACK)
 
     def vanish(self) -> None:
         """The connection is gone."""
@@ -300,10 +250,9 @@ class Incoming:
     @_contained
     def allow(self, size: int) -> None:
         """The worker has room for more of the body."""
-        if self._window >= 0 and not self.done:
-            self._window += size
-            if self.begun:
-                self._pass_on()
+        if not self.done:
+            self._upload.allow(size)
+            self._pass_on()
 
     @_contained
     def fail(self, error: ErrorInfo) -> None:
@@ -388,7 +337,7 @@ class Incoming:
 
     def _finish(self, *, close: bool) -> None:
         self.done = True
-        self._chunks.clear()
+        self._upload.drop()
         self._connection.answered(self, close=close)
 
     def _break_off(self) -> None:
@@ -406,16 +355,6 @@ class Incoming:
 
     def _id(self) -> str:
         return self._exchange.id if self._exchange is not None else ""
-
-
-@functools.lru_cache(maxsize=256)
-def _judge_host(host: str) -> Reply | None:
-    name = trust.host_name(host)
-    if name is None:
-        return refusal(400, "the Host header names no host")
-    if not trust.is_trusted(name):
-        return refusal(403, f"the host {name!r} is not local: ask for localhost, 127.0.0.1 or NAME.localhost")
-    return None
 
 
 def _too_large(most: int) -> Reply:

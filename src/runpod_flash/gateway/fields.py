@@ -1,0 +1,73 @@
+"""What the headers of a request say that matters here, and whether it may ask at all."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from runpod_flash.gateway import trust
+from runpod_flash.gateway.reply import Reply, refusal
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+_READ: Final = frozenset({b"host", b"origin", b"authorization", b"expect", b"content-length"})
+_KEPT: Final = frozenset(
+    {
+        *(b"authorization", b"connection", b"keep-alive", b"proxy-connection"),
+        *(b"te", b"trailer", b"transfer-encoding", b"upgrade"),
+    }
+)
+"""What does not go on to a worker: the key, and what is about the connection."""
+
+
+class Fields(NamedTuple):
+    """`host` is the name alone, "" where an old client says none; `length` is -1 where none is said."""
+
+    host: str
+    length: int
+    continues: bool
+    authorization: bytes
+    passed_on: tuple[tuple[str, str], ...]
+
+
+def read(headers: RawHeaders, minor: int) -> Fields | Reply:
+    """The headers of a request of HTTP/1.minor, or why it is refused."""
+    said: dict[bytes, str] = {}
+    for name, value in headers:
+        if name in _READ:
+            if name in said:
+                return refusal(400, f"the header {name.decode()} stands there twice")
+            said[name] = value.decode("latin-1")
+    return _refused(said, minor) or Fields(
+        host=trust.host_name(said.get(b"host", "")) or "",
+        length=int(said.get(b"content-length") or -1),
+        continues=b"expect" in said and minor > 0,
+        authorization=said.get(b"authorization", "").encode("latin-1"),
+        passed_on=tuple(
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name not in _KEPT
+        ),
+    )
+
+
+def _refused(said: dict[bytes, str], minor: int) -> Reply | None:
+    if b"host" in said:
+        if refused := judge_host(said[b"host"]):
+            return refused
+    elif minor > 0:
+        return refusal(400, "a request needs one Host header")
+    if b"origin" in said and not trust.is_trusted_origin(said[b"origin"]):
+        return refusal(403, "pages of other machines cannot ask this gateway (its Origin is not local)")
+    if said.get(b"expect", "100-continue").lower() != "100-continue":
+        return refusal(417, "the one thing that can be expected is 100-continue")
+    if b"content-length" in said and not said[b"content-length"].isdecimal():
+        return refusal(400, "Content-Length is no number")
+    return None
+
+
+def judge_host(host: str) -> Reply | None:
+    """Why a request for this host is refused; None if it is not."""
+    name = trust.host_name(host)
+    if name is None:
+        return refusal(400, "the Host header names no host")
+    if not trust.is_trusted(name):
+        return refusal(403, f"the host {name!r} is not local: ask for localhost, 127.0.0.1 or NAME.localhost")
+    return None
