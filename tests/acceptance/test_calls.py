@@ -288,16 +288,6 @@ def test_a_failed_job_is_tried_again_under_its_id(tmp_path: Path) -> None:
     assert handle.sync.result(timeout=20) == "there"
 
 
-def test_a_remote_function_that_calls_another_is_told_that_this_comes_later() -> None:
-    @remote(config, max_retries=0)
-    async def outer(x: int) -> Any:
-        return await triple(x)
-
-    job = asyncio.run(outer(1))
-    assert job.error is not None
-    assert "was called from inside worker" in job.error
-
-
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="not a Debian-like system")
 def test_a_system_package_that_is_nowhere_is_an_error_before_the_job_runs() -> None:
     @remote(config, system_dependencies=["no-such-package-here"])

@@ -42,8 +42,9 @@ class Engine:
             beat_ms=1,
         )
 
-    def client_joined(self, link: EngineLink, hello: Hello) -> None:
+    def client_joined(self, link: EngineLink, hello: Hello) -> Refuse | None:
         self.links.append(link)
+        return None
 
     def host_joined(self, link: EngineLink, hello: Hello) -> Refuse | None:
         return None if hello.key == "right" else Refuse(code="unknown_host", what="who is that")

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
-from runpod_flash.client import environment, items, job, output, scope, shipment, transcript, transport
+from runpod_flash.client import environment, items, job, nested, output, scope, shipment, transcript, transport
 from runpod_flash.client.classes import RemoteClass, RemoteMethod
-from runpod_flash.client.function import RemoteConfig, RemoteFunction, yields
+from runpod_flash.client.function import RemoteFunction, yields
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
 from runpod_flash.errors import ConfigError, EncodingError, UsageError, call_site
@@ -20,11 +20,11 @@ from runpod_flash.model.job import JobPolicy, new_job_id
 from runpod_flash.model.output import JobOutput
 from runpod_flash.model.resolve import resolve_endpoint, without_effect
 from runpod_flash.payload import codec
+from runpod_flash.wire import door
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.kinds import INLINE_LIMIT
 from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Position, Submit, decode
 
-codec.travels_as(RemoteFunction, RemoteFunction.by_value)
 codec.travels_as(RemoteMethod, RemoteMethod.by_value)
 codec.travels_as(RemoteClass, RemoteClass.by_value)
 
@@ -34,9 +34,11 @@ class Prepared:
 
     __slots__ = ("app", "declare", "scope", "variables")
 
-    def __init__(self, declare: Declare, scope: scope.Scope, variables: dict[str, str], app: tuple[str, str]) -> None:
+    def __init__(
+        self, declare: Declare, scope: scope.Scope | None, variables: dict[str, str], app: tuple[str, str]
+    ) -> None:
         self.declare = declare
-        self.scope = scope
+        self.scope = scope  # None in a worker, where nothing of it changes
         self.variables = variables
         self.app = app
 
@@ -87,7 +89,9 @@ class Caller:
     """Whether what its calls leave in files is on no record."""
     _prepared: Prepared | None
 
-    def __init__(self, function: Callable[..., Any], config: RemoteConfig) -> None:
+    def __init__(self, handle: RemoteFunction[..., Any, Any]) -> None:
+        function: Callable[..., Any] = handle.__wrapped__
+        config = handle.__remote_config__
         if not isinstance(function, types.FunctionType):
             raise UsageError(
                 f"{function!r} cannot be called elsewhere",
@@ -95,10 +99,11 @@ class Caller:
                 why="what travels is a function written with def or async def",
                 fix="write a function that calls it",
             )
+        self._handle = handle
         self._function = function
         self._config = config
         self._wanted = config.variables()
-        self._asks = None in self._wanted.values()
+        self._asks = None in self._wanted.values() and door.here() is None
         self._where = scope.location(function)
         self._instance = ""  # key of the instance whose method it is
         self._prepared = None
@@ -148,7 +153,15 @@ class Caller:
     ) -> Call:
         parts, defs = self._encode(link, args, kwargs)
         name = new_job_id()
-        head = Submit(job=name, fn=binding.fn, policy=policy, logs=True, defs=defs, instance=self._instance)
+        head = Submit(
+            job=name,
+            fn=binding.fn,
+            policy=policy,
+            logs=True,
+            defs=defs,
+            instance=self._instance,
+            parent=door.caller(),
+        )
         if inbox is not None:
             head.stream = inbox.position
         stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher, inbox=inbox)
@@ -162,8 +175,16 @@ class Caller:
         link = transport.current()
         binding = await self._binding(link)
         parts, defs = self._encode(link, args, kwargs)
-        name, instance = new_job_id(), self._instance
-        head = Submit(job=name, fn=binding.fn, policy=policy, wait=False, idem=key, defs=defs, instance=instance)
+        head = Submit(
+            job=new_job_id(),
+            fn=binding.fn,
+            policy=policy,
+            wait=False,
+            idem=key,
+            defs=defs,
+            instance=self._instance,
+            parent=door.caller(),
+        )
         if yields(self._function):
             head.stream = Position()
         stream = Stream(head, link.loop.create_future(), parts, binding=binding)
@@ -180,6 +201,8 @@ class Caller:
         parts, limit = encoded.parts, link.settings.max_value
         if (len(parts) > 1 or len(parts[0]) > INLINE_LIMIT) and codec.size(parts) > limit:
             raise codec.too_large(codec.size(parts), limit, (args, kwargs), self._parameters())
+        if handles := nested.taken():
+            return encoded._replace(defs=nested.merged(encoded.defs, self._table(link, handles)))
         return encoded
 
     # ── being known to the engine ─────────────────────────────────────────────────────────────────
@@ -213,6 +236,8 @@ class Caller:
         return binding
 
     def _outdated(self, prepared: Prepared, link: Link) -> bool:
+        if prepared.scope is None:
+            return False
         if prepared.scope.changed() or prepared.app != link.app:
             return True
         return self._asks and self._variables() != prepared.variables
@@ -221,7 +246,26 @@ class Caller:
         return environment.resolve_variables(self._wanted, self._where)
 
     def _prepare(self, link: Link) -> Prepared:
-        """Everything that can be refused here is refused here, before anything is sent."""
+        if door.here() is not None:
+            return Prepared(nested.declaration(self._handle), None, {}, link.app)
+        prepared, handles = self.judged(link)
+        if handles:
+            function = prepared.declare.function
+            function.defs = nested.merged(function.defs, self._table(link, handles))
+        return prepared
+
+    def _table(self, link: Link, handles: nested.Handles) -> list[str]:
+        """The definitions with which these functions can be called from where they arrive."""
+        if door.here() is not None:
+            return nested.tables_with(handles)
+        return nested.table_of(handles, lambda handle: handle.caller().judged(link))
+
+    def judged(self, link: Link) -> tuple[Prepared, nested.Handles]:
+        """The function alone, and the remote functions that it refers to.
+
+        Everything that can be refused here is refused here, before anything is sent.
+        """
+        nested.taken()
         config, function = self._config, self._function
         variables = self._variables()
         environment.check_system_packages(config.system, self._where)
@@ -254,7 +298,8 @@ class Caller:
             function=spec,
             exact=link.settings.hardware == "exact",
         )
-        return Prepared(declare, ready.scope, variables, link.app)
+        handles = nested.taken() | nested.of_modules(ready.modules)
+        return Prepared(declare, ready.scope, variables, link.app), handles
 
     # What is otherwise where a function is load-balanced, or a method of a remote class.
 

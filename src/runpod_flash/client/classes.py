@@ -156,7 +156,7 @@ class RemoteMethod(RemoteFunction[..., Any, Any]):
             )
         return RemoteMethod(self.instance, self.__name__, config)
 
-    def _caller(self) -> Caller:
+    def caller(self) -> Caller:
         if self._caller_made is None:
             from runpod_flash.client.methods import caller_of  # noqa: PLC0415 - loads what talks to an engine
 

@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from runpod_flash.client import launch
 from runpod_flash.errors import EngineUnavailable
 from runpod_flash.settings import Settings
+from runpod_flash.wire import door
 
 STOPPED_PATIENCE: Final = 10.0
 """Seconds that calls wait for an engine to come back that was stopped on purpose (`flash engine restart`)."""
+
+AWAY_S: Final = 60.0
+"""How long calls from a worker wait for an engine that is away."""
+_PAUSE_S: Final = 0.05
 
 
 async def dial(settings: Settings, left: str) -> socket.socket:
@@ -21,13 +29,15 @@ async def dial(settings: Settings, left: str) -> socket.socket:
     An engine that was stopped on purpose is not started again behind the back of who stopped it. One that makes room
     for another version is given time: its successor is somebody else's to start.
     """
+    if (way := door.here()) is not None:
+        return await _in_thread(partial(_through, way))
     where = launch.place(settings)
     if not left and (found := launch.try_connect(where.home)):
         return found
     start = left != "stop"
     patience = STOPPED_PATIENCE if left in ("stop", "handover") else 0.0
     try:
-        return await _in_thread(where, start, patience)
+        return await _in_thread(partial(launch.connect, where, start=start, patience=patience))
     except EngineUnavailable as error:
         if start:
             raise
@@ -38,8 +48,22 @@ async def dial(settings: Settings, left: str) -> socket.socket:
         ) from error
 
 
-async def _in_thread(where: launch.Place, start: bool, patience: float) -> socket.socket:
-    """The work of `launch.connect` in a thread that nobody waits for, neither a loop that ends nor the interpreter."""
+def _through(way: door.Door, cancelled: threading.Event) -> socket.socket:
+    """Out of a worker. While there is no engine its host has one started, or ends."""
+    end = time.monotonic() + AWAY_S
+    while time.monotonic() < end and not cancelled.is_set():
+        if found := way.open():
+            return found
+        cancelled.wait(_PAUSE_S)
+    raise EngineUnavailable(
+        f"the engine was away for {AWAY_S:.0f} s",
+        why="a call from a worker goes through its host, which has no connection either",
+        fix="flash engine status, and look at engine.log in the data folder",
+    )
+
+
+async def _in_thread(connect: Callable[..., socket.socket]) -> socket.socket:
+    """The work of `connect` in a thread that nobody waits for, neither a loop that ends nor the interpreter."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[socket.socket] = loop.create_future()
     cancelled = threading.Event()
@@ -57,7 +81,7 @@ async def _in_thread(where: launch.Place, start: bool, patience: float) -> socke
         found: socket.socket | None = None
         problem: BaseException | None = None
         try:
-            found = launch.connect(where, start=start, patience=patience, cancelled=cancelled)
+            found = connect(cancelled=cancelled)
         except Exception as error:  # noqa: BLE001 - it is raised where it is awaited
             problem = error
         try:

@@ -11,7 +11,7 @@ from runpod_flash.client.session import Binding, Stream
 from runpod_flash.errors import FlashError, JobCancelled, JobTimeout, RemoteError, WorkerLost
 from runpod_flash.model.job import ErrorKind, JobPolicy, new_job_id
 from runpod_flash.payload import codec, failures
-from runpod_flash.wire import messages
+from runpod_flash.wire import door, messages
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.messages import ErrorInfo, Returned, Route
 
@@ -50,7 +50,13 @@ class DirectCaller(Caller):
         parts, defs = self._encode(link, args, kwargs)
         name = new_job_id()
         head = messages.Call(
-            call=name, fn=binding.fn, timeout_ms=policy.timeout_ms, logs=True, defs=defs, instance=self._instance
+            call=name,
+            fn=binding.fn,
+            timeout_ms=policy.timeout_ms,
+            logs=True,
+            defs=defs,
+            instance=self._instance,
+            parent=door.caller(),
         )
         if inbox is not None:
             head.stream = inbox.position

@@ -17,6 +17,7 @@ from runpod_flash.model.job import USUAL_POLICY, JobPolicy, check_policy
 from runpod_flash.model.resolve import merge_env, seconds_to_ms
 from runpod_flash.model.resources import Resource
 from runpod_flash.model.value import is_duration
+from runpod_flash.wire import door
 
 if TYPE_CHECKING:
     from runpod_flash.client.calls import Caller
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 IN_FLIGHT: Final = 256
 """Calls that `map` has under way at most, unless it is told otherwise."""
+_LEAST_MSGSPEC: Final = (0, 18)
 _POLICY_OPTIONS: Final = ("timeout", "max_retries", "ttl", "priority", "delay")
 
 
@@ -64,6 +66,7 @@ class RemoteFunction(Generic[P, R, T]):
     def __init__(self, function: Callable[P, Any], config: RemoteConfig) -> None:
         functools.update_wrapper(self, function)
         self.__remote_config__ = config
+        self.key = ""  # in a worker: what its program calls it (see client.nested)
         self._caller_made: Caller | None = None
 
     def __repr__(self) -> str:
@@ -83,8 +86,8 @@ class RemoteFunction(Generic[P, R, T]):
         return self.by_value()
 
     def by_value(self) -> tuple[Any, ...]:
-        """Go to a worker, which has no module to look a name up in; its calls are dispatched from there."""
-        return RemoteFunction, (self.__wrapped__, self.__remote_config__)
+        """Go to a process that has no module to look a name up in."""
+        return travelled, (self.__wrapped__, self.__remote_config__, self.key)
 
     # ── verbs ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -93,7 +96,7 @@ class RemoteFunction(Generic[P, R, T]):
         config = self.__remote_config__
         if config.local:
             return self.local(*args, **kwargs)
-        caller = self._caller_made or self._caller()
+        caller = self._caller_made or self.caller()
         call = caller.call(config.policy, args, kwargs)
         return cast("Coroutine[Any, Any, T]", named(call, self))
 
@@ -125,7 +128,7 @@ class RemoteFunction(Generic[P, R, T]):
 
     async def _spawn(self, args: tuple[Any, ...], kwargs: dict[str, Any], key: str | None) -> JobHandle[R]:
         self._check_spawn(key)
-        return await self._caller().spawn(self.__remote_config__.policy, args, kwargs, key)
+        return await self.caller().spawn(self.__remote_config__.policy, args, kwargs, key)
 
     def map(
         self,
@@ -163,7 +166,7 @@ class RemoteFunction(Generic[P, R, T]):
             )
         config = self.__remote_config__
         if not config.local:
-            return self._caller().stream(config.policy, args, kwargs)
+            return self.caller().stream(config.policy, args, kwargs)
         from runpod_flash.client import local  # noqa: PLC0415 - loads asyncio
 
         return local.stream(self.__wrapped__, config.variables(), args, kwargs, self._owner)
@@ -187,14 +190,15 @@ class RemoteFunction(Generic[P, R, T]):
         config = self.__remote_config__
         other: RemoteFunction[P, R, T] = RemoteFunction(self.__wrapped__, config_with(config, options))
         if other.__remote_config__.resource is config.resource:
-            other._caller_made = self._caller_made
+            other._caller_made, other.key = self._caller_made, self.key
         return other
 
     # ── how ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _caller(self) -> Caller:
+    def caller(self) -> Caller:
+        """What makes its calls; loads what talks to an engine."""
         if self._caller_made is None:
-            self._caller_made = _caller_for(self.__wrapped__, self.__remote_config__)
+            self._caller_made = _caller_for(self)
         return self._caller_made
 
     def _check_spawn(self, idempotency_key: object) -> None:
@@ -268,14 +272,37 @@ def _with_config(original: RemoteFunction[..., Any, Any], config: RemoteConfig) 
     return RemoteFunction(original.__wrapped__, config)
 
 
-def _caller_for(function: Callable[..., Any], config: RemoteConfig) -> Caller:
-    if config.resource.is_queue:
+def travelled(function: Callable[..., Any], config: RemoteConfig, key: str) -> RemoteFunction[..., Any, Any]:
+    """A remote function that arrives in another process."""
+    handle: RemoteFunction[..., Any, Any] = RemoteFunction(function, config)
+    handle.key = key
+    return handle
+
+
+def _caller_for(handle: RemoteFunction[..., Any, Any]) -> Caller:
+    if door.here() is not None:
+        _check_msgspec()
+    if handle.__remote_config__.resource.is_queue:
         from runpod_flash.client.calls import Caller  # noqa: PLC0415 - loads what talks to an engine
 
-        return Caller(function, config)
+        return Caller(handle)
     from runpod_flash.client.direct import DirectCaller  # noqa: PLC0415 - as above
 
-    return DirectCaller(function, config)
+    return DirectCaller(handle)
+
+
+def _check_msgspec() -> None:
+    """A worker's environment may have a msgspec of its own, which goes before ours, and which calls need as well."""
+    import msgspec  # noqa: PLC0415 - a worker that calls nobody does without
+
+    version = tuple(int(part) for part in msgspec.__version__.split(".")[:2] if part.isdigit())
+    if version < _LEAST_MSGSPEC:
+        raise UsageError(
+            f"calls from this worker need msgspec 0.18 or newer, and its environment has {msgspec.__version__}",
+            where=call_site(),
+            why="what is installed for a function goes before what Flash brings along",
+            fix='write dependencies=["msgspec>=0.18", …], or leave it out',
+        )
 
 
 def named(call: Any, function: RemoteFunction[Any, Any, Any]) -> Any:

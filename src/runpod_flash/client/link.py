@@ -22,7 +22,7 @@ from runpod_flash.client.dial import dial
 from runpod_flash.client.session import Binding, Session, Stream, Watcher, error_of
 from runpod_flash.errors import EngineError, EngineUnavailable, QueueFull, StoreError, WorkerLost
 from runpod_flash.payload.definitions import TABLE
-from runpod_flash.wire import blobs, frame, kinds, messages
+from runpod_flash.wire import blobs, door, frame, kinds, messages
 from runpod_flash.wire.frame import Buffer, Frame
 
 HELLO_SECONDS: Final = 15.0
@@ -437,6 +437,8 @@ class Link(asyncio.Protocol):
         # Not an assertion: the transports of uvloop do not inherit from those of asyncio.
         self._transport = writing = cast("asyncio.Transport", transport)
         writing.set_write_buffer_limits(high=4 << 20)
+        if door.here() is not None:
+            return  # the host has said hello for this worker
         hello = messages.Hello(
             proto_min=kinds.PROTO_MIN,
             proto_max=kinds.PROTO_MAX,

@@ -194,7 +194,7 @@ async def _begin(function: RemoteFunction[Any, Any, Any], args: Any) -> Call | a
     config = function.__remote_config__
     if config.local:
         return asyncio.ensure_future(function(*args))
-    return await function._caller().begin(config.policy, tuple(args))
+    return await function.caller().begin(config.policy, tuple(args))
 
 
 async def _call(function: RemoteFunction[Any, Any, Any], args: Any) -> Any:

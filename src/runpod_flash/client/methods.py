@@ -26,10 +26,10 @@ class _OfInstance(Caller):
     """What calls of a method do otherwise than calls of a function."""
 
     def __init__(self, method: RemoteMethod) -> None:
-        self._handle: RemoteInstance = method.instance
+        self._constructed: RemoteInstance = method.instance
         self._class = method.instance.__remote_class__
         self._method = method.__name__
-        super().__init__(method.__wrapped__, method.__remote_config__)
+        super().__init__(method)
 
     @property
     def _prepared(self) -> Prepared | None:
@@ -64,7 +64,7 @@ class _OfInstance(Caller):
         """The arguments of the constructor, packed by the first call of each version of the class."""
         assert self._prepared is not None
         version = self._prepared.declare.function.digest
-        known = self._handle.__remote_constructions__
+        known = self._constructed.__remote_constructions__
         if version not in known:
             known[version] = self._pack(version)
         return known[version]
@@ -72,13 +72,13 @@ class _OfInstance(Caller):
     def _pack(self, version: str) -> Packed:
         name = self._class.__wrapped__.__name__
         try:
-            packed = functions.pack_construction(version, *self._handle.__remote_args__)
+            packed = functions.pack_construction(version, *self._constructed.__remote_args__)
         except EncodingError:
             raise
         except Exception as error:
             from runpod_flash.payload.explain import explain  # noqa: PLC0415 - only a failing call pays for it
 
-            found = explain(self._handle.__remote_args__, error, define=True, names=self._constructor_names())
+            found = explain(self._constructed.__remote_args__, error, define=True, names=self._constructor_names())
             found.what = f"{name}(…): {found.what}"
             found.where = self._where
             raise found from error

@@ -36,6 +36,8 @@ class Shipment(NamedTuple):
     requirements: tuple[str, ...]
     notice: str
     """What the user should know about it; "" if nothing."""
+    modules: tuple[str, ...]
+    """The user's own modules that go along as source."""
 
 
 def prepare(root: Root, declared: tuple[str, ...], *, strict: bool = False) -> Shipment:
@@ -57,7 +59,8 @@ def _prepare(root: Root, declared: tuple[str, ...], strict: bool) -> Shipment:
     if found or packed is None:
         raise refusal(root, found)
     requirements = normalise_requirements((*declared, *needs.added))
-    return Shipment(scope, packed, _version(scope, imports), requirements, _notice(root, declared, needs))
+    notice = _notice(root, declared, needs)
+    return Shipment(scope, packed, _version(scope, imports), requirements, notice, tuple(imports.sources))
 
 
 def refusal(root: Root, found: Iterable[Offence]) -> ScopeError:

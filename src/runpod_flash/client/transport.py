@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 from runpod_flash.client import child
 from runpod_flash.client.link import Link
 from runpod_flash.errors import UsageError, call_site
+from runpod_flash.wire import door
 
 IN_WORKER: Final = "FLASH_WORKER_ID"
 """Set by the host in the environment of every worker."""
@@ -36,7 +37,8 @@ def current() -> Link:
         return latest
     link = _links.get(loop)
     if link is None:
-        _check_not_in_a_worker()
+        if door.here() is None:
+            _check_not_in_a_worker()
         for closed in [one for one in _links if one.is_closed()]:
             _links.pop(closed).abandon()
         link = _links[loop] = Link(loop, functools.partial(_forget, loop))
@@ -45,13 +47,16 @@ def current() -> Link:
 
 
 def _check_not_in_a_worker() -> None:
-    """An engine started from inside a worker would be a second one, with a queue that nobody looks at."""
+    """What a worker's function has started is no worker, and has no way to the engine.
+
+    One that it started itself would be a second engine, with a queue that nobody looks at.
+    """
     if worker := os.environ.get(IN_WORKER):
         raise UsageError(
-            f"a remote function was called from inside worker {worker}",
+            f"a remote function was called from a process that worker {worker} started",
             where=call_site(),
-            why="this version takes calls from programs; calls from remote functions are for a later one",
-            fix="return what the next call needs and make it from your program, or call it with .local(…)",
+            why="only the worker itself has a connection to the engine",
+            fix="make the call in the remote function, outside of multiprocessing and the like",
         )
 
 

@@ -36,7 +36,7 @@ class Engine(Protocol):
     """What connections need of the engine."""
 
     def welcome(self, proto: int) -> Welcome: ...
-    def client_joined(self, link: EngineLink, hello: Hello) -> None: ...
+    def client_joined(self, link: EngineLink, hello: Hello) -> Refuse | None: ...
     def host_joined(self, link: EngineLink, hello: Hello) -> Refuse | None: ...
     def worker_joined(self, link: EngineLink, hello: Hello) -> Refuse | None: ...
     def received(self, link: EngineLink, message: Frame) -> None: ...
@@ -89,12 +89,13 @@ class Reception:
         if refusal := self._refusal(hello):
             return refusal
         link.role, link.pid = hello.role, hello.pid
-        if hello.role == "client":
-            self.engine.client_joined(link, hello)
-        else:
-            join = self.engine.host_joined if hello.role == "host" else self.engine.worker_joined
-            if refused := join(link, hello):
-                return refused
+        join = {
+            "client": self.engine.client_joined,
+            "host": self.engine.host_joined,
+            "worker": self.engine.worker_joined,
+        }[hello.role]
+        if refused := join(link, hello):
+            return refused
         return self.engine.welcome(min(hello.proto_max, kinds.PROTO_MAX))
 
     def _refusal(self, hello: Hello) -> Refuse | None:

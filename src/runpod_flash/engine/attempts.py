@@ -14,6 +14,7 @@ import msgspec
 
 from runpod_flash.engine.dispatcher import Dispatcher
 from runpod_flash.engine.followers import Followers
+from runpod_flash.engine.lineage import CALLER_ENDED, CALLER_LOST
 from runpod_flash.engine.outcomes import (
     exit_error,
     first_line,
@@ -146,6 +147,7 @@ class Attempts:
         if job.cancelling:
             return
         job.cancelling = cause
+        self._state.lineage.abandon(job.job, cause)
         worker = next((worker for worker in job.fn.pool.workers.values() if job in worker.inflight), None)
         if worker is not None:
             self.tell_cancelled(worker, job)
@@ -192,6 +194,7 @@ class Attempts:
         self._return(job, after, begun)
         if job.stream:
             self._streams.begin_again(job.job)
+        self._state.lineage.abandon(job.job, CALLER_LOST)
         if begun:
             self._state.event(
                 "again", {"attempt": job.attempt, "why": after.why, "error": first_line(error)}, job=job.job
@@ -263,13 +266,19 @@ class Attempts:
             self._streams.ended(job.job)
         if job.progress:
             store.say_progress(job.job, job.progress.decode())
+        if self._state.lineage:
+            self._state.lineage.ended(job.job, CALLER_ENDED)
 
     def _is_read(self, job: Active) -> bool:
         return bool(job.stream) and self._streams.is_read(job.job)
 
     def _policy(self, job: Active) -> JobPolicy:
-        """What somebody has been given items of is not run again: the next attempt would begin anew."""
-        return JobPolicy(timeout_ms=job.timeout_ms, max_retries=0) if self._is_read(job) else _policy(job)
+        """What somebody has been given items of is not run again: the next attempt would begin anew.
+
+        Nor is what has called as deep as calls may go: it would do so again.
+        """
+        final = self._is_read(job) or self._state.lineage.is_hopeless(job.job)
+        return JobPolicy(timeout_ms=job.timeout_ms, max_retries=0) if final else _policy(job)
 
     def _started_ms(self, job: Active, head: Done | None, now: int) -> int | None:
         if head is not None:

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from runpod_flash.engine import homes
+from runpod_flash.engine.lineage import waits_for_calls
 from runpod_flash.engine.records import Active, Function, Pool, Worker
 from runpod_flash.engine.state import ArgsHead, State
 from runpod_flash.engine.store.base import Claimed, Returned
@@ -74,7 +75,12 @@ class Dispatcher:
         if limit > 1:
             for worker in fn.pool.workers.values():
                 waiting = len(worker.inflight)
-                if worker.state == "busy" and worker.link and waiting < limit and _may_have_behind(worker.front, fn):
+                if (
+                    worker.state == "busy"
+                    and worker.link
+                    and waiting < limit
+                    and self._may_have_behind(worker.front, fn)
+                ):
                     best, limit = worker, waiting
         return best
 
@@ -135,7 +141,7 @@ class Dispatcher:
         pool = worker.pool
         if worker.link is None or worker.state not in {"idle", "busy"} or self._state.draining:
             return
-        if not worker.inflight and pool.queued and not self._claim(worker):
+        if not worker.inflight and pool.queued and not (self._has_place(worker) and self._claim(worker)):
             return
         if worker.inflight and pool.queued:
             self._claim_ahead(worker)
@@ -189,6 +195,31 @@ class Dispatcher:
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
 
+    def _may_have_behind(self, front: Active | None, fn: Function) -> bool:
+        """Whether a call of `fn` may wait behind that job.
+
+        Not behind one that is started once at most: with durability `power` its START waits for the disk, and this
+        one would overtake it. Nor behind one that waits for calls of its own.
+        """
+        if front is None or front.fn is not fn or front.max_retries == 0:
+            return False
+        return not (self._state.lineage and self._state.lineage.waits(front.job))
+
+    def _has_place(self, worker: Worker) -> bool:
+        """Whether a worker may go on with the next job; not one too many, lent while others waited for their calls."""
+        lineage, endpoint = self._state.lineage, worker.pool.endpoint
+        if not lineage and len(worker.pool.workers) <= endpoint.spec.workers_max:
+            return True
+        taken = sum(
+            each.state in {"starting", "idle", "busy"} and not waits_for_calls(lineage, each)
+            for pool in endpoint.pools
+            for each in pool.workers.values()
+        )
+        if taken > endpoint.spec.workers_max:
+            self._state.replan()
+            return False
+        return True
+
     def _note(self, worker: Worker, job: Active) -> None:
         if not worker.inflight:
             job.begun_at = self._state.clock.monotonic()
@@ -226,7 +257,8 @@ class Dispatcher:
     def _claim_ahead(self, worker: Worker) -> None:
         fn = worker.inflight[0].fn
         limit, have = self.ahead(fn), len(worker.inflight)
-        if worker.inflight[0].max_retries == 0 or worker.inflight[0].instance or have > limit // 2:
+        front = worker.inflight[0]
+        if front.instance or not self._may_have_behind(front, fn) or have > limit // 2:
             return
         store = self._state.turn.write()
         for claimed in store.claim_ahead(worker.pool.id, fn.id, worker.id, self._state.clock.wall_ms(), limit - have):
@@ -287,16 +319,8 @@ def active(claimed: Claimed, fn: Function, assigned_ms: int) -> Active:
         seq=claimed.seq,
         stream=args_head(claimed).stream,
         instance=claimed.instance or "",
+        priority=claimed.priority,
     )
-
-
-def _may_have_behind(front: Active | None, fn: Function) -> bool:
-    """Whether a call of `fn` may wait behind that job.
-
-    Not behind one that is started once at most: with durability `power` its START waits for the disk, and this
-    one would overtake it.
-    """
-    return front is not None and front.fn is fn and front.max_retries > 0
 
 
 def args_head(claimed: Claimed) -> ArgsHead:

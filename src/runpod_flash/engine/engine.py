@@ -24,7 +24,7 @@ from runpod_flash.engine.environments import Environments
 from runpod_flash.engine.exchanges import Exchanges
 from runpod_flash.engine.fleet import Fleet
 from runpod_flash.engine.followers import Followers
-from runpod_flash.engine.hosts import Hosts, Watch
+from runpod_flash.engine.hosts import Hosts, Watch, key_hash
 from runpod_flash.engine.purge import Purge
 from runpod_flash.engine.questions import OnStop, Questions
 from runpod_flash.engine.queue import Queue
@@ -134,7 +134,7 @@ class Engine:
             self._hosts,
             Purge(self.state, self._queue, self._attempts, self._retention),
             rundir=rundir,
-            clients=lambda: sum(1 for each in self._links if each.role == "client"),
+            clients=self._programs,
             on_stop=self._asked_to_stop,
             hold_blobs=self._retention.hold,
         )
@@ -177,6 +177,7 @@ class Engine:
         for pool_id, instance, count, size in self._store.waiting():
             self.state.pools[pool_id].enter(size, instance, count)
         self._fleet.recover()
+        self.state.lineage.recover(self._store.awaited_below())
         self._dead_hosts = self._hosts.recover()
         self._lost.clear()
         now = self.state.clock.monotonic()
@@ -280,10 +281,14 @@ class Engine:
             max_value=self._settings.max_value,
         )
 
-    def client_joined(self, link: Link, hello: Hello) -> None:
-        """A program has connected."""
-        link.state = Client(since_ms=self.state.clock.wall_ms())
+    def client_joined(self, link: Link, hello: Hello) -> Refuse | None:
+        """A program has connected, or the host of a worker, for calls from inside of it."""
+        worker = self.state.workers.get(hello.worker) if hello.worker else None
+        if hello.worker and (worker is None or key_hash(hello.key) != worker.key_hash):
+            return Refuse(code="unknown_worker", what=f"no worker {hello.worker!r} of that key is on record")
+        link.state = Client(since_ms=self.state.clock.wall_ms(), worker=worker)
         self._links.add(link)
+        return None
 
     def host_joined(self, link: Link, hello: Hello) -> Refuse | None:
         """A host has connected, perhaps again."""
@@ -406,7 +411,7 @@ class Engine:
     def idle_since(self) -> float | None:
         """Since when (steady seconds) there is nothing to do and nobody connected; None while there is."""
         busy = (
-            any(each.role == "client" for each in self._links)
+            self._programs()
             or self.state.active
             or self._relay.busy
             or any(pool.queued for pool in self.state.pools.values())
@@ -417,6 +422,10 @@ class Engine:
             self._busy_at = self.state.clock.monotonic()
             return None
         return max(self._busy_at, self.exchanges.last_at)
+
+    def _programs(self) -> int:
+        """How many are connected; workers are here for them, also where they call."""
+        return sum(1 for each in self._links if isinstance(each.state, Client) and each.state.worker is None)
 
     def _expects_a_delayed_job(self) -> bool:
         try:

@@ -39,6 +39,7 @@ class WorkerView:
     idle_ms: int = 0  # since its last job ended; 0 unless idle
     gpus: tuple[int, ...] = ()
     age_ms: int = 0  # since it was ready
+    waiting: bool = False  # all that it runs waits for calls of its own; also one that takes no more work
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +284,13 @@ class _Book:
     def seat(self, worker: WorkerView) -> None:
         """Counts a worker of the snapshot in."""
         pool = self.pools[worker.pool]
-        self.slots -= 1
         self.memory -= pool.memory
         self.leases.update(dict.fromkeys(worker.gpus, worker))
+        if worker.waiting:
+            # What it waits for may need a worker of the same endpoint: its place is lent, its memory and cards are not.
+            pool.manned = True
+            return
+        self.slots -= 1
         pool.endpoint.free -= 1
         if worker.state == "stopping":
             self.promise(worker)

@@ -14,6 +14,7 @@ import msgspec
 from runpod_flash.engine import homes
 from runpod_flash.engine.dispatcher import PLAIN, Dispatcher
 from runpod_flash.engine.followers import Followers
+from runpod_flash.engine.lineage import CALLER_ENDED
 from runpod_flash.engine.outcomes import outcome_of
 from runpod_flash.engine.records import Active, Function, Pool, Worker
 from runpod_flash.engine.state import MAX_WAITING, MAX_WAITING_BYTES, ArgsHead, State
@@ -60,6 +61,8 @@ class Queue:
         if job is None:
             self._follow_instead(link, sid, head.job, head)
             return
+        if head.wait and head.parent is not None:
+            self._state.lineage.awaits(head.parent[0], head.job)
         if head.wait and head.stream is not None:
             self.attach(link, sid, head.job, logs=head.logs, position=head.stream, owner=True)
         elif head.wait:
@@ -85,7 +88,8 @@ class Queue:
             return None, JobState.READY
         if worker := self._dispatcher.free(fn):
             return worker, JobState.RUNNING
-        if policy.max_retries > 0 and (worker := self._dispatcher.busy_with(fn)):
+        # Not behind a call that may be the one that waits for it.
+        if head.parent is None and policy.max_retries > 0 and (worker := self._dispatcher.busy_with(fn)):
             return worker, JobState.ASSIGNED
         return None, JobState.READY
 
@@ -99,7 +103,7 @@ class Queue:
             pool=fn.pool.id,
             fn=fn.id,
             state=state,
-            priority=policy.priority,
+            priority=policy.priority + self._urgency(head),
             worker=worker.id if worker else "",
             created_ms=now,
             timeout_ms=policy.timeout_ms,
@@ -110,6 +114,7 @@ class Queue:
             ready_ms=now + policy.delay_ms if policy.delay_ms else None,
             expires_ms=now + policy.ttl_ms if policy.ttl_ms is not None else None,
             instance=head.instance or None,
+            parent=head.parent,
         )
         store = self._state.turn.write()
         seq = store.put(new)
@@ -125,7 +130,18 @@ class Queue:
         times = policy.timeout_ms, policy.max_retries, now, now
         job = Active(head.job, fn, 1, 1, 0, 0, *times, len(packed), seq)
         job.stream, job.instance = args.stream, head.instance
+        job.priority = new.priority
         return job
+
+    def _urgency(self, head: Submit) -> int:
+        """What goes on top of a job's priority: one that a worker waits for comes before those nobody has begun.
+
+        Else a queue of calls that call their own endpoint would be begun, and wait, one and all.
+        """
+        if head.parent is None or not head.wait:
+            return 0
+        above = self._state.active.get(head.parent[0])
+        return 1 + (max(0, above.priority) if above is not None else 0)
 
     def _wake_for(self, new: NewJob) -> None:
         if new.ready_ms is not None:
@@ -225,6 +241,7 @@ class Queue:
         head, parts = outcome_of({**row, "state": int(state), "ended_ms": now, "error": told})
         self._followers.outcome(head, parts)
         self._streams.ended(row["id"])
+        self._state.lineage.ended(row["id"], CALLER_ENDED)
 
     # ── back in line ──────────────────────────────────────────────────────────────────────────────
 

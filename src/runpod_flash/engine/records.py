@@ -124,6 +124,7 @@ class Active:
     size: int  # bytes of its arguments
     seq: int  # its number in the store
     instance: str = ""
+    priority: int = 0
     begun_at: float = 0.0  # monotonic; 0 while it waits behind another at its worker
     cancelling: str = ""  # the cause, once somebody asked
     overdue: bool = False  # its worker was told to stop because it took too long

@@ -57,7 +57,7 @@ class Registry:
         function = self._take_function(pool, head.function)
         notices += [_notice(endpoint.spec.name, lack) for lack in pool.placement.lacks]
         client = link.state
-        if isinstance(client, Client):
+        if isinstance(client, Client) and client.worker is None:  # else a worker would keep its own endpoint alive
             client.endpoints.add(endpoint.id)
             endpoint.holders.add(link)
             client.functions.add(function.id)

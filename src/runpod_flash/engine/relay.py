@@ -15,6 +15,7 @@ from typing import Final
 from runpod_flash.engine import homes
 from runpod_flash.engine.dispatcher import Dispatcher
 from runpod_flash.engine.followers import Followers
+from runpod_flash.engine.lineage import CALLER_ENDED, CALLER_LOST
 from runpod_flash.engine.outcomes import exit_error
 from runpod_flash.engine.queue import check_blobs
 from runpod_flash.engine.records import ClientCall, Exchange, Function, Pool, Request, Worker
@@ -92,6 +93,8 @@ class Relay:
         if isinstance(link.state, Client):
             link.state.calls.add(request.id)
         self._followers.add(request.id, link, sid, logs=head.logs)
+        if head.parent is not None:
+            self._state.lineage.awaits(head.parent[0], request.id)
         if worker is not None:
             self._send(worker, request)
 
@@ -117,6 +120,7 @@ class Relay:
         request = self._requests.get(call)
         if request is None:
             return False
+        self._state.lineage.abandon(call, cause)
         if request.worker is not None:
             head = Cancel(job=call, cause=cause)
             self._state.turn.send(request.worker.link, head.encode(sid=request.number))
@@ -151,7 +155,7 @@ class Relay:
         worker = exchange.worker
         assert worker is not None
         del worker.requests[exchange.number]
-        self._requests.pop(exchange.id, None)
+        self._forget(exchange.id)
         worker.last_done = self._state.clock.monotonic()
         self._go_on(worker, stuck=stuck)
 
@@ -209,6 +213,7 @@ class Relay:
         """Has another worker answer, if that can do no harm."""
         if not isinstance(request, Exchange) or request.answered or request.head.more or self._state.draining:
             return False
+        self._state.lineage.abandon(request.id, CALLER_LOST)
         request.losses += 1
         if request.head.method not in REPEATABLE or request.losses >= MOST_LOSSES:
             return False
@@ -314,16 +319,20 @@ class Relay:
     def _answer(self, request: Request, error: ErrorInfo) -> None:
         """The engine answers in the place of a worker."""
         if isinstance(request, Exchange):
-            self._requests.pop(request.id, None)
+            self._forget(request.id)
             request.asker.fail(error)
         elif isinstance(request, ClientCall):
             self._finish(request, Returned(ok=False, error=error).encode(sid=request.sid, flags=kinds.END))
 
     def _finish(self, request: ClientCall, data: bytes, *, lines_follow: bool = False) -> None:
-        del self._requests[request.id]
+        self._forget(request.id)
         if isinstance(request.link.state, Client):
             request.link.state.calls.discard(request.id)
         self._followers.answer(request.id, data, lines_follow=lines_follow)
+
+    def _forget(self, call: str) -> None:
+        self._requests.pop(call, None)
+        self._state.lineage.ended(call, CALLER_ENDED)
 
     def _check_room(self, pool: Pool) -> None:
         waiting = len(pool.requests)

@@ -67,6 +67,7 @@ class Requests:
         self._relay = relay
         self._streams = streams
         streams.cancel = self._cancel_job
+        state.lineage.cancel = self._end_if_it_runs
         self.handlers: dict[int, Callable[[Link, Frame, Any], None]] = {
             kinds.SUBMIT: self._submit,
             kinds.CALL: self._call,
@@ -80,9 +81,11 @@ class Requests:
         }
 
     def _submit(self, link: Link, message: Frame, head: Submit) -> None:
+        self._state.lineage.check(link.state.worker, head.parent)
         self._queue.submit(link, message.sid, self._function(head.fn), head, message.parts)
 
     def _call(self, link: Link, message: Frame, head: Call) -> None:
+        self._state.lineage.check(link.state.worker, head.parent)
         self._relay.call(link, message.sid, self._function(head.fn), head, message.parts)
 
     def _function(self, number: int) -> Function:
@@ -152,7 +155,8 @@ class Requests:
         self._turn.promise(link, answer.encode(sid=message.sid, flags=_END))
 
     def _cancel(self, link: Link, message: Frame, head: Cancel) -> None:
-        if self._relay.cancel(head.job, head.cause or "asked for"):
+        cause = head.cause or "asked for"
+        if self._relay.cancel(head.job, cause):
             self._turn.send(link, Ok().encode(sid=message.sid, flags=_END))
             return
         self._cancel_job(head.job, head.cause or "asked for")
@@ -174,6 +178,12 @@ class Requests:
     def _taken(self, link: Link, message: Frame, head: Taken) -> None:
         self._streams.taken(link, message.sid, head)
         self._relay.taken(link, message.sid, head)
+
+    def _end_if_it_runs(self, job: str, cause: str) -> None:
+        """Cancels a job or call on the engine's own account; one that has ended stays as it is."""
+        row = None if self._relay.cancel(job, cause) else self._state.store.job(job)
+        if row is not None and not JobState(row["state"]).is_terminal:
+            self._cancel_job(job, cause)
 
     def _retry(self, link: Link, message: Frame, head: Retry) -> None:
         row = self._row(head.job)

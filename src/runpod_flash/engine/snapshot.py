@@ -6,6 +6,7 @@ import os
 
 from runpod_flash.engine import homes
 from runpod_flash.engine import plan as planning
+from runpod_flash.engine.lineage import Lineage, waits_for_calls
 from runpod_flash.engine.records import Endpoint, Pool, Worker
 from runpod_flash.engine.state import State
 
@@ -16,7 +17,7 @@ def snapshot_of(state: State) -> planning.Snapshot:
     return planning.Snapshot(
         endpoints={number: _endpoint_view(endpoint, now) for number, endpoint in state.endpoints.items()},
         pools={pool.id: _pool_view(state, pool, now, wall) for pool in state.pools.values()},
-        workers=tuple(_worker_view(worker, now) for worker in state.workers.values()),
+        workers=tuple(_worker_view(worker, now, state.lineage) for worker in state.workers.values()),
         capacity=_capacity(state),
         draining=state.draining,
     )
@@ -66,7 +67,7 @@ def _pool_view(state: State, pool: Pool, now: float, wall: int) -> planning.Pool
         endpoint=pool.endpoint.id,
         queued=queued + homes.unclaimed_requests(pool),
         oldest_wait_ms=waited_ms,
-        running=sum(len(worker.inflight) + homes.movable_requests(worker) for worker in pool.workers.values()),
+        running=sum(_at_work(worker, state.lineage) for worker in pool.workers.values()),
         env="building" if resting else pool.environment.state,
         gpus=pool.placement.gpus,
         cards=pool.placement.cards,
@@ -79,7 +80,14 @@ def _pool_view(state: State, pool: Pool, now: float, wall: int) -> planning.Pool
     )
 
 
-def _worker_view(worker: Worker, now: float) -> planning.WorkerView:
+def _at_work(worker: Worker, lineage: Lineage) -> int:
+    """Its jobs or calls; none where all of them wait for calls of their own, and its place is lent."""
+    if lineage and waits_for_calls(lineage, worker):
+        return 0
+    return len(worker.inflight) + homes.movable_requests(worker)
+
+
+def _worker_view(worker: Worker, now: float, lineage: Lineage) -> planning.WorkerView:
     state = worker.state
     return planning.WorkerView(
         id=worker.id,
@@ -88,4 +96,5 @@ def _worker_view(worker: Worker, now: float) -> planning.WorkerView:
         idle_ms=int((now - worker.idle_since) * 1000) if state == "idle" else 0,
         gpus=worker.gpus,
         age_ms=int((now - worker.ready_at) * 1000) if worker.ready_at else 0,
+        waiting=state in {"busy", "draining"} and bool(lineage) and waits_for_calls(lineage, worker),
     )

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from runpod_flash.engine.clock import Clock
+from runpod_flash.engine.lineage import Lineage
 from runpod_flash.engine.records import Active, Endpoint, Environment, Function, Host, Pool, Worker
 from runpod_flash.engine.store.base import Store
 from runpod_flash.engine.turn import Turn
@@ -62,6 +63,7 @@ class Client:
     functions: set[int] = field(default_factory=set)
     follows: dict[int, str] = field(default_factory=dict)
     calls: set[str] = field(default_factory=set)  # load-balanced calls that it waits for
+    worker: Worker | None = None  # it makes calls from inside of this one
 
 
 class State:
@@ -84,6 +86,7 @@ class State:
         self.token_file: str | None = None
         self.hungry = False  # some pool waits for a worker, and an idle one of another would do
         self.resume_at = 0.0  # monotonic: after a failed commit the engine does nothing of its own accord until then
+        self.lineage = Lineage()
         self.clear()
 
     def clear(self) -> None:
@@ -95,6 +98,7 @@ class State:
         self.workers: dict[str, Worker] = {}
         self.active: dict[str, Active] = {}
         self.host: Host | None = None
+        self.lineage.clear()
 
     def event(self, kind: str, data: dict[str, Any], *, job: str | None = None, endpoint: int | None = None) -> None:
         """Puts something on record that no column tells."""

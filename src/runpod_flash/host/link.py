@@ -92,14 +92,14 @@ class Link:
         if self.up:
             self._write(self._kept[sid])
 
-    def open_stream(self, worker: str, key: str) -> socket.socket | None:
-        """A connection of its own for a worker, already introduced."""
+    def open_stream(self, worker: str, key: str, role: str = "worker") -> socket.socket | None:
+        """A connection of its own for a worker, already introduced; as a client it makes calls over it."""
         if not self.up:
             return None
         hello = Hello(
             proto_min=kinds.PROTO_MIN,
             proto_max=kinds.PROTO_MAX,
-            role="worker",
+            role=role,
             version=__version__,
             pid=os.getpid(),
             worker=worker,

@@ -79,7 +79,9 @@ class Worker:
         """Since it was asked for."""
         return (time.monotonic() - self.began) * 1000
 
-    def started(self, pid: int, ended_span: Callable[[Span], None]) -> None:
+    def started(
+        self, pid: int, ended_span: Callable[[Span], None], way_out: Callable[[], socket.socket | None]
+    ) -> None:
         """It has a process: the worker's ends are its own now, and the host listens to the others."""
         self.pid = pid
         self._close_their_ends()
@@ -89,6 +91,7 @@ class Worker:
         with suppress(OSError):  # rather a worker than the engine, when memory runs out
             Path(f"/proc/{pid}/oom_score_adj").write_bytes(_OOM_SCORE)
         out, err, log_pipe = self._pipes
+        self._loop.watch(self.control.fileno(), lambda: self._let_out(way_out))
         self._loop.watch(log_pipe, lambda: self._read_log(ended_span))
         self._loop.watch(out, lambda: self._read_raw(1, ended_span))
         self._loop.watch(err, lambda: self._read_raw(2, ended_span))
@@ -103,6 +106,22 @@ class Worker:
         finally:
             stream.close()
         return True
+
+    def _let_out(self, way_out: Callable[[], socket.socket | None]) -> None:
+        """The worker asks for a connection to make calls over; it waits on the socket that it sent along."""
+        try:
+            said, descriptors, _flags, _address = socket.recv_fds(self.control, 1, 1)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            said, descriptors = b"", []
+        if not said:
+            self._loop.unwatch(self.control.fileno())
+        for descriptor in descriptors:
+            with socket.socket(fileno=descriptor) as asks, suppress(OSError):
+                if (stream := way_out()) is not None:
+                    with stream:
+                        socket.send_fds(asks, [said], [stream.fileno()])
 
     def doing(self) -> Status:
         """What the worker says that it does."""
@@ -124,6 +143,7 @@ class Worker:
             self._loop.unwatch(pipe)
             os.close(pipe)
         self._pipes = ()  # type: ignore[assignment]
+        self._loop.unwatch(self.control.fileno())
         self.control.close()
         self.page.close()
 

@@ -31,8 +31,8 @@ _TRIES = 2
 DISCARDED = "gone."
 """Before the name of a worker's folder that is being deleted."""
 
-StreamTo = Callable[[str, str], "socket.socket | None"]
-"""Opens a stream to the engine for a worker, by its id and key; None while there is no engine."""
+StreamTo = Callable[[str, str, str], "socket.socket | None"]
+"""Opens a stream to the engine for a worker, by its id, key and role there; None while there is no engine."""
 
 
 class Workers:
@@ -205,7 +205,7 @@ class Workers:
         self._started(worker, pid, "exec", stream)
 
     def _started(self, worker: Worker, pid: int, how: str, stream: int) -> None:
-        worker.started(pid, self._keep)
+        worker.started(pid, self._keep, lambda: self._stream_to(worker.id, worker.launch.key, "client"))
         order = worker.launch
         # A whole number of processors is kept by those that it may run on.
         quota = order.cpus if order.cpus % 1 else 0
@@ -219,7 +219,7 @@ class Workers:
 
     def connect(self, worker: Worker) -> None:
         """Gives a worker a stream to the engine: its first, or a new one after a new engine came."""
-        if engine := self._stream_to(worker.id, worker.launch.key):
+        if engine := self._stream_to(worker.id, worker.launch.key, "worker"):
             worker.hand_over(engine)
 
     # ── end ──────────────────────────────────────────────────────────────────────────────────────

@@ -110,8 +110,10 @@ def _from_newer_numpy(parts: Sequence[Buffer]) -> Any:
 def travels_as(kind: type, reduce: Callable[[Any], tuple[Any, ...]]) -> None:
     """Says how objects of `kind` go to a worker, where that is not how they go to other programs."""
     OWN_WAYS[kind] = reduce
-    if _Pickler is not None:
-        _Pickler.dispatch_table[kind] = reduce
+    # Loaded by whoever came first, perhaps not by us; if it is being loaded, it will look at OWN_WAYS at the end.
+    loaded: Any = getattr(sys.modules.get("runpod_flash.payload.pickler"), "Pickler", None)
+    if loaded is not None:
+        loaded.dispatch_table[kind] = reduce
 
 
 def size(parts: Sequence[Buffer]) -> int:

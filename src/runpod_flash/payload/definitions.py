@@ -71,6 +71,10 @@ class Definitions:
         except KeyError:
             raise MissingDefinition(digest, "something") from None
 
+    def texts(self) -> list[tuple[str, bytes]]:
+        """Definitions with JSON in them (a pickle never begins like that) and their digests, the latest first."""
+        return [(digest, body) for digest, body in reversed(self._bodies.items()) if body.startswith(b"{")]
+
     def missing(self, digests: Iterable[str]) -> list[str]:
         """Those of `digests` that are not here."""
         return [digest for digest in digests if digest not in self._bodies]

@@ -74,7 +74,7 @@ class Hello(Head):
     incarnation: str = ""  # host: new at every start of the host program
     machine: Machine | None = None  # host
     workers: list[WorkerPresence] = []  # host: those alive
-    worker: str = ""  # worker
+    worker: str = ""  # worker; client: the worker whose functions call
     key: str = ""  # host, worker: the secret handed out when it was started
 
 
@@ -266,6 +266,7 @@ class Submit(Head):
     idem: str | None = None
     instance: str = ""  # of a method: the digest of its constructor's arguments, which is among `defs`
     stream: Position | None = None
+    parent: tuple[str, int] | None = None  # from a worker: the job that calls, and its attempt
 
 
 class Call(Head):
@@ -285,6 +286,7 @@ class Call(Head):
     defs: list[str] = []
     instance: str = ""  # as of SUBMIT
     stream: Position | None = None
+    parent: tuple[str, int] | None = None  # as in SUBMIT
 
 
 class Returned(Head):

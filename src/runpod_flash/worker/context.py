@@ -18,6 +18,20 @@ class JobContext(NamedTuple):
 CURRENT: ContextVar[JobContext | None] = ContextVar("flash_job", default=None)
 
 
+_only: JobContext | None = None
+
+
+def runs_alone(job: JobContext | None) -> None:
+    """Says which job this worker runs, where it runs one at a time; None: none."""
+    global _only
+    _only = job
+
+
+def only_one() -> JobContext | None:
+    """The job that this worker runs, for code in threads, which do not inherit context variables; None if many do."""
+    return _only
+
+
 def current_job() -> JobContext | None:
     """The job that this code runs for; None outside of one. Tasks and threads copy it as any context variable."""
     return CURRENT.get()

@@ -21,9 +21,10 @@ from typing import Any, Final, NoReturn
 
 from runpod_flash.payload import codec
 from runpod_flash.payload.definitions import TABLE
-from runpod_flash.wire import namespaces
+from runpod_flash.wire import door, namespaces
 from runpod_flash.wire.status_page import StatusPage
 from runpod_flash.worker import output
+from runpod_flash.worker.door import Door
 from runpod_flash.worker.loop import Worker
 from runpod_flash.worker.server import Server
 
@@ -75,6 +76,7 @@ def enter(message: dict[str, Any], descriptors: list[int], parent_before: int = 
         pipe = output.take_over(log, page)
         TABLE.prefer_local = False  # the worker has what it was sent, not what happens to be named alike
         name, stream, at_once = message["worker"], socket.socket(fileno=control), message.get("at_once", 0)
+        door.install(Door(stream))
         if at_once:
             Server(name, stream, pipe, born, at_once).serve()
         else:

@@ -28,7 +28,7 @@ from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.status_page import StatusPage
 from runpod_flash.worker import progress, results
-from runpod_flash.worker.context import CURRENT, JobContext
+from runpod_flash.worker.context import CURRENT, JobContext, runs_alone
 from runpod_flash.worker.instances import Instances, enter, has_entrance, method_of
 from runpod_flash.worker.items import Items
 from runpod_flash.worker.link import Key, Link, Start
@@ -127,7 +127,9 @@ class Worker:
         self._calls += 1
         self._output.begin(start.job_json, start.attempt)
         self._reporter.job = start.job
-        context = CURRENT.set(JobContext(start.job, start.attempt, start.name, self._name))
+        job = JobContext(start.job, start.attempt, start.name, self._name)
+        context = CURRENT.set(job)
+        runs_alone(job)
         began = loaded = _now()
         step, items = "load", self._link.items(start) if start.stream else None
         try:
@@ -156,6 +158,7 @@ class Worker:
                 step = items.step
             result = results.failed(error, step, Worker._call.__code__, self._ending, self._link)
         CURRENT.reset(context)
+        runs_alone(None)
         ended = _now()
         self._page.end()
         if self._reporter.spoke:

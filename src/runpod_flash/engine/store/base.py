@@ -33,6 +33,7 @@ class NewJob(msgspec.Struct, gc=False):
     ready_ms: int | None
     expires_ms: int | None
     instance: str | None = None
+    parent: tuple[str, int] | None = None  # the job that called it, and its attempt
 
 
 class Claimed(NamedTuple):
@@ -209,6 +210,7 @@ class Store(Protocol):
     def waiting(self) -> list[tuple[int, str, int, int]]:
         """Pool, instance or "", number and bytes of the ready jobs."""
 
+    def awaited_below(self) -> list[tuple[str, str]]: ...
     def oldest(self, pool: int) -> int | None: ...
     def waiting_ids(self, pool: int, limit: int) -> list[str]: ...
     def job(self, job: str) -> dict[str, Any] | None: ...

@@ -235,6 +235,7 @@ class SqliteStore:
 
     def put(self, job: NewJob) -> int | None:
         usual = job.worker and job.args_head is None and job.ready_ms is None and job.expires_ms is None
+        usual = usual and job.parent is None
         statement, values = self._put_at_worker(job) if usual else self._put(job)
         try:
             return self._execute(statement, values).lastrowid
@@ -281,6 +282,7 @@ class SqliteStore:
             job.ready_ms,
             job.expires_ms,
             job.instance,
+            *(job.parent or (None, None)),
         )
 
     def claim(self, pool: int, worker: str, now_ms: int) -> Claimed | None:
@@ -358,6 +360,9 @@ class SqliteStore:
 
     def waiting(self) -> list[tuple[int, str, int, int]]:
         return [(pool, key or "", count, int(size)) for pool, key, count, size in self._run("waiting").fetchall()]
+
+    def awaited_below(self) -> list[tuple[str, str]]:
+        return [(job, above) for job, above in self._run("awaited_below").fetchall()]
 
     def oldest(self, pool: int) -> int | None:
         row = self._run("oldest", (pool,)).fetchone()

@@ -3,8 +3,9 @@
 -- name: put
 -- A new job: ready, delayed, or already claimed by a worker that is free.
 INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, created_ms, assigned_ms, sent,
-                  timeout_ms, max_retries, awaited, args, args_head, ready_ms, expires_ms, instance)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+                  timeout_ms, max_retries, awaited, args, args_head, ready_ms, expires_ms, instance, parent,
+                  parent_attempt)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: put_at_worker
 -- The same for most jobs: claimed at once, due at once, never expiring. (Each NULL costs Python's sqlite3 half a
@@ -89,6 +90,10 @@ SELECT seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_
 -- name: waiting
 -- Ready jobs of each pool, and of each instance in it, and the bytes of their arguments.
 SELECT pool_id, instance, count(*), total(length(args)) FROM jobs WHERE state = 0 GROUP BY pool_id, instance;
+
+-- name: awaited_below
+-- Jobs that have not ended and that another one awaits, and which one that is.
+SELECT id, parent FROM jobs WHERE parent IS NOT NULL AND awaited = 1 AND state < 4;
 
 -- name: oldest
 -- Since when the first ready job of a pool waits.

@@ -1,0 +1,239 @@
+"""Calls from inside workers: a remote function awaits another, on a real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, remote
+from runpod_flash.client import transport
+from runpod_flash.testing import IsolatedEngine, isolated_engine
+from runpod_flash.wire.messages import Query
+
+PATIENCE_S = 30
+
+
+@pytest.fixture(scope="module", autouse=True)
+def engine() -> Iterator[IsolatedEngine]:
+    with isolated_engine() as one:
+        yield one
+
+
+def awaited(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Runs a test in an event loop of its own."""
+
+    @functools.wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        asyncio.run(test(*arguments, **named))
+
+    return run
+
+
+async def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        await asyncio.sleep(0.01)
+
+
+async def listed(**filter: Any) -> list[dict[str, Any]]:
+    rows = await transport.current().request(Query(what="jobs", filter=filter))
+    return list(rows.rows)
+
+
+top = CpuLiveServerless(name="top")
+middle = CpuLiveServerless(name="middle")
+bottom = CpuLiveServerless(name="bottom")
+single = CpuLiveServerless(name="single", workersMax=1)
+balanced = CpuLiveLoadBalancer(name="balanced", workersMax=1)
+
+
+class OutOfTea(Exception):
+    def __init__(self, left: int) -> None:
+        super().__init__(left)
+        self.left = left
+
+
+@remote(bottom)
+async def add(a: int, b: int) -> tuple[int, int]:
+    import os
+
+    return a + b, os.getpid()
+
+
+@remote(middle)
+async def double(a: int) -> tuple[int, set[int]]:
+    import os
+
+    total, pid = (await add(a, a)).unwrap()
+    return total, {pid, os.getpid()}
+
+
+@remote(top)
+async def quadruple(a: int) -> tuple[int, set[int]]:
+    import os
+
+    once, some = (await double(a)).unwrap()
+    twice, others = (await double(once)).unwrap()
+    return twice, some | others | {os.getpid()}
+
+
+@remote(top)
+def quadruple_plainly(a: int) -> int:
+    return double.sync(double.sync(a).unwrap()[0]).unwrap()[0]
+
+
+@remote(top)
+async def all_doubled(numbers: list[int]) -> list[int]:
+    return [result.unwrap()[0] async for result in double.map(numbers)]
+
+
+@remote(bottom)
+async def brew(left: int) -> None:
+    raise OutOfTea(left)
+
+
+@remote(middle)
+async def serve(left: int) -> None:
+    (await brew(left)).unwrap()
+
+
+@remote(single)
+async def fibonacci(n: int) -> int:
+    if n < 2:
+        return n
+    one, other = await fibonacci(n - 1), await fibonacci(n - 2)
+    return one.unwrap() + other.unwrap()
+
+
+@remote(single)
+async def fibonacci_at_once(n: int) -> int:
+    import asyncio
+
+    if n < 2:
+        return n
+    one, other = await asyncio.gather(fibonacci_at_once(n - 1), fibonacci_at_once(n - 2))
+    return one.unwrap() + other.unwrap()
+
+
+@remote(single)
+async def down_for_ever(depth: int) -> int:
+    return (await down_for_ever(depth + 1)).unwrap()
+
+
+@remote(bottom)
+async def hold(begun: str, ended: str) -> None:
+    import asyncio
+    from pathlib import Path
+
+    Path(begun).touch()
+    try:
+        await asyncio.sleep(600)
+    finally:
+        Path(ended).touch()
+
+
+@remote(middle)
+async def have_held(begun: str, ended: str) -> None:
+    await hold(begun, ended)
+
+
+@remote(top)
+async def have_it_held(begun: str, ended: str) -> None:
+    await have_held(begun, ended)
+
+
+@remote(balanced)
+async def relayed(a: int) -> int:
+    return (await double(a)).unwrap()[0]
+
+
+@remote(top)
+async def through_the_balancer(a: int) -> int:
+    return await relayed(a)
+
+
+@remote(top)
+async def call_given(function: Any, a: int) -> Any:
+    return (await function(a)).unwrap()[0]
+
+
+@awaited
+async def test_functions_on_three_endpoints_call_one_another() -> None:
+    value, pids = (await quadruple(3)).unwrap()
+
+    assert value == 12
+    assert len(pids) >= 3
+    assert os.getpid() not in pids
+
+
+@awaited
+async def test_a_plain_function_calls_with_sync() -> None:
+    assert (await quadruple_plainly(2)).unwrap() == 8
+
+
+@awaited
+async def test_a_function_maps_over_another() -> None:
+    assert (await all_doubled(list(range(8)))).unwrap() == [2 * n for n in range(8)]
+
+
+@awaited
+async def test_a_function_that_arrives_as_an_argument_can_be_called() -> None:
+    assert (await call_given(double, 4)).unwrap() == 8
+
+
+@awaited
+async def test_an_exception_keeps_its_type_through_two_levels() -> None:
+    result = await serve(3)
+
+    with pytest.raises(OutOfTea) as caught:
+        result.unwrap()
+    assert caught.value.left == 3
+
+
+@awaited
+async def test_queue_and_load_balancer_call_each_other() -> None:
+    assert (await through_the_balancer(5)).unwrap() == 10
+
+
+@pytest.mark.parametrize("function", [fibonacci, fibonacci_at_once])
+def test_an_endpoint_that_calls_itself_gets_room_beyond_its_last_worker(function: Any) -> None:
+    assert function.sync(6).unwrap() == 8
+
+
+@awaited
+async def test_a_recursion_without_an_end_is_ended() -> None:
+    result = await down_for_ever(0)
+
+    assert result.error is not None
+    assert "50 deep" in result.error
+    assert result.attempts == 1
+
+
+@awaited
+async def test_cancelling_the_outermost_cancels_all_below(tmp_path: Path) -> None:
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    call = asyncio.create_task(_await(have_it_held(str(begun), str(ended))))
+    await until(begun.exists)
+
+    call.cancel()
+
+    await until(ended.exists)
+    names = "have_it_held", "have_held", "hold"
+    rows: list[dict[str, Any]] = []
+    end = time.monotonic() + PATIENCE_S
+    while not rows or not all(row["ended_at_ms"] for row in rows):
+        assert time.monotonic() < end, rows
+        rows = [row for row in await listed() if row["fn"].rpartition(":")[2] in names]
+    assert [row["status"] for row in rows] == ["CANCELLED"] * 3
+
+
+async def _await(work: Coroutine[Any, Any, Any]) -> Any:
+    return await work
