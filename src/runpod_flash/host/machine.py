@@ -33,10 +33,18 @@ def _missing_means() -> dict[str, str]:
         missing["no_affinity"] = f"{platform.system()} offers none"
     if "cpu" not in groups.find_places():
         missing["no_quota"] = "the control group is not ours to divide"
-    with tempfile.TemporaryDirectory() as stage:
-        if why := namespaces.why_impossible(stage):
-            missing["no_mounts"] = why
+    if why := why_no_views():
+        missing["no_mounts"] = why
     return missing
+
+
+def why_no_views() -> str:
+    """Why workers cannot have a view of the files of their own, or nothing."""
+    try:
+        with tempfile.TemporaryDirectory() as stage:
+            return namespaces.why_impossible(stage)
+    except OSError as error:  # a full disk, or no process to be had: volumes are the least of it
+        return str(error)
 
 
 def count_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -6,14 +6,12 @@ import ctypes
 import os
 import resource
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from runpod_flash.host import machine
 from runpod_flash.wire.check import OK, WARNING, Check
-from runpod_flash.wire.namespaces import why_impossible
 
 _SCARCE: Final = 0.05
 _FEW_FILES: Final = 1024
@@ -140,8 +138,7 @@ def _logout_kills() -> bool:
 
 def views() -> Iterator[Check]:
     """Whether a worker can have volumes at the places where they were asked for; tried in a process of its own."""
-    with tempfile.TemporaryDirectory() as stage:
-        why = why_impossible(stage)
+    why = machine.why_no_views()
     facts: dict[str, object] = {"possible": not why}
     if not why:
         yield Check(
