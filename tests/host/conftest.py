@@ -98,6 +98,7 @@ class Engine:
         self.unknown: list[Peer] = []
         self.beat_ms = 10_000
         self.next_sid = 2
+        self.patience = PATIENCE
         self.listen()
 
     def listen(self) -> None:
@@ -151,7 +152,7 @@ class Engine:
 
     def expect(self, kind: type[H], when: Callable[[H], bool] = lambda _head: True, sid: int | None = None) -> H:
         """The next message of that kind from the host; taken out of its inbox."""
-        limit = time.monotonic() + PATIENCE
+        limit = time.monotonic() + self.patience
         while time.monotonic() < limit:
             for entry in self.host.inbox if self.host else []:
                 message, of, _flags = entry
@@ -163,7 +164,7 @@ class Engine:
         raise AssertionError(f"no {kind.__name__} came; there is {self.host and self.host.inbox}")
 
     def until(self, condition: Callable[[], object]) -> None:
-        limit = time.monotonic() + PATIENCE
+        limit = time.monotonic() + self.patience
         while not condition():
             assert time.monotonic() < limit, "it never happened"
             self.pump(0.02)
