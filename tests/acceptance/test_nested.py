@@ -237,3 +237,16 @@ async def test_cancelling_the_outermost_cancels_all_below(tmp_path: Path) -> Non
 
 async def _await(work: Coroutine[Any, Any, Any]) -> Any:
     return await work
+
+
+@awaited
+async def test_the_tree_of_calls_is_on_record() -> None:
+    result = await quadruple(1)
+
+    (told,) = (await transport.current().request(Query(what="job", filter={"job": result.id}))).rows
+
+    assert told["parent"] == ""
+    assert [(call["depth"], call["fn"].rpartition(":")[2], call["status"]) for call in told["calls"]] == [
+        (1, "double", "COMPLETED"),
+        (2, "add", "COMPLETED"),
+    ] * 2

@@ -55,7 +55,7 @@ def job_page(**changes: Any) -> dict[str, Any]:
         "policy": {"timeout_ms": 3_600_000, "max_retries": 1, "ttl_ms": None, "priority": 0, "delay_ms": 0},
         "failures": 0, "losses": 0, "args_size": 1234, "out_size": 56, "why": "", "error_info": None,
         "timing": {"queued": 400, "environment": 0, "worker_start": 9600, "load": 5000, "run": 1_985_000},
-        "attempts_list": [], "events": [], **changes,
+        "attempts_list": [], "parent": "", "calls": [], "events": [], **changes,
     }  # fmt: skip
 
 

@@ -40,6 +40,7 @@ def show(job: Row) -> None:
             "waits for": (job.get("why") or "").removeprefix("waiting for "),
             "created": _created(job),
             "worker": _worker(job),
+            "called by": job.get("parent") or "",
             "policy": _policy(job.get("policy") or {}),
             "version": job.get("version") or "",
             "environment": _environment(job),
@@ -53,6 +54,7 @@ def show(job: Row) -> None:
     if job.get("attempts_list"):
         views.heading("attempts")
         views.show_table(_attempt_columns(job["attempts_list"]), job["attempts_list"])
+    _calls(job)
     _events(job)
     _error(job)
 
@@ -122,6 +124,15 @@ def _waterfall(timing: Mapping[str, int]) -> None:
         length = views.duration(spent / 1e6) if spent else views.NOTHING
         click.echo(f"  {words:<12} {length:>8}  {views.bar(before, spent, total)}".rstrip())
         before += spent
+
+
+def _calls(job: Row) -> None:
+    """What it called, and what that called."""
+    calls = job.get("calls") or []
+    if calls:
+        views.heading("calls")
+    for call in calls:
+        click.echo(f"{'  ' * call['depth']}{views.job_id(call['job'])}  {call['status']}  {views.clean(call['fn'])}")
 
 
 def _events(job: Row) -> None:

@@ -35,6 +35,14 @@ _args_head = msgspec.json.Decoder(ArgsHead).decode
 _MAX_ROWS: Final = 10_000
 _LONGEST_LINE: Final = 500  # of an error in a listing, whose frame holds thousands
 _SHORTEST_ID: Final = 4
+_MOST_BELOW: Final = 1000
+# Each below the one that called it: a path of numbers that have the same length sorts like a tree.
+_BELOW: Final = """WITH RECURSIVE below (id, parent, parent_attempt, state, fn, depth, path) AS (
+    SELECT id, parent, parent_attempt, state, fn, 1, printf('%016d', seq) FROM jobs WHERE parent = ?1
+    UNION ALL SELECT j.id, j.parent, j.parent_attempt, j.state, j.fn, depth + 1, path || printf('%016d', j.seq)
+    FROM jobs j JOIN below b ON j.parent = b.id
+) SELECT b.id, b.parent, parent_attempt, state, depth, f.name AS fn FROM below b JOIN functions f ON f.id = b.fn
+ORDER BY path LIMIT ?2"""
 
 
 class AmbiguousJob(JobNotFound):
@@ -149,6 +157,7 @@ class Queries:
             row["attempts_list"] = store.read("SELECT * FROM attempts WHERE job = ? ORDER BY epoch", (job,))
             row |= self._environment_of(_pool.decode(row["pool_spec"]))
             row["events"] = store.read("SELECT at_ms, kind, data FROM events WHERE job = ? ORDER BY seq", (job,))
+            row["below"] = store.read(_BELOW, (job, _MOST_BELOW))
             return [row]
 
         return read
@@ -215,7 +224,20 @@ class Queries:
             "waits": told_of(reason),
             "error_info": _decode(row["error"]) if row["error"] else None,
             "attempts_list": attempts,
+            "parent": row["parent"] or "",
+            "calls": [self._called(each) for each in row["below"]],
             "events": [{**event, "data": _decode(event["data"])} for event in row["events"]],
+        }
+
+    def _called(self, row: dict[str, Any]) -> dict[str, Any]:
+        state = _state_now(JobState(row["state"]), self._state.active.get(row["id"]))
+        return {
+            "job": row["id"],
+            "parent": row["parent"],
+            "attempt": row["parent_attempt"],
+            "depth": row["depth"],
+            "fn": row["fn"],
+            "status": state.status,
         }
 
     # ── output and events ─────────────────────────────────────────────────────────────────────────
