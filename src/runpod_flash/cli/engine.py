@@ -109,8 +109,9 @@ def status(as_json: bool) -> None:
     click.get_current_context().exit(0 if facts["running"] else ENGINE)
 
 
-@engine.command(epilog=examples('curl -H "Authorization: Bearer $(flash engine token)" …'))
-def token() -> None:
+@engine.command(epilog=examples("flash engine token", 'curl -H "Authorization: Bearer $(flash engine token)" …'))
+@json_option
+def token(as_json: bool) -> None:
     """Print the token that requests over HTTP need.
 
     It was made by the first engine of this data folder. To get another, remove its file and restart the engine.
@@ -122,7 +123,11 @@ def token() -> None:
         raise EngineUnavailable(
             "there is no token yet", why="an engine makes it when it starts", fix="flash engine start"
         )
-    click.echo(Path(file).read_text(encoding="utf-8").strip())
+    text = Path(file).read_text(encoding="utf-8").strip()
+    if as_json:
+        views.show_json({"token": text})
+    else:
+        click.echo(text)
 
 
 def _token_file() -> str | None:
