@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, remote
+from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, JobHandle, remote
 from runpod_flash.client import transport
 from runpod_flash.testing import IsolatedEngine, isolated_engine
 from runpod_flash.wire.messages import Query
@@ -150,6 +151,32 @@ async def have_it_held(begun: str, ended: str) -> None:
     await have_held(begun, ended)
 
 
+@remote(bottom)
+async def wait_below(folder: str, n: int) -> int:
+    import asyncio
+    import os
+    from pathlib import Path
+
+    Path(folder, f"below-{n}-{os.getpid()}").touch()
+    while not Path(folder, "go").exists():
+        await asyncio.sleep(0.01)
+    return n
+
+
+@remote(top)
+async def wait_above(folder: str, n: int) -> int:
+    import os
+    from pathlib import Path
+
+    Path(folder, f"above-{n}-{os.getpid()}").touch()
+    return (await wait_below(folder, n)).unwrap()
+
+
+@remote(top)
+def leave_behind(folder: str, n: int) -> str:
+    return wait_below.sync.spawn(folder, n).id
+
+
 @remote(balanced)
 async def relayed(a: int) -> int:
     return (await double(a)).unwrap()[0]
@@ -250,3 +277,30 @@ async def test_the_tree_of_calls_is_on_record() -> None:
         (1, "double", "COMPLETED"),
         (2, "add", "COMPLETED"),
     ] * 2
+
+
+@pytest.mark.parametrize(("killed", "attempts"), [("below", 1), ("above", 2), ("engine", 1)])
+def test_a_call_within_a_call_survives_the_death_of(killed: str, attempts: int, tmp_path: Path) -> None:
+    async def call() -> Any:
+        call = asyncio.create_task(_await(wait_above(str(tmp_path), 7)))
+        await until(lambda: list(tmp_path.glob("below*")))
+        if killed == "engine":
+            os.kill((await transport.current().ready()).pid, signal.SIGKILL)
+        else:
+            (victim,) = tmp_path.glob(f"{killed}*")
+            os.kill(int(victim.name.rpartition("-")[2]), signal.SIGKILL)
+            await until(lambda: len(list(tmp_path.glob(f"{killed}*"))) > 1)
+        (tmp_path / "go").touch()
+        return await call
+
+    result = asyncio.run(call())
+
+    assert (result.unwrap(), result.attempts) == (7, attempts)
+
+
+def test_a_spawned_call_outlives_the_one_that_made_it(tmp_path: Path) -> None:
+    handle: JobHandle[int] = JobHandle(leave_behind.sync(str(tmp_path), 3).unwrap(), "wait_below")
+
+    (tmp_path / "go").touch()
+
+    assert handle.sync.result(timeout=PATIENCE_S) == 3
