@@ -101,26 +101,6 @@ def test_a_host_that_is_killed_right_before_a_stop_leaves_nothing(scene: Scene) 
     nothing_is_left(scene, before)
 
 
-SLOW_START = """
-import sys, time
-if "runpod_flash.host" in sys.orig_argv:
-    time.sleep(0.5)
-"""
-
-
-def test_a_host_on_its_way_to_an_engine_that_is_stopped_starts_no_other(tmp_path: Path) -> None:
-    """It arrives when nobody is there any more, which it would take for the death of the engine."""
-    (tmp_path / "slow").mkdir()
-    (tmp_path / "slow" / "sitecustomize.py").write_text(SLOW_START)
-    with set_up(tmp_path, PYTHONPATH=str(tmp_path / "slow")) as scene:
-        assert scene.run("call", "echo", "x").result[4] == "x"
-        before = all_of(scene)
-        os.kill(scene.host_pid, 9)
-        until(lambda: scene.host_pid not in {one.pid for one in before})  # the next one has begun to start
-        scene.flash("engine", "stop")
-        nothing_is_left(scene, before)
-
-
 # ── promises ──────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -194,13 +194,18 @@ class Machine:
 
     def start_altered(self, change: str) -> LocalHost:
         """A host in which `change` was executed before it began."""
+        host = self.spawn_altered(change)
+        self.engine.expect(Hello)
+        return host
+
+    def spawn_altered(self, change: str) -> LocalHost:
+        """The same, not waited for."""
         code = f"import sys\n{change}\nfrom runpod_flash.host.main import main\nsys.exit(main())"
         arguments = ["--socket", self.engine.path, "--home", self.home, "--rundir", self.rundir]
         command = [sys.executable, "-c", code, *map(str, arguments)]
         variables = {**os.environ, HOST_KEY: "k"}
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env=variables)
         self.host = LocalHost(process)
-        self.engine.expect(Hello)
         return self.host
 
     def stop(self) -> int:

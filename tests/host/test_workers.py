@@ -443,3 +443,27 @@ def test_a_host_killed_while_it_removes_a_workers_folder_leaves_nobody_to_say_th
     # One that had begun nothing would give its job back, to run once more without an attempt on record.
     assert [exited.current.job if exited.current else "" for exited in told] == ["job1"] * len(told)
     assert told
+
+
+SLOW_AND_ALONE = """
+import pathlib, time
+from runpod_flash.host import main
+works = main.become_subreaper
+def slow():
+    pathlib.Path({there!r}).touch()
+    time.sleep(0.5)
+    return works()
+main.become_subreaper = slow
+main.EngineStarter.start = lambda self: pathlib.Path({started!r}).touch()
+"""
+
+
+def test_a_host_that_is_told_to_leave_before_it_has_found_an_engine_starts_none(machine: Machine) -> None:
+    """The engine told it and left, and that nobody is there is no death then."""
+    there, started = machine.rundir / "there", machine.rundir / "started"
+    machine.engine.go()
+    host = machine.spawn_altered(SLOW_AND_ALONE.format(there=str(there), started=str(started)))
+    machine.engine.until(there.exists)
+    os.kill(host.pid, signal.SIGTERM)
+    assert machine.wait_for_end() == 0
+    assert not started.exists()

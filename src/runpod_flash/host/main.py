@@ -141,7 +141,7 @@ class Host:
     def run(self) -> None:
         """Until it is told to end."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda _number, _frame: self._loop.after(0, self._leave))
+            signal.signal(number, self._told_to_leave)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if not become_subreaper():
             self._note("orphans of workers cannot be adopted here")
@@ -287,6 +287,11 @@ class Host:
         self._loop.after(_PRUNE_LOGS_S, self._prune_logs)
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────
+
+    def _told_to_leave(self, _number: int, _frame: object) -> None:
+        # At once, not only in the loop: on the way there it may find no engine, and must not start one.
+        self._left_alone = True
+        self._loop.after(0, self._leave)
 
     def _leave(self) -> None:
         """Ends everything that was started here, and reports nothing of it: whoever cares knows."""
