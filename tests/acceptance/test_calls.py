@@ -228,9 +228,10 @@ def test_a_spawned_job_outlives_its_program_and_is_taken_up_by_id(tmp_path: Path
         "from runpod_flash import CpuLiveServerless, remote\n"
         "@remote(CpuLiveServerless('calls', workersMax=2))\n"
         "def later(x):\n"
-        "    import time\n"
+        "    import os, time\n"
         "    print('working')\n"
-        "    time.sleep(0.5)\n"
+        f"    while not os.path.exists({str(tmp_path / 'go')!r}):\n"
+        "        time.sleep(0.01)\n"
         "    return x + 1\n"
         "async def main():\n"
         "    first = await later.spawn(41, idempotency_key='once')\n"
@@ -242,6 +243,7 @@ def test_a_spawned_job_outlives_its_program_and_is_taken_up_by_id(tmp_path: Path
     said = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=True)
     handle = JobHandle.from_id(said.stdout.strip())
     assert handle.sync.status() in ("IN_QUEUE", "IN_PROGRESS")
+    (tmp_path / "go").touch()
     assert list(handle.sync.logs(follow=True)) == ["working"]
     assert handle.sync.result(timeout=20) == 42
     assert handle.sync.status() == "COMPLETED"
