@@ -68,6 +68,13 @@ def test_a_load_balanced_block_answers_over_http_too(engine: IsolatedEngine, run
     assert (bad.status_code, bad.json()) == (400, {"detail": "Invalid input"})
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic V1 style")
+@pytest.mark.usefixtures("engine")
+def test_models_travel_also_where_annotations_are_text(outside: World, run: Run) -> None:
+    (case,) = (case for case in CASES if case.block == "pydantic")
+    assert run("from __future__ import annotations\n" + outside.rewritten(case.program()))["shown"] == case.shown
+
+
 @pytest.mark.usefixtures("engine")
 def test_a_forgotten_await_is_warned_of_when_it_is_forgotten(run: Run) -> None:
     above = f"{HEAD}@remote(config)\nasync def my_remote_function(data): return data\ndata = 1\n"

@@ -304,8 +304,12 @@ class Caller:
     # What is otherwise where a function is load-balanced, or a method of a remote class.
 
     def _travelling(self) -> scope.Root:
-        """What is packed."""
-        return self._function
+        """What is packed. An argument of a class that is only named in text needs that class's packages as well."""
+        if not any(isinstance(one, str) for one in self._function.__annotations__.values()):
+            return self._function
+        from runpod_flash.client import hints  # noqa: PLC0415 - what reads requests: only text needs it here
+
+        return hints.spelled_out(self._function)
 
     def _name(self) -> str:
         return scope.function_name(self._function)

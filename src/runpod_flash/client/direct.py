@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runpod_flash.client import environment, hints, items, operation, scope, transfer
+from runpod_flash.client import environment, items, operation, transfer
 from runpod_flash.client.calls import Call, Caller
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
@@ -63,9 +63,6 @@ class DirectCaller(Caller):
         stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher, inbox=inbox)
         link.open(stream)
         return DirectCall(name, link, stream)
-
-    def _travelling(self) -> scope.Root:
-        return hints.spelled_out(self._function)
 
     def _served(self) -> dict[str, Any]:
         config, function = self._config, self._function

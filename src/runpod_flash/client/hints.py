@@ -1,6 +1,7 @@
 """Annotations that are text, as under `from __future__ import annotations`: what they name goes along.
 
-A worker that answers over HTTP reads requests by them, and has no module of the caller's to look a name up in.
+A worker that answers over HTTP reads requests by them, and has no module of the caller's to look a name up in. One that
+is sent an argument of such a class needs the packages that the class is made of.
 """
 
 from __future__ import annotations
