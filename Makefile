@@ -33,7 +33,8 @@ test: lint
 	$(py) -m pytest $(ARGS)
 
 test-system: .venv/dev
-	TEST_SYSTEM=1 $(py) -m pytest tests/host/test_large_packages.py
+	TEST_SYSTEM=1 $(py) -m pytest tests/host/test_large_packages.py \
+		tests/acceptance/test_reference.py::test_the_block_of_system_packages_runs
 
 lint: .venv/dev
 	$(py) -m ruff check

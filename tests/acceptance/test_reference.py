@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -50,6 +51,13 @@ def test_a_block_runs_as_it_stands(case: Case, outside: World, run: Run, capfd: 
 
     assert program["shown"] == case.shown
     assert case.says in "".join(capfd.readouterr())
+
+
+@pytest.mark.skipif("TEST_SYSTEM" not in os.environ, reason="takes a minute: make test-system")
+@pytest.mark.usefixtures("engine")
+def test_the_block_of_system_packages_runs(run: Run) -> None:
+    shown = run(f"{HEAD}{BLOCKS['system-packages']}\nshown = (await process_video('tea')).unwrap()\n")["shown"]
+    assert shown == {"ffmpeg": "available"}
 
 
 @pytest.mark.usefixtures("engine")

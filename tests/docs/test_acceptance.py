@@ -46,5 +46,5 @@ def findings(block: str) -> str:
 def test_no_block_is_without_a_test_and_every_test_that_is_named_is_there() -> None:
     for row in (row for row in ROWS if len(row) == 5):
         assert [cell for cell in row[2:] if cell != "–"], row[1]
-        for file, _, name in (test.partition("::") for test in quoted(row[4])):
+        for file, _, name in (test.partition("::") for test in quoted(row[4]) if "::" in test):
             assert name in functions_of(TESTS / file)
