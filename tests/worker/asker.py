@@ -90,8 +90,10 @@ class Asker:
         self.peer.send(kinds.CANCEL, {"job": f"call-{sid}", "cause": "the client is gone"})
 
     def answer(self) -> Answer:
-        """The next answer, to its end; what is read is said to be used up."""
-        message = self.peer.receive(kinds.HTTP_RES)
+        """The next answer, to its end; what is read is said to be used up. Before it, room for more of the body."""
+        message = self.peer.receive(kinds.HTTP_RES, kinds.CREDIT)
+        while message.kind == kinds.CREDIT:
+            message = self.peer.receive(kinds.HTTP_RES, kinds.CREDIT)
         head = head_of(message)
         found = Answer(head, message.parts[0], [message.parts[0]], head)
         while not message.flags & kinds.END:

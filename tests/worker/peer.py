@@ -162,15 +162,15 @@ class Peer:
         assert self.stream is not None
         self.stream.sendall(frame.encode(kind, json.dumps(head).encode(), parts, sid=sid, flags=flags))
 
-    def receive(self, kind: int) -> Frame:
-        """The next frame, which has to be of this kind."""
+    def receive(self, *expected: int) -> Frame:
+        """The next frame, which has to be of one of these kinds."""
         while not self._arrived:
             assert self.stream is not None
             data = self.stream.recv(1 << 20)
             assert data, "the worker closed its stream"
             self._arrived.extend(self._frames.feed(data))
         found = self._arrived.pop(0)
-        assert found.kind == kind, f"{kinds.NAMES[found.kind]} came: {found.head!r}"
+        assert found.kind in expected, f"{kinds.NAMES[found.kind]} came: {found.head!r}"
         return found
 
     def define(self, digests: list[str]) -> None:
