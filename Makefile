@@ -84,7 +84,7 @@ install = $(pip) install -qq --require-hashes -r $(1) -r requirements-build.txt 
 	@echo '$(CURDIR)' > $@
 
 .venv/runtime: .venv/made pyproject.toml requirements.txt requirements-build.txt
-	@echo 'Installing what Flash runs on into .venv (24 MB, once).'
+	@echo 'Installing what Flash runs on into .venv (35 MB, once).'
 	@$(call install,requirements.txt)
 	@touch $@
 

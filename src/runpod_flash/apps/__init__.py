@@ -1,0 +1,1 @@
+"""Applications: found in folders, served as one, built and deployed."""
