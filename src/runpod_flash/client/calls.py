@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from runpod_flash.client import environment, items, job, nested, output, scope, shipment, transcript, transport
-from runpod_flash.client.classes import RemoteClass, RemoteMethod
+from runpod_flash.client.classes import RemoteClass
 from runpod_flash.client.function import RemoteFunction, yields
 from runpod_flash.client.link import Link
 from runpod_flash.client.session import Binding, Stream
@@ -24,9 +24,6 @@ from runpod_flash.wire import door
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.kinds import INLINE_LIMIT
 from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Position, Submit, decode
-
-codec.travels_as(RemoteMethod, RemoteMethod.by_value)
-codec.travels_as(RemoteClass, RemoteClass.by_value)
 
 
 class Prepared:
@@ -201,7 +198,7 @@ class Caller:
         parts, limit = encoded.parts, link.settings.max_value
         if (len(parts) > 1 or len(parts[0]) > INLINE_LIMIT) and codec.size(parts) > limit:
             raise codec.too_large(codec.size(parts), limit, (args, kwargs), self._parameters())
-        if handles := nested.taken():
+        if (encoded.defs or nested.any_met()) and (handles := nested.met_in(encoded.defs)):
             return encoded._replace(defs=nested.merged(encoded.defs, self._table(link, handles)))
         return encoded
 
@@ -258,14 +255,14 @@ class Caller:
         """The definitions with which these functions can be called from where they arrive."""
         if door.here() is not None:
             return nested.tables_with(handles)
-        return nested.table_of(handles, lambda handle: handle.caller().judged(link))
+        return nested.table_of(handles, lambda handle: _judged(handle, link))
 
     def judged(self, link: Link) -> tuple[Prepared, nested.Handles]:
         """The function alone, and the remote functions that it refers to.
 
         Everything that can be refused here is refused here, before anything is sent.
         """
-        nested.taken()
+        nested.forget_met()
         config, function = self._config, self._function
         variables = self._variables()
         environment.check_system_packages(config.system, self._where)
@@ -298,7 +295,7 @@ class Caller:
             function=spec,
             exact=link.settings.hardware == "exact",
         )
-        handles = nested.taken() | nested.of_modules(ready.modules)
+        handles = nested.met_in(ready.packed.defs) | nested.of_modules(ready.modules)
         return Prepared(declare, ready.scope, variables, link.app), handles
 
     # What is otherwise where a function is load-balanced, or a method of a remote class.
@@ -324,3 +321,11 @@ class Caller:
     def _parameters(self) -> tuple[str, ...]:
         code = self._function.__code__
         return code.co_varnames[: code.co_argcount]
+
+
+def _judged(handle: nested.Handle, link: Link) -> tuple[Prepared, nested.Handles]:
+    if not isinstance(handle, RemoteClass):
+        return handle.caller().judged(link)
+    from runpod_flash.client import methods  # noqa: PLC0415 - it uses this module
+
+    return methods.judged(handle, link)

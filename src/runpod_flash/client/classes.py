@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from runpod_flash.client.function import RemoteConfig, RemoteFunction, config_with
+from runpod_flash.client.function import RemoteConfig, RemoteFunction, check_worker, config_with
 from runpod_flash.errors import UsageError, call_site, did_you_mean
 
 if TYPE_CHECKING:
@@ -32,10 +32,13 @@ class RemoteClass:
 
     __wrapped__: type
 
-    def __init__(self, cls: type, config: RemoteConfig) -> None:
+    def __init__(self, cls: type, config: RemoteConfig, key: str = "") -> None:
         functools.update_wrapper(self, cls, updated=())
+        # Names that no attribute of the user's class has.
         self.__remote_config__ = config
-        self.prepared: dict[str, Prepared] = {}
+        self.__remote_key__ = key
+        """In a worker: what its program calls it (see client.nested)."""
+        self.__remote_prepared__: dict[str, Prepared] = {}
         """What is known of each method's shipping; every handle of the class shares it."""
 
     def __repr__(self) -> str:
@@ -62,18 +65,18 @@ class RemoteClass:
 
     def with_options(self, **options: Any) -> RemoteClass:
         """The same class with other options, as with functions."""
-        return RemoteClass(self.__wrapped__, config_with(self.__remote_config__, options))
+        config = config_with(self.__remote_config__, options)
+        same = config.resource is self.__remote_config__.resource
+        return RemoteClass(self.__wrapped__, config, self.__remote_key__ if same else "")
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """To another process of this program under its name, as any class."""
         found: Any = sys.modules.get(self.__wrapped__.__module__)
         for part in self.__wrapped__.__qualname__.split("."):
             found = getattr(found, part, None)
-        return self.__wrapped__.__qualname__ if found is self else self.by_value()
-
-    def by_value(self) -> tuple[Any, ...]:
-        """To a worker, which has no module to look a name up in."""
-        return RemoteClass, (self.__wrapped__, self.__remote_config__)
+        if found is self:
+            return str(self.__wrapped__.__qualname__)
+        return RemoteClass, (self.__wrapped__, self.__remote_config__, self.__remote_key__)
 
 
 class RemoteInstance:
@@ -158,6 +161,7 @@ class RemoteMethod(RemoteFunction[..., Any, Any]):
 
     def caller(self) -> Caller:
         if self._caller_made is None:
+            check_worker()
             from runpod_flash.client.methods import caller_of  # noqa: PLC0415 - loads what talks to an engine
 
             self._caller_made = caller_of(self)

@@ -280,8 +280,7 @@ def travelled(function: Callable[..., Any], config: RemoteConfig, key: str) -> R
 
 
 def _caller_for(handle: RemoteFunction[..., Any, Any]) -> Caller:
-    if door.here() is not None:
-        _check_msgspec()
+    check_worker()
     if handle.__remote_config__.resource.is_queue:
         from runpod_flash.client.calls import Caller  # noqa: PLC0415 - loads what talks to an engine
 
@@ -291,8 +290,13 @@ def _caller_for(handle: RemoteFunction[..., Any, Any]) -> Caller:
     return DirectCaller(handle)
 
 
-def _check_msgspec() -> None:
-    """A worker's environment may have a msgspec of its own, which goes before ours, and which calls need as well."""
+def check_worker() -> None:
+    """UsageError in a worker that cannot call.
+
+    Its environment may have a msgspec of its own, which goes before ours, and which calls need as well.
+    """
+    if door.here() is None:
+        return
     import msgspec  # noqa: PLC0415 - a worker that calls nobody does without
 
     version = tuple(int(part) for part in msgspec.__version__.split(".")[:2] if part.isdigit())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, Final
 
-from runpod_flash.client import scope
+import msgspec
+
+from runpod_flash.client import nested, scope
 from runpod_flash.client.calls import Caller, Prepared
-from runpod_flash.client.classes import RemoteInstance, RemoteMethod
+from runpod_flash.client.classes import RemoteClass, RemoteInstance, RemoteMethod
 from runpod_flash.client.direct import DirectCaller
-from runpod_flash.errors import EncodingError
+from runpod_flash.errors import EncodingError, UsageError
 from runpod_flash.payload import codec, functions
 from runpod_flash.payload.functions import Packed
 from runpod_flash.wire.blobs import megabytes
@@ -34,12 +36,12 @@ class _OfInstance(Caller):
     @property
     def _prepared(self) -> Prepared | None:
         """Of every handle of the class together: a thousand handles are declared once."""
-        return self._class.prepared.get(self._method)
+        return self._class.__remote_prepared__.get(self._method)
 
     @_prepared.setter
     def _prepared(self, prepared: Prepared | None) -> None:
         if prepared is not None:
-            self._class.prepared[self._method] = prepared
+            self._class.__remote_prepared__[self._method] = prepared
 
     def _travelling(self) -> Root:
         return self._class.__wrapped__
@@ -55,18 +57,21 @@ class _OfInstance(Caller):
         return any(map(inspect.iscoroutinefunction, scope.methods_of(self._class.__wrapped__)))
 
     def _encode(self, link: Link, args: tuple[Any, ...], kwargs: dict[str, Any]) -> codec.Encoded:
-        construction = self._construction()
+        construction = self._construction(link)
         encoded = super()._encode(link, args, kwargs)
         self._instance = construction.digest
         return codec.Encoded(encoded.parts, [*construction.defs, *encoded.defs])
 
-    def _construction(self) -> Packed:
+    def _construction(self, link: Link) -> Packed:
         """The arguments of the constructor, packed by the first call of each version of the class."""
         assert self._prepared is not None
         version = self._prepared.declare.function.digest
         known = self._constructed.__remote_constructions__
         if version not in known:
-            known[version] = self._pack(version)
+            packed = self._pack(version)
+            if handles := nested.met_in(packed.defs):
+                packed = packed._replace(defs=nested.merged(packed.defs, self._table(link, handles)))
+            known[version] = packed
         return known[version]
 
     def _pack(self, version: str) -> Packed:
@@ -113,3 +118,17 @@ class _DirectCaller(_OfInstance, DirectCaller):
 def caller_of(method: RemoteMethod) -> Caller:
     """What calls a method of a handle."""
     return _QueueCaller(method) if method.__remote_config__.resource.is_queue else _DirectCaller(method)
+
+
+def judged(cls: RemoteClass, link: Link) -> tuple[Prepared, nested.Handles]:
+    """A class alone, declared under its own name, and what is remote that it refers to (see `Caller.judged`)."""
+    instance = cls()
+    names = dir(instance)
+    name = scope.function_name(cls.__wrapped__)
+    if not names:
+        raise UsageError(f"{name} has no public methods", where=scope.location(cls.__wrapped__) or None)
+    prepared, handles = caller_of(getattr(instance, names[0])).judged(link)
+    declare = prepared.declare
+    function = msgspec.structs.replace(declare.function, name=name, where=scope.location(cls.__wrapped__))
+    prepared.declare = msgspec.structs.replace(declare, function=function)
+    return prepared, handles

@@ -10,6 +10,7 @@ circles, and each is named by the digest of its bytes.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from runpod_flash.client.classes import RemoteMethod
-from runpod_flash.client.function import RemoteConfig, RemoteFunction, travelled
-from runpod_flash.client.scope import function_name
+from runpod_flash.client.classes import RemoteClass, RemoteInstance, RemoteMethod
+from runpod_flash.client.function import RemoteFunction, travelled, yields
+from runpod_flash.client.scope import function_name, location
 from runpod_flash.errors import FlashError, UsageError, call_site
 from runpod_flash.payload import codec
 from runpod_flash.payload.definitions import TABLE
@@ -29,26 +30,31 @@ from runpod_flash.wire.messages import Declare
 if TYPE_CHECKING:
     from runpod_flash.client.calls import Prepared
 
-Handle = RemoteFunction[..., Any, Any]
+Handle = RemoteFunction[..., Any, Any] | RemoteClass
 Handles = dict[str, Handle]
-"""Remote functions by their keys."""
+"""Remote functions and classes by their keys."""
 
 
 class Table(msgspec.Struct):
-    """What a definition with JSON in it says. `refused`: why a function could not be called from its program either."""
+    """What a definition with JSON in it says. `refused`: why a function could not be called from its program either.
+
+    A class is declared once, under its own name; in a worker its methods are called by theirs.
+    """
 
     functions: dict[str, Declare]
     refused: dict[str, str]
 
 
 class _Met(threading.local):
-    """The remote functions that were pickled in this thread since somebody took them."""
+    """What is remote and was pickled in this thread since somebody took it."""
 
     def __init__(self) -> None:
         self.handles: Handles = {}
 
 
 _MET: Final = _Met()
+_within: Final[dict[str, Handles]] = {}
+"""By the digest of a definition: what is remote and was met when it was made, or beside it. It is made once only."""
 _table = msgspec.json.Decoder(Table)
 _known: dict[str, Table] = {}
 
@@ -56,37 +62,59 @@ _known: dict[str, Table] = {}
 # ── in the program that calls first ───────────────────────────────────────────────────────────────
 
 
-def by_value(handle: Handle) -> tuple[Any, ...]:
+def _function_by_value(handle: RemoteFunction[..., Any, Any]) -> tuple[Any, ...]:
     """A remote function on its way to a worker: under its key, with which it is called from there."""
-    key = handle.key or key_of(handle.__wrapped__, handle.__remote_config__)
+    return travelled, (handle.__wrapped__, handle.__remote_config__, _met(handle.key, handle))
+
+
+def _class_by_value(handle: RemoteClass) -> tuple[Any, ...]:
+    return RemoteClass, (handle.__wrapped__, handle.__remote_config__, _met(handle.__remote_key__, handle))
+
+
+def _met(key: str, handle: Handle) -> str:
+    key = key or key_of(handle)
     _MET.handles[key] = handle
-    return travelled, (handle.__wrapped__, handle.__remote_config__, key)
+    return key
 
 
-codec.travels_as(RemoteFunction, by_value)
+codec.travels_as(RemoteFunction, _function_by_value)
+codec.travels_as(RemoteClass, _class_by_value)
 
 
-def key_of(function: Callable[..., Any], config: RemoteConfig) -> str:
-    """What names a remote function in a table: its own name, and a digest of what `@remote` was told."""
-    return f"{function_name(function)} {hashlib.sha256(repr(config).encode()).hexdigest()[:16]}"
+def key_of(handle: Handle) -> str:
+    """What names a remote function or class in a table: its own name, and a digest of what `@remote` was told."""
+    told = hashlib.sha256(repr(handle.__remote_config__).encode()).hexdigest()[:16]
+    return f"{function_name(handle.__wrapped__)} {told}"
 
 
-def taken() -> Handles:
-    """The remote functions that were pickled since this was asked last."""
-    if not _MET.handles:
-        return {}
+def forget_met() -> None:
+    """What is asked for next was pickled after this."""
+    _MET.handles = {}
+
+
+def any_met() -> bool:
+    """Whether anything remote was pickled since this was asked for last."""
+    return bool(_MET.handles)
+
+
+def met_in(defs: Iterable[str]) -> Handles:
+    """What is remote in what was pickled just now, and in these definitions, which may be of an earlier time."""
     handles, _MET.handles = _MET.handles, {}
-    return handles
+    found = dict(handles)
+    for digest in defs:
+        found |= _within.setdefault(digest, handles)
+    return found
 
 
 def of_modules(names: Iterable[str]) -> Handles:
-    """The remote functions of modules that travel as source: there they are made anew."""
+    """What is remote in modules that travel as source: there it is made anew."""
     found: Handles = {}
     for name in names:
         module = sys.modules.get(name)
         for value in list(vars(module).values()) if module is not None else ():
-            if isinstance(value, RemoteFunction):
-                found[key_of(value.__wrapped__, value.__remote_config__)] = value
+            handle = value.__remote_class__ if isinstance(value, RemoteInstance) else value
+            if isinstance(handle, (RemoteFunction, RemoteClass)):
+                found[key_of(handle)] = handle
     return found
 
 
@@ -126,16 +154,25 @@ def _needs(table: Table) -> list[str]:
 # ── in a worker ───────────────────────────────────────────────────────────────────────────────────
 
 
-def declaration(handle: Handle) -> Declare:
-    """How a function is declared that is called from here, as its program said."""
+def declaration(handle: RemoteFunction[..., Any, Any]) -> Declare:
+    """How a function or method is declared that is called from here, as its program said."""
     if isinstance(handle, RemoteMethod):
-        raise UsageError(
-            f"{handle.__qualname__} cannot be called from a worker yet",
-            where=call_site(),
-            why="methods of remote classes are called from programs; from workers only functions are",
-            fix="call it in your program and pass on what it gives, or write a remote function",
+        owner = handle.instance.__remote_class__
+        found = _found(owner, owner.__remote_key__)
+        name = f"{found.function.name}.{handle.__name__}"
+        function = msgspec.structs.replace(
+            found.function,
+            name=name,
+            where=location(handle.__wrapped__),
+            is_async=inspect.iscoroutinefunction(handle.__wrapped__) or yields(handle.__wrapped__),
         )
-    key = handle.key or key_of(handle.__wrapped__, handle.__remote_config__)
+        return msgspec.structs.replace(found, function=function)
+    return _found(handle, handle.key)
+
+
+def _found(handle: Handle, key: str) -> Declare:
+    key = key or key_of(handle)
+    name = handle.__wrapped__.__name__
     for digest, table in _tables():
         if (found := table.functions.get(key)) is not None:
             # It may call others in turn, and those are in the same table.
@@ -144,12 +181,12 @@ def declaration(handle: Handle) -> Declare:
             return msgspec.structs.replace(found, function=function)
         if key in table.refused:
             raise UsageError(
-                f"{handle.__name__} cannot be called from this worker",
+                f"{name} cannot be called from this worker",
                 where=call_site(),
                 why=f"the program that sent it could not make it ready:\n{table.refused[key]}",
             )
     raise UsageError(
-        f"{handle.__name__} cannot be called from this worker",
+        f"{name} cannot be called from this worker",
         where=call_site(),
         why="its program did not send it along: it was made or changed here, by @remote or with_options, and what a "
         "call needs (source, packages, variables) is only known there",
