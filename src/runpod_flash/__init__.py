@@ -7,9 +7,11 @@ The rooms, bottom to top; each uses only those above it in this list:
     model               nouns, frozen, no I/O: hardware, resources, endpoints and pools, jobs, JobOutput
     check               what a call would refuse or warn about, found in source files
     wire                frames, messages, the worker's status page, blob files
+    web                 what gateway and apps show browsers: documentation, trusted names
     payload             what only the two ends open: pickles, definitions by digest, exceptions
     worker              the program that runs user code, and the zygote that it is forked from
     client              asks: remote functions, scope analysis, handles, transports, starting the engine
+    apps                applications of users: made, found in folders, served
     host                what a machine that runs workers does: processes, environments, logs
     providers           places where hosts can be started
     engine              decides: store, queue, dispatcher, plan

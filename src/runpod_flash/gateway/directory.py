@@ -14,10 +14,11 @@ from typing import Final, NamedTuple
 from runpod_flash.engine.exchanges import Exchanges
 from runpod_flash.engine.records import Endpoint, Function
 from runpod_flash.errors import did_you_mean
-from runpod_flash.gateway import pages, trust
+from runpod_flash.gateway import pages
 from runpod_flash.gateway.reply import Reply, refusal
 from runpod_flash.gateway.target import Target
 from runpod_flash.gateway.token import Key
+from runpod_flash.web import trust
 
 PREFIX: Final = "/lb/"
 _ASK_FOR_TOKEN: Final = ("www-authenticate", 'Bearer realm="flash"')

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from runpod_flash.gateway import trust
 from runpod_flash.gateway.reply import Reply, refusal
+from runpod_flash.web import trust
 
 RawHeaders = list[tuple[bytes, bytes]]
 

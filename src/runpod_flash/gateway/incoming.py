@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 from runpod_flash.engine.records import Exchange
 from runpod_flash.errors import EngineRefused, FlashError, QueueFull
-from runpod_flash.gateway import fields, reply, target, trust
+from runpod_flash.gateway import fields, reply, target
 from runpod_flash.gateway.directory import Answerer
 from runpod_flash.gateway.reply import Reply, refusal
 from runpod_flash.gateway.upload import HOLD_BACK, Upload
 from runpod_flash.model.job import ErrorKind
+from runpod_flash.web import trust
 from runpod_flash.wire import kinds
 from runpod_flash.wire.messages import ErrorInfo, HttpRes
 

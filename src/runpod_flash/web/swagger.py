@@ -1,0 +1,55 @@
+"""Swagger UI from inside the package: a page of documentation that fetches nothing from elsewhere."""
+
+from __future__ import annotations
+
+import gzip
+from html import escape
+from importlib import resources
+from typing import Final, NamedTuple
+
+CACHED: Final = "max-age=86400"
+"""How long browsers may keep an asset."""
+SCRIPT: Final = "swagger-ui-bundle.js"
+STYLE: Final = "swagger-ui.css"
+_SHOW: Final = "show.js"
+_KINDS: Final = {
+    STYLE: "text/css; charset=utf-8",
+    SCRIPT: "text/javascript; charset=utf-8",
+    _SHOW: "text/javascript; charset=utf-8",
+}
+_SHOW_TEXT: Final = b"""window.onload = () => SwaggerUIBundle({
+  url: document.body.dataset.openapi, dom_id: "#docs", deepLinking: true, persistAuthorization: false,
+});
+"""
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,"><link rel="stylesheet" href="{base}/swagger-ui.css"></head>
+<body data-openapi="{openapi}">{above}<div id="docs"></div>
+<script src="{base}/swagger-ui-bundle.js"></script><script src="{base}/show.js"></script></body></html>
+"""
+
+
+class Asset(NamedTuple):
+    """One file of the page."""
+
+    kind: str
+    body: bytes
+
+
+def page(title: str, *, base: str, openapi: str, above: str = "") -> str:
+    """The page that shows the document at `openapi`; its assets are at `base`/name. `above` is HTML before it."""
+    return _PAGE.format(title=escape(title), base=escape(base), openapi=escape(openapi), above=above)
+
+
+def asset(name: str) -> Asset | None:
+    """An asset of the page; None if it has none of that name."""
+    kind = _KINDS.get(name)
+    if kind is None:
+        return None
+    return Asset(kind, _SHOW_TEXT if name == _SHOW else _unpacked(name))
+
+
+def _unpacked(name: str) -> bytes:
+    packed = (resources.files("runpod_flash.web") / "swagger_ui" / f"{name}.gz").read_bytes()
+    return gzip.decompress(packed)
