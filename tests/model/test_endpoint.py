@@ -18,6 +18,7 @@ from runpod_flash.model.endpoint import (
     GpuRequest,
     Mount,
     PoolSpec,
+    Program,
     RuntimeSpec,
     endpoint_id,
     environment_key,
@@ -89,6 +90,7 @@ def test_the_id_of_an_endpoint_can_stand_in_a_host_name(app: str, env: str, name
         {"concurrency": 2},
         {"mounts": ()},
         {"ports": (80,)},
+        {"program": Program(("python", "handler.py"), "/mine", "d")},
     ],
     ids=lambda change: next(iter(change)),
 )

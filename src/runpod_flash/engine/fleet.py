@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from runpod_flash.engine import homes
+from runpod_flash.engine import homes, programs
 from runpod_flash.engine import plan as planning
 from runpod_flash.engine.attempts import Attempts
 from runpod_flash.engine.dispatcher import IDLE_GRACE_MS, Dispatcher, forget
@@ -175,15 +175,22 @@ class Fleet:
             endpoint=pool.endpoint.spec.name,
             env=pool.environment.path,
             runtime=spec.runtime,
-            variables={**spec.base_env, **spec.variables},
+            variables=self._variables(worker, key),
             gpus=list(gpus),
             memory_mb=pool.placement.memory_mb,
             cpus=pool.placement.cpus if spec.cpu_limit else 0,
             mounts=list(spec.mounts),
             ports=list(spec.ports),
             at_once=spec.concurrency if pool.endpoint.spec.kind == "lb" else 0,
+            program=spec.program,
         )
         self._state.turn.send(host.link, launch.encode(sid=self._hosts.next_sid()))
+
+    def _variables(self, worker: Worker, key: str) -> dict[str, str]:
+        spec = worker.pool.spec
+        if spec.program is None:
+            return {**spec.base_env, **spec.variables}
+        return programs.variables(worker, key, self._state.gateway_url or "")
 
     def launched(self, head: Launched) -> None:
         """The host has started a worker, or could not."""

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from runpod_flash.host import programs
 from runpod_flash.host.logs import WorkerLog, call_of
 from runpod_flash.host.loop import Loop, Timer
 from runpod_flash.host.processes import look_up
@@ -66,6 +67,7 @@ class Worker:
             "title": self.launch.endpoint,
             "host_pid": os.getpid(),
             "at_once": self.launch.at_once,
+            **programs.order(self.launch.program),
             **self.extras,
         }
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from runpod_flash.host import mounts, strays, zygotes
+from runpod_flash.host import mounts, programs, strays, zygotes
 from runpod_flash.host.environments import Environments
 from runpod_flash.host.groups import Groups, find_places
 from runpod_flash.host.loop import Loop
@@ -167,6 +167,9 @@ class Workers:
             self._forget(worker)
             raise
         worker.extras = {**view.order, "processors": self._processors.lease(order.cpus, worker.leases)}
+        if order.program is not None and possible:
+            hidden = programs.hidden_from(order.variables.get("HOME", ""))
+            worker.extras["hidden"] = [*worker.extras.get("hidden", ()), *hidden]
         given = {f"RUNPOD_TCP_PORT_{wanted}": str(port) for wanted, port in worker.ports.items()}
         worker.variables = {**view.variables, **given}
 
@@ -219,6 +222,8 @@ class Workers:
 
     def connect(self, worker: Worker) -> None:
         """Gives a worker a stream to the engine: its first, or a new one after a new engine came."""
+        if worker.launch.program is not None:  # it asks over HTTP
+            return
         if engine := self._stream_to(worker.id, worker.launch.key, "worker"):
             worker.hand_over(engine)
 

@@ -6,6 +6,7 @@ Provider-neutral and frozen. The dataclasses travel in messages as they are.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import hmac
 import json
@@ -18,6 +19,7 @@ from runpod_flash.errors import ConfigError, call_site, shown
 
 EndpointKind = Literal["queue", "lb"]
 ScalerKind = Literal["QUEUE_DELAY", "REQUEST_COUNT"]
+Protocol = Literal["jobs", "http"]
 Origin = Literal["script", "deployed"]
 
 OWN_DISTRIBUTIONS: Final = frozenset({"runpod-flash", "tetra-rp", "flash-anywhere"})
@@ -79,6 +81,20 @@ class RuntimeSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """A program of the user's own that workers run in place of our loop, and how it gets its work.
+
+    `jobs`: it asks for jobs over HTTP, as workers for Runpod do (RUNPOD_WEBHOOK_GET_JOB …); for endpoints of kind
+    queue. `http`: it serves HTTP at PORT; for those of kind lb.
+    """
+
+    command: tuple[str, ...]  # a first word `python` is the environment's
+    folder: str  # where it lies on this machine: absolute; its entries appear in the worker's working folder
+    digest: str  # of its files: other contents are other workers
+    protocol: Protocol = "jobs"
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSpec:
     """Workers that are interchangeable: same environment, machine share, variables and code of ours."""
 
@@ -97,6 +113,7 @@ class PoolSpec:
     index: dict[str, str] = field(default_factory=dict)  # package index settings, UV_INDEX_URL …
     mounts: tuple[Mount, ...] = ()
     ports: tuple[int, ...] = ()
+    program: Program | None = None  # what its workers run; None: our loop
 
     def environment_key(self) -> str:
         """Names what has to be installed, so that it is installed once. See `environment_key`."""
@@ -148,6 +165,8 @@ def pool_key(pool: PoolSpec, secret: bytes) -> str:
         "mounts": [(mount.volume, mount.path) for mount in pool.mounts],
         "ports": pool.ports,
     }
+    if pool.program is not None:  # not for the others, whose keys are on record without it
+        identity["program"] = dataclasses.astuple(pool.program)
     return _digest(identity)
 
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from runpod_flash.model.endpoint import EndpointSpec, Mount, PoolSpec, RuntimeSpec
+from runpod_flash.model.endpoint import EndpointSpec, Mount, PoolSpec, Program, RuntimeSpec
 from runpod_flash.model.job import USUAL_POLICY, JobPolicy
 from runpod_flash.wire import frame, kinds
 
@@ -499,6 +499,7 @@ class Launch(Head):
     mounts: list[Mount] = []
     ports: list[int] = []  # those that it wants to open
     at_once: int = 0  # calls that a load-balanced one runs at once; 0: a worker of a queue
+    program: Program | None = None  # what runs there instead of our loop
 
 
 class Launched(Head):

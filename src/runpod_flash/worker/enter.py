@@ -23,7 +23,7 @@ from runpod_flash.payload import codec
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire import door, namespaces
 from runpod_flash.wire.status_page import StatusPage
-from runpod_flash.worker import output
+from runpod_flash.worker import output, program
 from runpod_flash.worker.door import Door
 from runpod_flash.worker.loop import Worker
 from runpod_flash.worker.server import Server
@@ -69,6 +69,8 @@ def enter(message: dict[str, Any], descriptors: list[int], parent_before: int = 
         host = message.get("host_pid", 0)
         _join_host(host, parent_before)
         _confine(message, host)
+        if message.get("program"):
+            program.become({**message, "oom_score": _SOONER_THAN_OTHERS}, (control, log))
         page = _settle(message["scratch"], message["variables"], message.get("title", ""))
         for folder, name in message.get("links", ()):
             os.symlink(folder, name)
@@ -123,8 +125,8 @@ def _confine(message: dict[str, Any], host: int) -> None:
     """Keeps to the processors it was given, and sees its volumes where they were asked for."""
     if processors := message.get("processors"):
         os.sched_setaffinity(0, processors)
-    if mounts := message.get("mounts"):
-        namespaces.enter(mounts, message["hidden"], os.path.join(message["scratch"], "tmp"))
+    if hidden := message.get("hidden"):
+        namespaces.enter(message.get("mounts", ()), hidden, os.path.join(message["scratch"], "tmp"))
         if host:
             die_with(host)  # a change of rights may have undone this
 
