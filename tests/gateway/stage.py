@@ -178,7 +178,9 @@ class Stage:
         )
         self.engine.start()
         listener = gateways.listen(self.home, self._settings.gateway_port)
-        self.gateway = Gateway(self.engine.exchanges, TOKEN, listener, self._settings.gateway_body)
+        self.gateway = Gateway(
+            self.engine.exchanges, self.engine.http_jobs, TOKEN, listener, self._settings.gateway_body
+        )
         await self.gateway.start()
         self.connect_client()
 
@@ -270,6 +272,17 @@ class Stage:
                 routes=[Route(method, path)],
                 schema=schema,
             ),
+        )
+        sid = next(self._sids)
+        self.do(lambda: self.client.says(head, sid=sid))
+        return self.wait(self._answer())
+
+    def declare(self, name: str, *, endpoint: str, app: str = "app", **fields: Any) -> Any:
+        """Declares a function of a queue, whose jobs may come over HTTP. What it is told."""
+        head = messages.Declare(
+            endpoint=EndpointSpec(app, "dev", endpoint),
+            pool=PoolSpec("/usr/bin/python3", "cpython-311", RUNTIME),
+            function=FunctionSpec(name=name, version="v1", digest=name, takes_json=True, timeout_ms=60_000, **fields),
         )
         sid = next(self._sids)
         self.do(lambda: self.client.says(head, sid=sid))

@@ -316,7 +316,13 @@ class Caller:
 
     def _served(self) -> dict[str, Any]:
         """What the engine is told of how it answers over HTTP."""
-        return {}
+        policy = self._config.policy
+        return {
+            "takes_json": True,
+            "timeout_ms": policy.timeout_ms,
+            "max_retries": policy.max_retries,
+            "yields": yields(self._function),
+        }
 
     def _parameters(self) -> tuple[str, ...]:
         code = self._function.__code__

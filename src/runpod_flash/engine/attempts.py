@@ -258,7 +258,7 @@ class Attempts:
             raise _disagreement(job)
         if head is not None and head.blobs:
             store.add_blobs(job.job, [moved for moved in head.blobs if blobs.is_id(moved[1])])
-        if self._followers.of(job.job):
+        if self._followers.wanted(job.job):
             lines_follow = head is not None and head.logs and not job.lines_out
             told = outcome_now(job, worker, ended, head, waited, error)
             self._followers.outcome(told, kept, attempt=job.attempt, lines_follow=lines_follow)

@@ -27,6 +27,8 @@ _DEFINITIONS_KEPT: Final = 256
 _LARGEST_KEPT: Final = 1024 * 1024
 _args_head = msgspec.json.Decoder(ArgsHead)
 PLAIN: Final = ArgsHead()
+JSON: Final = ArgsHead("json")
+"""Arguments of a job that came over HTTP: part 0 is its input, as JSON text."""
 _READY: Final = JobState.READY
 
 

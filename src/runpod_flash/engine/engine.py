@@ -25,6 +25,7 @@ from runpod_flash.engine.exchanges import Exchanges
 from runpod_flash.engine.fleet import Fleet
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.hosts import Hosts, Watch, key_hash
+from runpod_flash.engine.http_jobs import HttpJobs
 from runpod_flash.engine.purge import Purge
 from runpod_flash.engine.questions import OnStop, Questions
 from runpod_flash.engine.queue import Queue
@@ -107,6 +108,7 @@ class Engine:
         self._hosts = Hosts(state, self._registry, provider, rundir, self._guarding(watch))
         self._relay = relay = Relay(state, dispatcher, self._followers)
         self.exchanges = Exchanges(state, self._registry, relay)
+        self.http_jobs = HttpJobs(state, self._registry, self._queue, self._followers, self._guarded)
         self._environments = Environments(state, self._hosts, self._queue, self._followers, relay)
         self._fleet = Fleet(
             state, dispatcher, self._queue, self._attempts, self._followers, self._hosts, self._environments, relay
@@ -220,6 +222,7 @@ class Engine:
         self._followers.clear()
         self._relay.clear()
         self._streams.clear()
+        self.http_jobs.clear()
         self.state.clear()
         self.state.resume_at = self.state.clock.monotonic() + _PAUSE_S
         if self._taking_up is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from runpod_flash.engine.records import Reader, Waiter
+from runpod_flash.engine.records import Reader, Waiter, Watcher
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.turn import Link
 from runpod_flash.wire import frame, kinds
@@ -21,6 +21,7 @@ class Followers:
     def __init__(self, state: State) -> None:
         self._state = state
         self._by_job: dict[str, list[Waiter]] = {}
+        self._watchers: dict[str, list[Watcher]] = {}
         # Outcomes whose last lines are still on their way: job → its attempt, and who gets what.
         self._held: dict[str, tuple[int, list[tuple[Link, int, bytes]]]] = {}
 
@@ -30,6 +31,18 @@ class Followers:
         client = link.state
         if isinstance(client, Client):
             client.follows[sid] = job
+
+    def watch(self, job: str, watcher: Watcher) -> None:
+        """Calls `watcher` with the end of `job`, which has not come yet."""
+        self._watchers.setdefault(job, []).append(watcher)
+
+    def unwatch(self, job: str, watcher: Watcher) -> None:
+        """Calls it no more."""
+        watchers = self._watchers.get(job, [])
+        if watcher in watchers:
+            watchers.remove(watcher)
+            if not watchers:
+                del self._watchers[job]
 
     def drop(self, link: Link) -> None:
         """A link is gone; its jobs run on."""
@@ -46,11 +59,12 @@ class Followers:
     def clear(self) -> None:
         """Forgets everybody; their links are being closed."""
         self._by_job.clear()
+        self._watchers.clear()
         self._held.clear()
 
-    def of(self, job: str) -> list[Waiter]:
-        """Those who follow `job`."""
-        return self._by_job.get(job, [])
+    def wanted(self, job: str) -> bool:
+        """Whether somebody follows `job`, or watches it."""
+        return job in self._by_job or job in self._watchers
 
     def outcome(
         self, head: Outcome, parts: Sequence[frame.Buffer], *, attempt: int = 0, lines_follow: bool = False
@@ -60,6 +74,9 @@ class Followers:
         `lines_follow`: the attempt printed, and the host has not said yet that it forwarded every line (host and
         worker have links of their own); who shows the output gets the outcome after that, or after two seconds.
         """
+        if self._watchers:
+            for watcher in self._watchers.pop(head.job, ()):
+                watcher(head, parts)
         waiters = self._by_job.pop(head.job, None)
         if waiters is None:
             return

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from runpod_flash.engine import homes
-from runpod_flash.engine.dispatcher import PLAIN, Dispatcher
+from runpod_flash.engine.dispatcher import JSON, PLAIN, Dispatcher
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.lineage import CALLER_ENDED
 from runpod_flash.engine.outcomes import outcome_of
@@ -30,6 +30,7 @@ _encode = msgspec.json.encode
 _HIGHEST: Final = 1 << 48  # milliseconds: nine thousand years
 _LONGEST_ID: Final = 64  # what the worker's status page holds
 _SLICE: Final = 200
+_JSON: Final = _encode(JSON).decode()
 
 
 class Queue:
@@ -50,15 +51,7 @@ class Queue:
             check_blobs(self._state, head.blobs)
         if head.idem is not None and self._follow_instead(link, sid, self._with_key(fn, head.idem), head):
             return
-        target, state = self._place(fn, head)
-        if target is None and self._is_full(fn.pool):
-            # Sent again after a lost link, it is no new job.
-            if self._follow_instead(link, sid, head.job, head):
-                return
-            raise _queue_full(fn.pool)
-        args = _args_head_of(head)
-        job = self._put(fn, head, frame.pack_parts(parts), args, target, state)
-        if job is None:
+        if not self.enter(fn, head, parts):
             self._follow_instead(link, sid, head.job, head)
             return
         if head.wait and head.parent is not None:
@@ -69,10 +62,27 @@ class Queue:
             self._followers.add(head.job, link, sid, logs=head.logs)
         else:
             self._state.turn.promise(link, Accepted(job=head.job).encode(sid=sid, flags=kinds.END))
+
+    def enter(self, fn: Function, head: Submit, parts: Sequence[bytes]) -> bool:
+        """Puts a new job on record, at a worker at once where one is free; False if one of its id is there already.
+
+        Nobody follows it yet; whoever does so in this turn misses nothing. QueueFull.
+        """
+        target, state = self._place(fn, head)
+        if target is None and self._is_full(fn.pool):
+            # Sent again after a lost link, it is no new job.
+            if self._state.store.job(head.job) is not None:
+                return False
+            raise _queue_full(fn.pool)
+        args = _args_head_of(head)
+        job = self._put(fn, head, frame.pack_parts(parts), args, target, state)
+        if job is None:
+            return False
         if target is not None:
             self._dispatcher.assign(target, job, args, parts)
         else:
             self._state.replan()
+        return True
 
     def _place(self, fn: Function, head: Submit) -> tuple[Worker | None, JobState]:
         """The worker that gets a new job at once, if any, and the state that the job has then."""
@@ -110,7 +120,7 @@ class Queue:
             max_retries=policy.max_retries,
             awaited=head.wait,
             args=packed,
-            args_head=None if args is PLAIN else _encode(args).decode(),
+            args_head=None if args is PLAIN else _JSON if args is JSON else _encode(args).decode(),
             ready_ms=now + policy.delay_ms if policy.delay_ms else None,
             expires_ms=now + policy.ttl_ms if policy.ttl_ms is not None else None,
             instance=head.instance or None,
@@ -270,6 +280,8 @@ class Queue:
 def _args_head_of(head: Submit) -> ArgsHead:
     if head.stream is not None:
         return ArgsHead(head.encoding, head.blobs, head.defs, "live" if head.wait else "kept")
+    if head.encoding == "json" and not head.blobs:
+        return JSON
     return ArgsHead(head.encoding, head.blobs, head.defs) if head.blobs or head.defs else PLAIN
 
 

@@ -11,7 +11,18 @@ from runpod_flash.engine.placement import Placement
 from runpod_flash.engine.routes import Routes
 from runpod_flash.engine.turn import Link
 from runpod_flash.model.endpoint import EndpointSpec, PoolSpec
-from runpod_flash.wire.messages import Call, ErrorInfo, Exited, FunctionSpec, HttpReq, HttpRes, Invoke, Machine
+from runpod_flash.wire.frame import Buffer
+from runpod_flash.wire.messages import (
+    Call,
+    ErrorInfo,
+    Exited,
+    FunctionSpec,
+    HttpReq,
+    HttpRes,
+    Invoke,
+    Machine,
+    Outcome,
+)
 
 # draining: takes nothing new, and is stopped when its last job is done. stopping: its host was told to end it.
 WorkerState = Literal["starting", "idle", "busy", "draining", "stopping"]
@@ -29,7 +40,7 @@ class Endpoint:
     unheld_since: float = 0.0  # monotonic; min workers outlive their last holder by idleTimeout
     last_pool: Pool | None = None
     args_bytes: int = 0  # of waiting jobs
-    served: dict[str, Function] = field(default_factory=dict)  # what answers over HTTP, by name: the newest of each
+    served: dict[str, Function] = field(default_factory=dict)  # asked over HTTP, by name: the newest of each
     routes: Routes[Function] | None = None  # made of these when somebody asks
 
 
@@ -259,6 +270,10 @@ class Waiter:
     sid: int
     logs: bool
     reader: Reader | None = None  # it reads what the job yields
+
+
+Watcher = Callable[[Outcome, Sequence[Buffer]], None]
+"""Called with the end of a job inside the turn that records it: what it tells others, it promises."""
 
 
 @dataclass(slots=True, eq=False)

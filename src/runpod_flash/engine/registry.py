@@ -212,8 +212,8 @@ class Registry:
 
 
 def _serve(function: Function) -> None:
-    """From here on it answers at its routes, instead of its last version and of whoever had them before."""
-    if not function.spec.routes:
+    """From here on it is asked over HTTP, instead of its last version and of whoever had its routes before."""
+    if not function.spec.routes and not function.spec.takes_json:
         return
     endpoint = function.pool.endpoint
     for other in _same_routes(endpoint, function.spec):

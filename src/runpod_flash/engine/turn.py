@@ -24,15 +24,19 @@ _SHRINK_AT: Final = 64 * 1024 * 1024
 _COMMITS_BETWEEN_LOOKS: Final = 32
 
 
-class Link(Protocol):
+class Addressee(Protocol):
+    """Somebody who is told something once it is committed."""
+
+    def send(self, data: bytes) -> None:
+        """Sends; does nothing if the peer is gone."""
+
+
+class Link(Addressee, Protocol):
     """A connection as the engine sees it. `state` is the engine's own to set."""
 
     role: str
     pid: int
     state: Any
-
-    def send(self, data: bytes) -> None:
-        """Sends; does nothing if the peer is gone."""
 
     def close(self) -> None:
         """Ends the connection once everything sent has gone out; nothing more is received."""
@@ -60,13 +64,13 @@ class Turn:
         # Per turn.
         self._armed = False
         self._writing = False
-        self._frames: list[tuple[Link, bytes]] = []
-        self._promises: list[tuple[Link, bytes]] = []
+        self._frames: list[tuple[Addressee, bytes]] = []
+        self._promises: list[tuple[Addressee, bytes]] = []
         self._asked: list[tuple[Link, int]] = []
         self._after: list[Callable[[], None]] = []
         # Promises of earlier turns: those that the sync covers which runs now, and those of the next one.
-        self._syncing: list[tuple[Link, bytes]] = []
-        self._unsynced: list[tuple[Link, bytes]] = []
+        self._syncing: list[tuple[Addressee, bytes]] = []
+        self._unsynced: list[tuple[Addressee, bytes]] = []
 
     def write(self) -> Store:
         """The store, inside this turn's transaction."""
@@ -76,13 +80,13 @@ class Turn:
             self._arm()
         return self._store
 
-    def send(self, link: Link | None, data: bytes) -> None:
+    def send(self, link: Addressee | None, data: bytes) -> None:
         """Sends after the commit; to nobody if there is no link."""
         if link is not None:
             self._frames.append((link, data))
             self._arm()
 
-    def promise(self, link: Link | None, data: bytes) -> None:
+    def promise(self, link: Addressee | None, data: bytes) -> None:
         """Sends after the commit, and with durability `power` after the sync."""
         if link is not None:
             (self._promises if self._power else self._frames).append((link, data))
@@ -213,13 +217,13 @@ class Turn:
         self._store.end_checkpoint()
 
 
-def _send_all(frames: list[tuple[Link, bytes]]) -> None:
+def _send_all(frames: list[tuple[Addressee, bytes]]) -> None:
     """Sends frames in order, those of one link together: one system call for each link."""
     if len(frames) == 1:
         link, data = frames[0]
         link.send(data)
         return
-    by_link: dict[Link, list[bytes]] = {}
+    by_link: dict[Addressee, list[bytes]] = {}
     for link, data in frames:
         by_link.setdefault(link, []).append(data)
     for link, datas in by_link.items():

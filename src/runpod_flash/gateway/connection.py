@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, gateway: Gateway) -> None:
         self.exchanges = gateway.exchanges
+        self.jobs = gateway.jobs
         self.directory = gateway.directory
         self.most_body = gateway.most_body
         self.deadline = math.inf  # monotonic

@@ -4,6 +4,7 @@
 /health                     that the gateway answers
 /lb/{endpoint}{path}        the endpoint by its id, or by a name that only one has
 {endpoint}.localhost{path}  the same, by the host
+/v2/{endpoint}/…            jobs, in Runpod's protocol (runpod/)
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from runpod_flash.engine.records import Endpoint, Function
 from runpod_flash.errors import did_you_mean
 from runpod_flash.gateway import pages
 from runpod_flash.gateway.reply import Reply, refusal
+from runpod_flash.gateway.runpod import verbs
+from runpod_flash.gateway.runpod.verbs import Operation
 from runpod_flash.gateway.target import Target
 from runpod_flash.gateway.token import Key
 from runpod_flash.web import trust
@@ -49,8 +52,10 @@ class Directory:
         self._exchanges = exchanges
         self._key = key
 
-    def find(self, method: str, host: str, target: Target, authorization: bytes) -> Answerer | Reply:
+    def find(self, method: str, host: str, target: Target, authorization: bytes) -> Answerer | Operation | Reply:
         """`host` is trusted already, and in lower case."""
+        if target.path.startswith(verbs.PREFIX) and not trust.endpoint_of(host):
+            return verbs.find(method, target.path, authorization, self._key)
         place = _place(host, target.path)
         may = self._key.fits(authorization)
         if place is None:

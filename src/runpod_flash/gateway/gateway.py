@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from runpod_flash.engine.exchanges import Exchanges
+from runpod_flash.engine.http_jobs import HttpJobs
 from runpod_flash.errors import ConfigError
 from runpod_flash.gateway.token import Key
 
@@ -34,8 +35,11 @@ _LOOK_S: Final = 1.0
 class Gateway:
     """Answers HTTP on one port of this machine."""
 
-    def __init__(self, exchanges: Exchanges, token: str, listener: socket.socket, most_body: int) -> None:
+    def __init__(
+        self, exchanges: Exchanges, jobs: HttpJobs, token: str, listener: socket.socket, most_body: int
+    ) -> None:
         self.exchanges = exchanges
+        self.jobs = jobs
         self.most_body = most_body
         self.loop = asyncio.get_running_loop()
         self._token = token

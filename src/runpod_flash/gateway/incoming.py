@@ -12,6 +12,8 @@ from runpod_flash.errors import EngineRefused, FlashError, QueueFull
 from runpod_flash.gateway import fields, reply, target
 from runpod_flash.gateway.directory import Answerer
 from runpod_flash.gateway.reply import Reply, refusal
+from runpod_flash.gateway.runpod.request import Request
+from runpod_flash.gateway.runpod.verbs import Operation
 from runpod_flash.gateway.upload import HOLD_BACK, Upload
 from runpod_flash.model.job import ErrorKind
 from runpod_flash.web import trust
@@ -50,8 +52,9 @@ class Incoming:
     """A request as it comes in, and its answer as it goes out. It is the engine's asker."""
 
     __slots__ = (
-        "_answerer", "_chunked", "_connection", "_exchange", "_fields", "_length", "_query", "_refused", "_unpaid",
-        "_upload", "answered", "begun", "current", "done", "headed", "headers", "keep_alive", "method", "target",
+        "_answerer", "_asked", "_chunked", "_connection", "_exchange", "_fields", "_length", "_operation", "_query",
+        "_refused", "_unpaid", "_upload", "answered", "begun", "current", "done", "headed", "headers", "keep_alive",
+        "method", "target",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -68,8 +71,10 @@ class Incoming:
         # Who answers.
         self.current = False  # the ones before it are answered
         self._answerer: Answerer | None = None
+        self._operation: Operation | None = None  # instead: it is of Runpod's protocol
         self._refused: Reply | None = None
         self._exchange: Exchange | None = None
+        self._asked: Request | None = None  # instead: it waits for its answer
         self.begun = False  # a worker has it, or it waits for one
         # What goes out.
         self.answered = False  # its answer has begun …
@@ -97,12 +102,16 @@ class Incoming:
             found = self._judge(minor)
             if isinstance(found, Answerer):
                 self._answerer = found
+            elif isinstance(found, Operation):
+                self._operation = found
             else:
                 self._refused = found
 
     def refuse(self, refused: Reply) -> None:
         """Whatever else it says, this is its answer, and the last one on its connection."""
-        self._refused, self._answerer, self.keep_alive = refused, None, False
+        self._refused, self._answerer, self._operation, self.keep_alive = refused, None, None, False
+        if self._asked is not None:
+            self._asked.vanish()
         if self._exchange is not None and not self.done:
             self._connection.exchanges.abandon(self._exchange, "its request was broken")
         if self.answered and not self.done:
@@ -137,9 +146,11 @@ class Incoming:
         if self._refused is not None:
             if not self.answered and not self._reads_on():
                 self.write(self._refused)
+        elif self._operation is not None and self.complete:
+            self._ask(self._operation)
         elif self.begun:
             self._pass_on()
-        elif self.complete or self._upload.waiting >= kinds.WINDOW:
+        elif self._answerer is not None and (self.complete or self._upload.waiting >= kinds.WINDOW):
             self._begin()
         elif self._fields is not None and self._fields.continues and not self.received:
             self._connection.write(reply.CONTINUE)
@@ -153,7 +164,7 @@ class Incoming:
 
     # ── who answers ───────────────────────────────────────────────────────────────────────────────
 
-    def _judge(self, minor: int) -> Answerer | Reply:
+    def _judge(self, minor: int) -> Answerer | Operation | Reply:
         known = self._connection.fields_of(self.headers, minor)
         if isinstance(known, Reply):
             return known
@@ -171,6 +182,21 @@ class Incoming:
             return _too_large(self._connection.most_body)
         self._query = wanted.query
         return self._connection.directory.find(self.method, host, wanted, known.authorization)
+
+    def _ask(self, operation: Operation) -> None:
+        """Has a request of Runpod's protocol answered, once all of it is there."""
+        if self._asked is None:
+            jobs = self._connection.jobs
+            self._asked = Request(
+                self,
+                jobs,
+                operation,
+                method=self.method,
+                query=self._query,
+                headers=self.headers,
+                body=self._upload.take(self.received),
+            )
+            jobs.guarded(self._asked.run)
 
     # ── to the engine ─────────────────────────────────────────────────────────────────────────────
 
@@ -214,6 +240,8 @@ class Incoming:
             self.done = True
             self._connection.exchanges.abandon(self._exchange, _GONE)
         self.done = True
+        if self._asked is not None:
+            self._asked.vanish()
 
     def flushed(self) -> None:
         """What was written has gone out."""

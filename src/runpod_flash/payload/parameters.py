@@ -91,6 +91,14 @@ def read(function: Callable[..., Any], method: str, in_path: Collection[str]) ->
     return Parameters(all_of, body, _whole(body, rest), rest, is_form)
 
 
+def of_input(function: Callable[..., Any]) -> Parameters:
+    """What `function` takes of the input of a queued job: all by name, and what a body could be, the input could be."""
+    found = tuple(one if one.source == REST else one._replace(source=BODY) for one in _marked(function, ()))
+    body = tuple(one for one in found if one.source == BODY)
+    rest = next((one for one in found if one.source == REST), None)
+    return Parameters(found, body, _whole(body, rest), rest, False)
+
+
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations, text among them resolved as far as its names are known here."""
     try:

@@ -166,9 +166,13 @@ class FunctionSpec(msgspec.Struct, omit_defaults=True, kw_only=True):
     defs: list[str] = []  # digests that loading it needs, itself last
     where: str = ""  # file:line
     is_async: bool = False  # its timeout and cancellation get a grace of 5 s
-    timeout_ms: int = 0  # of a request that comes over HTTP; a call says its own
+    timeout_ms: int = 0  # of a request or job that comes over HTTP; a call says its own
     routes: list[Route] = []  # load-balanced: one, as long as functions have one each
     schema: str = ""
+    # Of a queue.
+    takes_json: bool = False  # its jobs may come over HTTP, with JSON as their input
+    max_retries: int = 1  # of a job that comes over HTTP
+    yields: bool = False  # it is a generator
 
 
 class Declare(Head):

@@ -29,10 +29,18 @@ class Items:
     """The items of one call. `of` are the first fields of their heads, `kept` whether they wait for readers to come."""
 
     def __init__(
-        self, store: Store, send: Callable[[bytes], None], of: str = "", *, sid: int = 0, kept: bool = False
+        self,
+        store: Store,
+        send: Callable[[bytes], None],
+        of: str = "",
+        *,
+        sid: int = 0,
+        kept: bool = False,
+        as_json: bool = False,
     ) -> None:
         self.count = 0
         self.kept = kept
+        self._completed = results.completed_as_json if as_json else results.completed
         self.step = "user"
         """What is being done: running the user's code, or making an item ready to travel."""
         self.pending: deque[tuple[int, bytes]] = deque()  # size and frame of each that is not taken yet
@@ -54,7 +62,7 @@ class Items:
     def put(self, value: Any) -> None:
         """Sends an item, whether there is room or not; EncodingError if it cannot travel."""
         self.step = "encode"
-        result = results.completed(value, self._store)
+        result = self._completed(value, self._store)
         size = sum(map(_size, result.parts)) + sum(moved[2] for moved in result.moved)
         self._all_bytes += size
         if self.kept and (self.count >= KEPT_ITEMS or self._all_bytes > KEPT_BYTES):

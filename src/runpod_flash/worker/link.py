@@ -302,7 +302,7 @@ class Link:
     def items(self, start: Start) -> Items:
         """Where the items of a job go that yields them; kept, as its result is, until it is acknowledged."""
         of = f'"job":{start.job_json},"epoch":{start.epoch},'
-        items = Items(self, self.send, of, kept=start.stream == "kept")
+        items = Items(self, self.send, of, kept=start.stream == "kept", as_json=start.encoding == "json")
         with self._sending:
             self._items[start.key] = items
         return items

@@ -44,7 +44,7 @@ def arguments(
     encoding: str, parts: Sequence[Buffer], moved: Sequence[Sequence[int | str]], blob_dir: str
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and named arguments of a call, from the parts of its frame."""
-    if encoding != "pickle":
+    if encoding != "pickle":  # what is "json" does not come here: see json_input.py
         raise EncodingError(
             f"this worker does not read arguments encoded as {encoding!r}",
             why="the program that calls is of another version than the one that declared the function",

@@ -18,13 +18,14 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final
 
 from runpod_flash.payload.functions import load_construction
 from runpod_flash.payload.modules import SHIPPED
-from runpod_flash.wire import frame, kinds
+from runpod_flash.wire import blobs, frame, kinds
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.status_page import StatusPage
 from runpod_flash.worker import progress, results
@@ -146,13 +147,16 @@ class Worker:
                 function = self._method(start, function)
                 loaded = _now()
             step = "bind"
-            args, kwargs = arguments(start.encoding, start.parts, start.blobs, self._link.blob_dir)
+            args, kwargs = self._arguments(start, function)
             step = "user"
             value = self._call(function, args, kwargs, start.timeout_ms, items)
             step = "encode"
             if self._ending is not None and self._ending.kind == "timeout":
                 raise asyncio.CancelledError  # it went on regardless and came to an end within the grace
-            result = results.completed(value, self._link, want_json=start.want_json)
+            if start.encoding == "json":
+                result = results.completed_as_json(value, self._link)
+            else:
+                result = results.completed(value, self._link, want_json=start.want_json)
         except BaseException as error:  # noqa: BLE001 — sys.exit() and Ctrl-C of user code end a job, no worker
             if items is not None and step == "user":
                 step = items.step
@@ -171,6 +175,14 @@ class Worker:
             of += f'"chunks":{items.count},'
         head = result.head(of, (loaded - began) // 1000, (ended - loaded) // 1000, printed)
         self._link.finish(start.key, frame.encode(kinds.DONE, head, result.parts))
+
+    def _arguments(self, start: Start, function: Callable[..., Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+        if start.encoding != "json":
+            return arguments(start.encoding, start.parts, start.blobs, self._link.blob_dir)
+        from runpod_flash.worker import json_input  # noqa: PLC0415 - calls from Python need nothing of it
+
+        (text, *_more) = blobs.gather(Path(self._link.blob_dir), start.parts, start.blobs)
+        return json_input.arguments(start.digest, function, text)
 
     def _method(self, start: Start, construct: Callable[..., Any]) -> Callable[..., Any]:
         """The method of its instance, which is made if it does not live here; in the time of this call."""
@@ -196,7 +208,7 @@ class Worker:
     def _call(
         self,
         function: Callable[..., Any],
-        args: tuple[Any, ...],
+        args: Sequence[Any],
         kwargs: dict[str, Any],
         timeout_ms: int,
         items: Items | None,

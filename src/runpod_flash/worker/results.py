@@ -43,12 +43,15 @@ class Result(NamedTuple):
     json: bool
     json_error: str
     error: dict[str, str] | None
+    encoding: str = "pickle"
 
     def head(self, of: str, load_us: int, run_us: int, logs: bool, stuck: bool = False) -> bytes:
         """The head of DONE or RETURNED; `of` are its first fields, which say what ended."""
         ok = "true" if self.error is None else "false"
         common = f'{{{of}"ok":{ok},"values":{self.values},"run_us":{run_us}'
-        if not (load_us or logs or stuck or any(self[1:3]) or any(self[4:])):
+        if self.encoding != "pickle":
+            common += f',"encoding":"{self.encoding}"'
+        if not (load_us or logs or stuck or any(self[1:3]) or any(self[4:8])):
             return f"{common}}}".encode()
         rest = {
             "excs": self.excs,
@@ -70,6 +73,20 @@ def completed(value: Any, store: Store, *, want_json: bool = False) -> Result:
     view, json_error = _json_view(value, encoded.parts) if want_json else (None, "")
     parts, moved = _packed([*encoded.parts, view] if view is not None else encoded.parts, store)
     return Result(parts, moved, encoded.defs, len(encoded.parts), 0, view is not None, json_error, None)
+
+
+def completed_as_json(value: Any, store: Store) -> Result:
+    """The same of a call whose caller reads JSON and nothing else."""
+    try:
+        view = json_view.view(value)
+    except json_view.NotJson as error:
+        raise EncodingError(
+            f"the value that it gave is not JSON: {error}",
+            why="this job came over HTTP, and whoever asked reads JSON",
+            fix="give what JSON has: dict, list, str, int, float, bool, None",
+        ) from None
+    parts, moved = _packed([view], store)
+    return Result(parts, moved, [], 1, 0, False, "", None, "json")
 
 
 def failed(error: BaseException, step: str, caller: CodeType, ending: Ending | None, store: Store) -> Result:

@@ -372,7 +372,13 @@ class SqliteStore:
         return [row[0] for row in self._run("waiting_ids", (pool, limit)).fetchall()]
 
     def job(self, job: str) -> dict[str, Any] | None:
-        cursor = self._run("job", (job,))
+        return self._one("job", job)
+
+    def told(self, job: str) -> dict[str, Any] | None:
+        return self._one("told", job)
+
+    def _one(self, query: str, job: str) -> dict[str, Any] | None:
+        cursor = self._run(query, (job,))
         row = cursor.fetchone()
         return dict(zip((column[0] for column in cursor.description), row, strict=True)) if row else None
 

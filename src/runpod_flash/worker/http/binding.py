@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from runpod_flash.payload import conversion, parameters
 from runpod_flash.payload.conversion import wrong_missing
-from runpod_flash.payload.parameters import REQUIRED, Parameter
+from runpod_flash.payload.parameters import REQUIRED, Parameter, Parameters
 from runpod_flash.payload.scalars import Convert, Invalid, Place, wrong
 from runpod_flash.worker.http import asgi, forms
+from runpod_flash.worker.http.body import Body
 from runpod_flash.worker.http.request import ABSENT, Fields, Request, parse_json
 
 _GIVEN: Final = (parameters.REQUEST, parameters.RESPONSE, parameters.BACKGROUND, parameters.RAW, parameters.REST)
@@ -32,11 +32,14 @@ class _Source(NamedTuple):
     form: Fields
 
 
+_NO_REQUEST: Final = Request({"method": "POST", "path": "/"}, Body(b"", more=False, sid=0, send=lambda data: None))
+
+
 class Plan:
     """How requests of one route become arguments; made once."""
 
-    def __init__(self, function: Callable[..., Any], method: str, in_path: tuple[str, ...]) -> None:
-        self._parameters = parameters.read(function, method, in_path)
+    def __init__(self, taken: Parameters) -> None:
+        self._parameters = taken
         self._ways = {one.name: _way(one) for one in self._parameters.all if one.source not in _GIVEN}
         self._body_keys = {one.key for one in self._parameters.body}
         self._objects = [
@@ -58,6 +61,26 @@ class Plan:
         if errors:
             raise Invalid(errors)
         return bound
+
+    def bind_input(self, value: Any) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments that the input of a queued job gives, as a body would; Invalid as above."""
+        source = _Source(_NO_REQUEST, value, {})
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        errors: list[dict[str, Any]] = []
+        for one in self._parameters.all:
+            try:
+                if one.source == parameters.REST:
+                    kwargs.update(self._left_over(source))
+                elif one.by_position:
+                    args.append(self._value(one, source))
+                else:
+                    kwargs[one.name] = self._value(one, source)
+            except Invalid as error:
+                errors += error.errors
+        if errors:
+            raise Invalid(errors)
+        return args, kwargs
 
     async def _take(self, one: Parameter, source: _Source, bound: Bound) -> Bound:
         if one.source == parameters.REST:

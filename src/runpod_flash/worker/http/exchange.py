@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from types import AsyncGeneratorType, CodeType, GeneratorType
 from typing import Any, Final
 
-from runpod_flash.payload import failures
+from runpod_flash.payload import failures, parameters
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
 from runpod_flash.worker.call import Call, Facts, Finish, Runner, stepped
@@ -45,7 +45,7 @@ class Exchanges:
         if found is None:
             if len(self.plans) >= _PLANS_KEPT:
                 del self.plans[next(iter(self.plans))]
-            found = self.plans[key] = Plan(function, request.method, tuple(request.params))
+            found = self.plans[key] = Plan(parameters.read(function, request.method, tuple(request.params)))
         return found
 
     def on_data(self, message: Frame) -> None:

@@ -103,6 +103,11 @@ SELECT coalesce(ready_ms, created_ms) FROM jobs WHERE pool_id = ? AND state = 0 
 -- Everything about one job.
 SELECT * FROM jobs WHERE id = ?;
 
+-- name: told
+-- How one job stands.
+SELECT id, pool_id, fn, state, attempt, failures, worker, created_ms, assigned_ms, started_ms, ended_ms, args_head, out,
+       out_head, out_json, error, timing, progress FROM jobs WHERE id = ?;
+
 -- name: request_cancel
 -- A live job shall end; its worker has yet to confirm.
 UPDATE jobs SET cancel_ms = ? WHERE id = ? AND state IN (2, 3);

@@ -1,0 +1,221 @@
+"""Jobs over HTTP: what the gateway asks of the queue, whoever runs them.
+
+A job that came over HTTP is a job like any other, in the same table and the same states. It differs in what it is
+made of: `encoding` is "json", part 0 of its arguments is the input as JSON text, part 1, where there is one, what
+else was said of it that a worker shall see (a JSON object), and its value is one part, JSON text as well. Nothing of
+that is opened here.
+
+Whoever asks is an `Addressee`: `send` is called with the body of the answer once what it says is on record.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+
+from runpod_flash.engine.followers import Followers
+from runpod_flash.engine.outcomes import outcome_of
+from runpod_flash.engine.queue import Queue
+from runpod_flash.engine.records import Active, Endpoint, Function
+from runpod_flash.engine.registry import Registry
+from runpod_flash.engine.state import State
+from runpod_flash.engine.turn import Addressee
+from runpod_flash.errors import EngineRefused, FlashError, QueueFull
+from runpod_flash.model.job import JobPolicy, JobState, JobStatus
+from runpod_flash.wire import blobs, kinds
+from runpod_flash.wire.frame import Buffer
+from runpod_flash.wire.messages import Moved, Outcome, Position, Submit
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_TAKES_TIME: Final = kinds.INLINE_LIMIT
+
+
+class Asked(NamedTuple):
+    """A job as somebody asked for it. `more` is a JSON object of what else its worker shall see, or empty."""
+
+    id: str
+    input: bytes
+    policy: JobPolicy
+    more: bytes = b""
+    webhook: str = ""
+
+
+class Told(NamedTuple):
+    """How a job stands. Times in milliseconds; `output` is JSON text; `outcome` only if it has ended."""
+
+    id: str
+    status: str
+    attempt: int = 0
+    worker: str = ""
+    delay_ms: int = 0
+    run_ms: int = 0
+    output: Buffer | None = None
+    outcome: Outcome | None = None
+
+
+Answer = Callable[[Told], bytes]
+"""Makes the body of an answer of how a job stands."""
+
+
+class Asker(Addressee, Protocol):
+    """Who asks, and waits for an answer."""
+
+    def fail(self, error: FlashError) -> None:
+        """There is none, and why."""
+
+    def vanish(self) -> None:
+        """There will be none: whoever asked is to be told by somebody else, or gone."""
+
+
+class HttpJobs:
+    """The queue's face towards the gateway."""
+
+    def __init__(
+        self,
+        state: State,
+        registry: Registry,
+        queue: Queue,
+        followers: Followers,
+        guarded: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self.held: set[Asker] = set()
+        self.guarded = guarded  # runs what may meet a store that fails
+        self._state = state
+        self._registry = registry
+        self._queue = queue
+        self._followers = followers
+        self._blobs = state.settings.home / "blobs"
+
+    def clear(self) -> None:
+        """Memory is being read anew from the store: who waits has to ask again."""
+        held, self.held = self.held, set()
+        for asker in held:
+            asker.fail(
+                EngineRefused("the engine begins anew from its store", why="it could not write", fix="ask again")
+            )
+
+    # ── who is asked ──────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def draining(self) -> bool:
+        """The engine is about to leave, and takes nothing new."""
+        return self._state.draining
+
+    def endpoints(self) -> list[Endpoint]:
+        """All endpoints with a queue."""
+        return [one for one in self._state.endpoints.values() if one.spec.kind == "queue"]
+
+    def named(self, name: str) -> Sequence[Endpoint]:
+        """Those of this id, or of this name, load-balanced ones too."""
+        return self._registry.named(name)
+
+    # ── jobs ──────────────────────────────────────────────────────────────────────────────────────
+
+    def submit(self, fn: Function, asked: Asked, asker: Asker, then: Callable[[], None]) -> None:
+        """Puts a job on record, and calls `then` in the same turn. QueueFull.
+
+        A large input goes into a file first, in another thread.
+        """
+        parts = (asked.input, asked.more) if asked.more else (asked.input,)
+        if len(asked.input) + len(asked.more) <= _TAKES_TIME:
+            self._enter(fn, asked, parts, [])
+            then()
+            return
+
+        def spill() -> tuple[list[Buffer], list[Moved]]:
+            sync = self._state.store.durability == "power"
+            return blobs.spill(parts, lambda part: blobs.write(self._blobs, part, sync=sync))
+
+        def enter(parts: list[Any], moved: list[Moved]) -> None:
+            try:
+                self._enter(fn, asked, parts, moved)
+            except QueueFull as error:
+                asker.fail(error)
+            else:
+                then()
+
+        self._elsewhere(spill, lambda spilled: enter(*spilled), asker)
+
+    def _elsewhere(self, work: Callable[[], T], then: Callable[[T], None], asker: Asker) -> None:
+        """Reads or writes a file in another thread."""
+
+        def done(result: T | None, error: Exception | None) -> None:
+            if result is not None:
+                self.guarded(lambda: then(result))
+            else:
+                logger.warning("a value could not be moved: %s", error)
+                asker.fail(EngineRefused("the value of a job could not be moved", why=str(error)))
+
+        self._state.turn.in_thread(work, done)
+
+    def _enter(self, fn: Function, asked: Asked, parts: Sequence[bytes], moved: list[Moved]) -> None:
+        head = Submit(job=asked.id, fn=fn.id, policy=asked.policy, wait=False, encoding="json", blobs=moved)
+        if fn.spec.yields:
+            head.stream = Position()
+        self._queue.enter(fn, head, parts)
+
+    def accept(self, fn: Function, asked: Asked, asker: Asker, answer: bytes) -> None:
+        """Puts a job on record, and says so."""
+        self.submit(fn, asked, asker, lambda: self._state.turn.promise(asker, answer))
+
+    def tell(self, endpoint: Endpoint, job: str, asker: Asker, answer: Answer) -> bool:
+        """Says how a job of an endpoint stands; False if it has none of that id."""
+        row = self._row(endpoint, job)
+        if row is None:
+            return False
+        self._promise(asker, self.told(row), answer)
+        return True
+
+    def _row(self, endpoint: Endpoint, job: str) -> dict[str, Any] | None:
+        row = self._state.store.told(job) if job else None
+        if row is None:
+            return None
+        pool = self._state.pools.get(row["pool_id"])
+        return row if pool is not None and pool.endpoint is endpoint else None
+
+    def told(self, row: dict[str, Any]) -> Told:
+        """How the job of a row stands."""
+        state = JobState(row["state"])
+        if state.is_terminal:
+            head, parts = outcome_of(row)
+            return _ended(head, row["out_json"] if head.encoding != "json" else _first(parts))
+        live = self._state.active.get(row["id"])
+        if live is None:
+            return Told(row["id"], state.status, row["attempt"])
+        return self._live(live, row)
+
+    def _live(self, live: Active, row: dict[str, Any]) -> Told:
+        begun = bool(live.begun_at)
+        status = JobStatus.IN_PROGRESS if begun else JobStatus.IN_QUEUE
+        now = self._state.clock.monotonic()
+        run_ms = int((now - live.begun_at) * 1000) if begun else 0
+        delay_ms = max(0, self._state.clock.wall_ms() - run_ms - live.created_ms)
+        return Told(live.job, status, live.attempt, row["worker"] or "", delay_ms, run_ms, live.progress or None)
+
+    def _promise(self, asker: Asker, told: Told, answer: Answer) -> None:
+        """Answers, with a value that lies in a file read in another thread."""
+        moved = told.outcome.blobs if told.outcome is not None and told.outcome.encoding == "json" else ()
+        turn = self._state.turn
+        if not moved:
+            turn.promise(asker, answer(told))
+            return
+
+        def read() -> bytes:
+            return answer(told._replace(output=blobs.read(self._blobs, moved[0][1], moved[0][2])))
+
+        # After the commit: with durability `power` the thread syncs before it reads.
+        turn.after(lambda: self._elsewhere(read, asker.send, asker))
+
+
+def _first(parts: Sequence[Buffer]) -> Buffer | None:
+    return parts[0] if parts else None
+
+
+def _ended(head: Outcome, output: Buffer | None) -> Told:
+    started = head.started_at_ms
+    run_ms = head.run_us // 1000 if head.run_us else max(0, head.ended_at_ms - started) if started else 0
+    return Told(head.job, head.status, head.attempts, head.worker, head.delay_ms, run_ms, output, head)

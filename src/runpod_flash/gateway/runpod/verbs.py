@@ -1,0 +1,115 @@
+"""What can be asked of an endpoint in Runpod's protocol: the table of verbs, and how a path finds its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from runpod_flash.engine.http_jobs import HttpJobs
+from runpod_flash.engine.records import Endpoint
+from runpod_flash.errors import did_you_mean
+from runpod_flash.gateway.reply import Reply
+from runpod_flash.gateway.runpod import follow, submit
+from runpod_flash.gateway.runpod.request import Refused, Request, refusal
+from runpod_flash.gateway.token import Key
+
+PREFIX: Final = "/v2/"
+BY_HEADERS: Final = "flash"
+"""Stands in a path for the endpoint that the headers name."""
+_ASK_FOR_TOKEN: Final = (("www-authenticate", 'Bearer realm="flash"'),)
+_UNIQUE: Final = re.compile("-[0-9a-f]{6}")
+_POST: Final = frozenset({"POST"})
+_GET: Final = frozenset({"GET"})
+_BOTH: Final = frozenset({"GET", "POST"})
+
+
+class Verb(NamedTuple):
+    """Who answers. `token`: only whoever has the engine's; else the handler looks at `request.authorization`."""
+
+    handle: Callable[[Request], None]
+    methods: frozenset[str]
+    token: bool = True
+
+
+VERBS: Final[dict[str, Verb]] = {
+    # Clients.
+    "run": Verb(submit.run, _POST),
+    "status": Verb(follow.status, _BOTH),
+}
+
+
+class Operation(NamedTuple):
+    """A request's way to its handler."""
+
+    verb: Verb
+    place: str  # the endpoint's id or name, or BY_HEADERS
+    function: str  # "" unless the path names one
+    rest: str
+
+    def endpoint(self, request: Request) -> Endpoint:
+        """The endpoint; Refused says which there are."""
+        if self.place == BY_HEADERS:
+            return _by_headers(request)
+        found = request.jobs.named(self.place)
+        if len(found) == 1:
+            return found[0]
+        raise _ambiguous(self.place, found) if found else _unknown(request.jobs, self.place)
+
+
+def find(method: str, path: str, authorization: bytes, key: Key) -> Operation | Reply:
+    """Who answers a path that begins with /v2/."""
+    place, _, rest = path[len(PREFIX) :].partition("/")
+    name, _, rest = rest.partition("/")
+    verb = VERBS.get(name)
+    if (verb is None or verb.token) and not key.fits(authorization):
+        return _unauthorized(authorization)
+    if verb is None:
+        what = f"there is no operation {name!r}" if name else f"{path!r} names no operation"
+        return refusal(404, f"{what}.{did_you_mean(name, VERBS)}", operations=sorted(VERBS))
+    if method not in verb.methods:
+        allowed = ", ".join(sorted(verb.methods))
+        return refusal(405, f"{method} is not answered at /{name}, but {allowed}", (("allow", allowed),))
+    place, _, function = place.partition(":")
+    return Operation(verb, place, function, rest)
+
+
+def _unauthorized(authorization: bytes) -> Reply:
+    why = "the key is not this engine's" if authorization else "a key is needed: Authorization: Bearer …"
+    return refusal(401, f"{why}; `flash engine token` prints it", _ASK_FOR_TOKEN)
+
+
+# ── which endpoint ────────────────────────────────────────────────────────────────────────────────
+
+
+def _by_headers(request: Request) -> Endpoint:
+    app, env, name = (
+        request.header(b"x-flash-" + one).decode("utf-8", "replace") for one in (b"app", b"environment", b"endpoint")
+    )
+    if not name:
+        raise Refused(400, "the header X-Flash-Endpoint has to name an endpoint, X-Flash-App and -Environment whose")
+    specs = [(one, one.spec) for one in request.jobs.named(name)]
+    found = [one for one, spec in specs if env in ("", spec.env) and _is_app(app, spec.app)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise _ambiguous(name, found)
+    of = " ".join(f"{what} {value!r}" for what, value in (("app", app), ("environment", env)) if value)
+    where = [f"{spec.app}/{spec.env}" for _one, spec in specs]
+    here = f"; endpoints of that name are in {', '.join(where)}" if where else ""
+    raise Refused(404, f"endpoint {name!r} not found in {of or 'any app'}{here}: run the program that declares it")
+
+
+def _is_app(said: str, app: str) -> bool:
+    """Whether an app is meant: by its name, or by that of its project, which Flash makes unique with six digits."""
+    return said in ("", app) or _UNIQUE.fullmatch(app.removeprefix(said)) is not None
+
+
+def _unknown(jobs: HttpJobs, name: str) -> Refused:
+    known = [one.spec.name for one in jobs.endpoints()]
+    return Refused(404, f"there is no endpoint {name!r}: run the program that declares it.{did_you_mean(name, known)}")
+
+
+def _ambiguous(name: str, found: Sequence[Endpoint]) -> Refused:
+    choices = [{"id": one.spec.id, "app": one.spec.app, "env": one.spec.env} for one in found]
+    return Refused(404, f"{len(found)} endpoints are named {name!r}: say which by its id", choices=choices)

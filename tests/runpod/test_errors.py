@@ -1,0 +1,93 @@
+"""Requests of the Job API that cannot be granted: the right status, an error in words, and nothing done."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.gateway.raw import AUTHORIZED, HOST, Answer, Client
+from tests.gateway.stage import Stage
+
+
+def ask(one: Stage, method: str, path: str, body: str = "", *, headers: str = AUTHORIZED) -> Answer:
+    with Client(one) as client:
+        return client.ask(f"{method} {path} HTTP/1.1\r\n{headers}Content-Length: {len(body)}\r\n\r\n{body}")
+
+
+def error(answer: Answer) -> str:
+    found: str = json.loads(answer.body)["error"]
+    return found
+
+
+def test_an_endpoint_that_does_not_exist_is_told_with_what_is_probably_meant(jobs: Stage) -> None:
+    answer = ask(jobs, "POST", "/v2/ecoh/run", '{"input": {}}')
+    assert answer.status == 404
+    assert "Did you mean 'echo'?" in error(answer)
+
+
+@pytest.mark.parametrize("key", ["", "Authorization: Bearer wrong-token\r\n"])
+def test_without_the_key_nothing_is_told(jobs: Stage, key: str) -> None:
+    for path in ("/v2/echo/run", "/v2/none/run", "/v2/echo/none"):
+        answer = ask(jobs, "POST", path, '{"input": {}}', headers=HOST + key)
+        assert answer.status == 401, path
+        assert "flash engine token" in error(answer)
+
+
+def test_the_bare_key_will_do(jobs: Stage) -> None:
+    bare = AUTHORIZED.replace("Bearer ", "")
+    assert ask(jobs, "GET", "/v2/echo/status/none", headers=bare).status == 404
+
+
+def test_an_operation_that_does_not_exist_and_a_method_that_it_does_not_have(jobs: Stage) -> None:
+    answer = ask(jobs, "POST", "/v2/echo/rum", '{"input": {}}')
+    assert answer.status == 404
+    assert "Did you mean 'run'?" in error(answer)
+    answer = ask(jobs, "GET", "/v2/echo/run")
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("", "no JSON"),
+        ('{"input": ', "no JSON"),
+        ("[]", "Expected `object`, got `array`"),
+        ("{}", 'no "input"'),
+        ('{"input": 1, "policy": {"ttl": "soon"}}', "$.policy.ttl"),
+        ('{"input": 1, "policy": {"executionTimeout": 0}}', "policy.executionTimeout is 0"),
+        ('{"input": 1, "webhook": "ftp://example.org"}', "http or https"),
+    ],
+)
+def test_a_body_that_is_no_job_is_refused_with_what_is_wrong_with_it(jobs: Stage, body: str, words: str) -> None:
+    answer = ask(jobs, "POST", "/v2/echo/run", body)
+    assert answer.status == 400
+    assert words in error(answer)
+
+
+def test_a_body_of_another_type_is_refused(jobs: Stage) -> None:
+    answer = ask(jobs, "POST", "/v2/echo/run", "<x/>", headers=f"{AUTHORIZED}Content-Type: text/xml\r\n")
+    assert (answer.status, "application/json" in error(answer)) == (415, True)
+
+
+def test_a_job_that_is_not_there_is_not_found(jobs: Stage) -> None:
+    answer = ask(jobs, "GET", "/v2/echo/status/0-u1")
+    assert answer.status == 404
+    assert "no job '0-u1'" in error(answer)
+
+
+def test_several_functions_have_to_be_told_apart(jobs: Stage) -> None:
+    answer = ask(jobs, "POST", "/v2/two/run", '{"input": {}}')
+    assert (answer.status, json.loads(answer.body)["functions"]) == (400, ["m:first", "m:second"])
+    assert ask(jobs, "POST", "/v2/two:first/run", '{"input": {}}').status == 200
+    assert (
+        ask(jobs, "POST", "/v2/two/run", '{"input": {}}', headers=f"{AUTHORIZED}X-Flash-Function: second\r\n").status
+        == 200
+    )
+    answer = ask(jobs, "POST", "/v2/two:third/run", '{"input": {}}')
+    assert (answer.status, json.loads(answer.body)["functions"]) == (404, ["m:first", "m:second"])
+
+
+def test_the_id_that_a_caller_gives_its_request_comes_back(jobs: Stage) -> None:
+    answer = ask(jobs, "GET", "/v2/echo/status/0-u1", headers=f"{AUTHORIZED}X-Request-ID: mine\r\n")
+    assert answer.headers["x-request-id"] == "mine"
