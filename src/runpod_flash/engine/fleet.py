@@ -17,6 +17,7 @@ import msgspec
 from runpod_flash.engine import homes, programs
 from runpod_flash.engine import plan as planning
 from runpod_flash.engine.attempts import Attempts
+from runpod_flash.engine.deadlock import Deadlocks
 from runpod_flash.engine.dispatcher import IDLE_GRACE_MS, Dispatcher, forget
 from runpod_flash.engine.environments import Environments
 from runpod_flash.engine.followers import Followers
@@ -68,6 +69,7 @@ class Fleet:
         self._hosts = hosts
         self._environments = environments
         self._relay = relay
+        self._deadlocks = Deadlocks(state, queue, relay)
         self._planned_at = 0.0
         self._plan_due = False
         self._look_again: asyncio.TimerHandle | None = None
@@ -103,6 +105,7 @@ class Fleet:
         for action in actions:
             self._carry_out(action)
         self._look_later(planning.look_again_ms(snapshot))
+        self._deadlocks.look()
 
     def look_within(self, seconds: float) -> None:
         """The passing of that time may change the plan; an earlier look finds that out as well."""

@@ -25,9 +25,11 @@ class Lineage:
     def __init__(self) -> None:
         self.cancel: Callable[[str, str], None] = lambda job, cause: None
         """Ends a job or call, wherever it is."""
+        self.told: Callable[[Iterable[str]], str] = " → ".join
+        """A chain of calls in words."""
         self._below: dict[str, dict[str, None]] = {}  # a job → those that it awaits, in the order of their calls
         self._above: dict[str, str] = {}
-        self._hopeless: set[str] = set()  # those above a call that was too deep
+        self._hopeless: set[str] = set()  # those above a call that was too deep, or could never start
 
     def __bool__(self) -> bool:
         """Whether any job waits for another."""
@@ -59,13 +61,13 @@ class Lineage:
                 "from a worker belongs to the one that makes it",
                 fix="await all calls before the function returns, or spawn what shall go on without it",
             )
-        chain = self._chain(parent[0])
+        chain = self.chain(parent[0])
         if len(chain) >= DEEPEST:
-            self._hopeless.update(chain)
+            self.give_up(chain)
             raise EngineRefused(
                 f"calls within calls, {DEEPEST} deep",
-                why=f"job {parent[0]} was called by a job that was called by a job …; each of them holds a worker "
-                "while it waits, and this looks like a recursion that does not end",
+                why=f"{self.told(chain)}; each of them holds a worker while it waits, and this looks like a recursion "
+                "that does not end",
                 fix="end the recursion sooner, or make it a loop in one function",
             )
 
@@ -73,6 +75,14 @@ class Lineage:
         """`above` has called `job` and waits for it."""
         self._below.setdefault(above, {})[job] = None
         self._above[job] = above
+
+    def below(self, job: str) -> list[str]:
+        """The calls that a job waits for."""
+        return list(self._below.get(job, ()))
+
+    def give_up(self, chain: Iterable[str]) -> None:
+        """No attempt of these would end otherwise."""
+        self._hopeless.update(chain)
 
     def is_hopeless(self, job: str) -> bool:
         """Whether trying the job again would only end as deep again: with a retry at each level, 2^50 times."""
@@ -100,7 +110,7 @@ class Lineage:
             self.abandon(child, why)
             self.cancel(child, why)
 
-    def _chain(self, job: str) -> list[str]:
+    def chain(self, job: str) -> list[str]:
         """The job and all above it."""
         chain = [job]
         while (above := self._above.get(chain[-1])) is not None:

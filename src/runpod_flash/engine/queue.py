@@ -214,6 +214,11 @@ class Queue:
         )
         self._end(row, JobState.CANCELLED, error)
 
+    def fail(self, job: str, error: ErrorInfo) -> None:
+        """One job that waits ends, because it cannot start."""
+        if row := self._state.turn.write().job(job):
+            self._end(row, JobState.FAILED, error)
+
     def fail_waiting(self, pool: Pool, error: ErrorInfo) -> None:
         """Every waiting job of a pool ends, because none of them can start; a slice of them in each turn."""
         pool.failing = True

@@ -60,6 +60,10 @@ class Relay:
         """Whether anybody waits for an answer."""
         return bool(self._requests)
 
+    def request(self, call: str) -> Request | None:
+        """A call or request that is under way, or waits."""
+        return self._requests.get(call)
+
     def clear(self) -> None:
         """Forgets everything; every link is being closed."""
         requests, self._requests = self._requests, {}
@@ -125,13 +129,17 @@ class Relay:
             head = Cancel(job=call, cause=cause)
             self._state.turn.send(request.worker.link, head.encode(sid=request.number))
         else:
-            request.fn.pool.requests.remove(request)
-            self._waiting_bytes -= request.size
             error = ErrorInfo(
                 type="JobCancelled", module="runpod_flash.errors", message=cause, kind=ErrorKind.CANCELLED
             )
-            self._answer(request, error)
+            self.fail(request, error)
         return True
+
+    def fail(self, request: Request, error: ErrorInfo) -> None:
+        """Answers one that waits for a worker."""
+        request.fn.pool.requests.remove(request)
+        self._waiting_bytes -= request.size
+        self._answer(request, error)
 
     def drop(self, link: Link) -> None:
         """A caller is gone: nobody can have what it asked for."""

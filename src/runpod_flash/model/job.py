@@ -97,7 +97,10 @@ TRANSITIONS: Final[Mapping[tuple[JobState, JobState], str]] = MappingProxyType(
     {
         (JobState.READY, JobState.ASSIGNED): "it was sent ahead to a busy worker",
         (JobState.READY, JobState.RUNNING): "an idle worker took it",
-        (JobState.READY, JobState.FAILED): "it can never start: no environment, no place, no endpoint",
+        (
+            JobState.READY,
+            JobState.FAILED,
+        ): "it can never start: no environment, no place, or its callers hold what it needs",
         (JobState.READY, JobState.CANCELLED): "somebody cancelled it",
         (JobState.READY, JobState.TIMED_OUT): "it waited longer than its ttl",
         (JobState.DELAYED, JobState.READY): "its time came",
@@ -187,6 +190,7 @@ class ErrorKind:
     CANCELLED: Final = "cancelled"  # somebody asked for it
     RELEASED: Final = "released"  # it was never started
     EXPIRED: Final = "expired"  # it waited longer than its ttl
+    STUCK: Final = "stuck"  # it waits for what those hold that wait for it
 
 
 RETRIED_KINDS: Final = frozenset({ErrorKind.USER, ErrorKind.TIMEOUT})
