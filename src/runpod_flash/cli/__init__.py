@@ -7,6 +7,7 @@
     completing   what a shell may complete; completion prints the script for one
     connection   a blocking link to the engine
     views        tables, bars, JSON, units
+    init         flash init
     call         flash call: one remote function as a command
     target       … the file or module it is in
     flags        … its flags, from its signature, and its help

@@ -15,6 +15,7 @@ from runpod_flash.cli.deps import deps
 from runpod_flash.cli.doctor import doctor
 from runpod_flash.cli.engine import engine
 from runpod_flash.cli.failures import Verbs, close_output
+from runpod_flash.cli.init import init
 from runpod_flash.cli.jobs import cancel, job, jobs, retry
 from runpod_flash.cli.logs import logs
 from runpod_flash.cli.pages import examples
@@ -24,6 +25,7 @@ from runpod_flash.cli.upkeep import backup, restore, verify
 from runpod_flash.cli.volume import volume
 
 EXAMPLES = examples(
+    "flash init my_app            a new app, with workers, routes and tests",
     "flash call app.py::train     run a remote function",
     "flash ps                     what runs, and why something waits",
     "flash jobs --failed          what went wrong lately",
@@ -39,7 +41,24 @@ def flash() -> None:
     """Serverless functions on this machine: their jobs, workers, logs and environments."""
 
 
-for verb in (call, jobs, job, logs, ps, cancel, retry, purge, deps, volume, cost, check, doctor, engine, completion):
+for verb in (
+    init,
+    call,
+    jobs,
+    job,
+    logs,
+    ps,
+    cancel,
+    retry,
+    purge,
+    deps,
+    volume,
+    cost,
+    check,
+    doctor,
+    engine,
+    completion,
+):
     flash.add_command(verb)
 for verb in (verify, backup, restore):
     engine.add_command(verb)
