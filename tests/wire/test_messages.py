@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runpod_flash.model.endpoint import EndpointSpec, Mount, PoolSpec, RuntimeSpec
+from runpod_flash.model.endpoint import Application, EndpointSpec, Mount, PoolSpec, Program, RuntimeSpec
 from runpod_flash.model.job import JobPolicy
 from runpod_flash.wire import kinds, messages
 from runpod_flash.wire.frame import Frame, FrameReader
@@ -26,6 +26,8 @@ SAMPLES: dict[Any, Any] = {
     PoolSpec: PoolSpec("/usr/bin/python3", "cpython-311", RUNTIME, variables={"A": "1"}),
     RuntimeSpec: RUNTIME,
     JobPolicy: JobPolicy(timeout_ms=5, ttl_ms=9),
+    Program: Program(("python", "serve.py"), "/shop", "d1", "http"),
+    Application: Application("main:app", "/shop", "v1"),
     Mount: Mount("models", "/models", 5),
 }
 

@@ -131,6 +131,8 @@ class Exchanges:
         exchange.asker.answer(head, _body(message), last=last)
         if last:
             self._end(exchange, stuck=head.stuck)
+        elif exchange.fn.pool.spec.application is not None:
+            exchange.timeout_ms = 0  # what has begun, a stream of events say, may go on for as long as it likes
 
     def data(self, worker: Worker, message: Frame, head: Data) -> None:
         """More of an answer."""

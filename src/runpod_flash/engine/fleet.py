@@ -186,6 +186,7 @@ class Fleet:
             ports=list(spec.ports),
             at_once=spec.concurrency if pool.endpoint.spec.kind == "lb" else 0,
             program=spec.program,
+            application=spec.application,
         )
         self._state.turn.send(host.link, launch.encode(sid=self._hosts.next_sid()))
 

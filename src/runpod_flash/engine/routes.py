@@ -5,7 +5,8 @@
     /files/{rest:path}  all that follows, slashes included
 
 Of several that fit, the one that says more at the first piece where they differ. A slash at the end makes no
-difference, unless both ways are declared. HEAD is answered by GET where nobody declares it.
+difference, unless both ways are declared. HEAD is answered by GET where nobody declares it. One that is declared for
+all methods, an application, answers whatever nobody else does.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
-from runpod_flash.model.options import PATH_PARAMETER
+from runpod_flash.model.options import ANY_METHOD, PATH_PARAMETER
 
 T = TypeVar("T")
 
@@ -45,9 +46,12 @@ class Routes(Generic[T]):
     def __init__(self, routes: Iterable[tuple[str, str, T]]) -> None:
         """`routes` are method, path and who answers; of two for the same, the later one counts."""
         self._plain: dict[str, dict[str, T]] = {}
+        self._rest: Found[T] | None = None
         patterns: dict[str, _Pattern[T]] = {}
         for method, path, target in routes:
-            if PATH_PARAMETER.search(path):
+            if method == ANY_METHOD:
+                self._rest = Found(target, {})
+            elif PATH_PARAMETER.search(path):
                 pattern = patterns.setdefault(canonical(path), _Pattern(path))
                 pattern.methods[method] = target, [name for name, _rest in PATH_PARAMETER.findall(path)]
             else:
@@ -63,7 +67,7 @@ class Routes(Generic[T]):
             for way in _slashes(path):
                 if found := self._find(one, way):
                     return found
-        return None
+        return self._rest
 
     def allowed(self, path: str) -> list[str]:
         """The methods that are answered there; none: nobody answers there."""

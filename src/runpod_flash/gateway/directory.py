@@ -16,6 +16,7 @@ from runpod_flash.engine.exchanges import Exchanges
 from runpod_flash.engine.records import Endpoint, Function
 from runpod_flash.errors import did_you_mean
 from runpod_flash.gateway import pages
+from runpod_flash.gateway.pages import PING
 from runpod_flash.gateway.reply import Reply, refusal
 from runpod_flash.gateway.runpod import verbs
 from runpod_flash.gateway.runpod.verbs import Operation
@@ -71,6 +72,8 @@ class Directory:
                 if shown is not None:
                     return shown
         if not may:
+            if endpoint is not None and method in _READING and place.path == PING:
+                return Reply(200 if self._exchanges.is_ready(endpoint) else 204)
             return _unauthorized(authorization)
         return self._refuse(method, place, endpoints)
 

@@ -12,6 +12,7 @@ from runpod_flash.engine.exchanges import Exchanges
 from runpod_flash.engine.records import Endpoint
 from runpod_flash.gateway.reply import Reply, fact, page
 
+PING: Final = "/ping"
 _STYLE: Final = "<style>body{font:16px system-ui;margin:3rem auto;max-width:44rem;padding:0 1rem}</style>"
 
 
@@ -26,7 +27,7 @@ def of_gateway(exchanges: Exchanges, path: str, *, may: bool) -> Reply | None:
 
 def of_endpoint(exchanges: Exchanges, endpoint: Endpoint, path: str, prefix: str) -> Reply | None:
     """Pages that every endpoint has, unless a function answers there."""
-    if path == "/ping":
+    if path == PING:
         return Reply(200 if exchanges.is_ready(endpoint) else 204)
     if path == "/openapi.json" or path == "/docs" or path.startswith("/docs/"):
         from runpod_flash.gateway import documentation  # noqa: PLC0415 - few ask for it

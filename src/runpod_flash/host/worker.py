@@ -68,8 +68,13 @@ class Worker:
             "host_pid": os.getpid(),
             "at_once": self.launch.at_once,
             **programs.order(self.launch.program),
+            **self._served(),
             **self.extras,
         }
+
+    def _served(self) -> dict[str, object]:
+        served = self.launch.application
+        return {"application": [served.target, served.folder]} if served is not None else {}
 
     @property
     def descriptors(self) -> list[int]:

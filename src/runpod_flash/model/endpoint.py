@@ -95,6 +95,18 @@ class Program:
 
 
 @dataclass(frozen=True, slots=True)
+class Application:
+    """An ASGI application that the workers of a pool serve, instead of functions.
+
+    `version` names what lies in the folder: another one means other workers.
+    """
+
+    target: str  # "main:app": a module, and the name of the application in it; "main:make()" calls a function for it
+    folder: str  # where its modules are found; its entries appear in the worker's working folder
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PoolSpec:
     """Workers that are interchangeable: same environment, machine share, variables and code of ours."""
 
@@ -114,6 +126,7 @@ class PoolSpec:
     mounts: tuple[Mount, ...] = ()
     ports: tuple[int, ...] = ()
     program: Program | None = None  # what its workers run; None: our loop
+    application: Application | None = None
 
     def environment_key(self) -> str:
         """Names what has to be installed, so that it is installed once. See `environment_key`."""
@@ -167,6 +180,8 @@ def pool_key(pool: PoolSpec, secret: bytes) -> str:
     }
     if pool.program is not None:  # not for the others, whose keys are on record without it
         identity["program"] = dataclasses.astuple(pool.program)
+    if pool.application is not None:
+        identity["application"] = dataclasses.astuple(pool.application)
     return _digest(identity)
 
 

@@ -14,6 +14,8 @@ from runpod_flash.model.resolve import resolve_timeout_ms
 from runpod_flash.model.resources import Resource
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+ANY_METHOD: Final = "*"
+"""The method of an application's route, which answers whatever no function of its endpoint does."""
 RESERVED_PATHS: Final = ("/ping", "/execute")
 PATH_PARAMETER: Final = re.compile(r"\{([^{}/:]+)(:path)?\}")
 """`{name}` and `{name:path}` in a path."""

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from runpod_flash.model.endpoint import EndpointSpec, Mount, PoolSpec, Program, RuntimeSpec
+from runpod_flash.model.endpoint import Application, EndpointSpec, Mount, PoolSpec, Program, RuntimeSpec
 from runpod_flash.model.job import USUAL_POLICY, JobPolicy
 from runpod_flash.wire import frame, kinds
 
@@ -150,7 +150,7 @@ class Ok(Head):
 class Route(msgspec.Struct, omit_defaults=True):
     """Where a load-balanced function answers over HTTP: `GET`, `/models/{name}`."""
 
-    method: str
+    method: str  # ANY_METHOD: of an application, whatever the path
     path: str
 
 
@@ -504,6 +504,7 @@ class Launch(Head):
     ports: list[int] = []  # those that it wants to open
     at_once: int = 0  # calls that a load-balanced one runs at once; 0: a worker of a queue
     program: Program | None = None  # what runs there instead of our loop
+    application: Application | None = None  # what it serves, instead of functions
 
 
 class Launched(Head):

@@ -25,6 +25,7 @@ from runpod_flash.wire import door, namespaces
 from runpod_flash.wire.status_page import StatusPage
 from runpod_flash.worker import output, program
 from runpod_flash.worker.door import Door
+from runpod_flash.worker.failing import CannotStart
 from runpod_flash.worker.loop import Worker
 from runpod_flash.worker.server import Server
 
@@ -79,12 +80,20 @@ def enter(message: dict[str, Any], descriptors: list[int], parent_before: int = 
         TABLE.prefer_local = False  # the worker has what it was sent, not what happens to be named alike
         name, stream, at_once = message["worker"], socket.socket(fileno=control), message.get("at_once", 0)
         door.install(Door(stream))
-        if at_once:
+        if application := message.get("application"):
+            # Few workers serve one, and a zygote should not be slower for it.
+            from runpod_flash.worker.application.server import ApplicationServer  # noqa: PLC0415
+
+            ApplicationServer(name, stream, pipe, born, *application).serve()
+        elif at_once:
             Server(name, stream, pipe, born, at_once).serve()
         else:
             Worker(name, stream, page, pipe, born).serve()
         _leave()
         code = 0
+    except CannotStart as error:
+        with contextlib.suppress(OSError):
+            os.write(2, f"{error}\n".encode(errors="replace"))
     except BaseException:  # noqa: BLE001 — the last word of a process
         with contextlib.suppress(OSError):
             os.write(2, traceback.format_exc().encode(errors="replace"))

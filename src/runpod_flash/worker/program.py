@@ -41,12 +41,17 @@ def _working_folder(scratch: str, folder: str) -> str:
     """
     files = os.path.join(scratch, "files")
     os.makedirs(files, mode=0o700, exist_ok=True)
+    furnish(files, folder)
+    return files
+
+
+def furnish(files: str, folder: str) -> None:
+    """Puts links to what lies in `folder` into a working folder."""
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(folder))[:_MOST_LINKS]:
             if not name.startswith("."):
                 with contextlib.suppress(FileExistsError):
                     os.symlink(os.path.join(folder, name), os.path.join(files, name))
-    return files
 
 
 def _default_signals() -> None:

@@ -44,6 +44,13 @@ class Body:
             self._whole = b"".join([piece async for piece in self.pieces()])
         return self._whole
 
+    def take_all(self) -> bytes | None:
+        """The body, if all of it is there and in one piece; None else, and when it was taken."""
+        if not self._complete or self._broken or len(self._pieces) > 1 or self._whole is not None:
+            return None
+        self._whole = self._pieces.popleft() if self._pieces else b""
+        return self._whole
+
     async def pieces(self) -> AsyncIterator[bytes]:
         """Piece by piece: what is not read is not sent, beyond the window. All at once where it was read before."""
         if self._whole is not None:
