@@ -50,7 +50,10 @@ def test_the_call_of_the_journey_makes_it(flash_engine: IsolatedEngine, tmp_path
     assert run(tmp_path, f"import asyncio\n{call}\nasyncio.run(main())\n") == "5\n"
 
 
-@pytest.mark.parametrize("page", ["docs/reference/scope.md", "docs/reference/streams.md", "docs/reference/classes.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["docs/reference/scope.md", "docs/reference/streams.md", "docs/reference/classes.md", "docs/reference/nested.md"],
+)
 def test_a_page_shows_what_its_programs_print(flash_engine: IsolatedEngine, tmp_path: Path, page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     pairs = re.findall(r"^```python\n(.*?)^```\n+```text\n(.*?)^```", text, re.DOTALL | re.MULTILINE)

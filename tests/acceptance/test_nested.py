@@ -177,6 +177,22 @@ def leave_behind(folder: str, n: int) -> str:
     return wait_below.sync.spawn(folder, n).id
 
 
+@remote(middle, dependencies=["msgspec==0.17.0"])
+async def call_with_an_old_msgspec() -> Any:
+    return await add(1, 1)
+
+
+@remote(bottom)
+async def measured(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+@remote(top)
+async def have_measured(size: int) -> list[int]:
+    data = b"x" * size
+    return [len((await measured(data)).unwrap()), len((await measured(data)).unwrap())]
+
+
 @remote(balanced)
 async def relayed(a: int) -> int:
     return (await double(a)).unwrap()[0]
@@ -262,6 +278,30 @@ async def test_cancelling_the_outermost_cancels_all_below(tmp_path: Path) -> Non
     assert [row["status"] for row in rows] == ["CANCELLED"] * 3
 
 
+@pytest.mark.parametrize("outer", [have_held, have_it_held])
+def test_a_timeout_ends_what_the_job_waits_for(outer: Any, tmp_path: Path) -> None:
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+
+    result = outer.with_options(timeout=2, max_retries=0).sync(str(begun), str(ended))
+
+    assert result.status == "TIMED_OUT"
+    asyncio.run(until(ended.exists))
+
+
+def test_an_old_msgspec_of_the_workers_own_is_told_with_the_mend() -> None:
+    result = call_with_an_old_msgspec.sync()
+
+    assert result.error is not None
+    assert "calls from this worker need msgspec 0.18 or newer, and its environment has 0.17.0" in result.error
+    assert 'dependencies=["msgspec>=0.18"' in result.error
+
+
+def test_large_arguments_travel_from_a_worker_without_the_hash_that_names_them_elsewhere() -> None:
+    half = 1 << 20
+
+    assert have_measured.sync(2 * half).unwrap() == [half, half]
+
+
 async def _await(work: Coroutine[Any, Any, Any]) -> Any:
     return await work
 
@@ -273,6 +313,7 @@ async def test_the_tree_of_calls_is_on_record() -> None:
     (told,) = (await transport.current().request(Query(what="job", filter={"job": result.id}))).rows
 
     assert told["parent"] == ""
+    assert [row["fn"].rpartition(":")[2] for row in await listed(parent=result.id)] == ["double", "double"]
     assert [(call["depth"], call["fn"].rpartition(":")[2], call["status"]) for call in told["calls"]] == [
         (1, "double", "COMPLETED"),
         (2, "add", "COMPLETED"),

@@ -42,6 +42,7 @@ COLUMNS = (
         "flash jobs --running --endpoint trainer",
         "flash jobs --status FAILED,TIMED_OUT --since 2026-11-20T10:00 --until 2026-11-20T12:00",
         "flash jobs --before 4e1f8a20        the ones before that job: the next page",
+        "flash jobs --parent 4e1f8a20        those that this job called from inside of its worker",
         "flash jobs --function train --json | jq -r '.[].job'",
         "flash jobs --status IN_QUEUE --json | jq -r '.[].job' | xargs flash cancel",
     ),
@@ -58,6 +59,7 @@ COLUMNS = (
 @named("endpoint", "function", "app", "env")
 @click.option("--since", type=Moment(), metavar="TIME", help="Only those made since then: 1h (ago), 2026-11-20T10:00.")
 @click.option("--until", type=Moment(), metavar="TIME", help="Only those made until then.")
+@click.option("--parent", metavar="JOB", shell_complete=completing.jobs(), help="Only those that this job called.")
 @click.option("--before", metavar="JOB", shell_complete=completing.jobs(), help="Only those made before that job.")
 @click.option("--limit", type=click.IntRange(1, MOST), metavar="N", default=50, help="At most so many.  [default: 50]")
 @json_option

@@ -40,6 +40,7 @@ class Wanted:
     since_ms: int | None
     until_ms: int | None
     before: str  # part of a job's id
+    parent: str  # the same of the job that called them, or the whole id of a load-balanced call
     limit: int
     cursor: str
 
@@ -65,6 +66,7 @@ def read_filter(wanted: Mapping[str, Any], limit: int, cursor: str) -> Wanted:
         _time(wanted.get("since_ms")),
         _time(wanted.get("until_ms")),
         str(wanted.get("before") or ""),
+        str(wanted.get("parent") or ""),
         limit,
         cursor,
     )
@@ -97,9 +99,12 @@ class Listing:
         self._conditions: list[str] = []
         self._arguments: list[Any] = []
 
-    def read(self, before: int | None) -> tuple[list[Row], str]:
-        """The rows, and where the next page begins ("" after the last)."""
+    def read(self, before: int | None, parent: str = "") -> tuple[list[Row], str]:
+        """The rows, and where the next page begins ("" after the last). `parent`: the whole id."""
         wanted = self._wanted
+        if parent:
+            self._conditions.append("parent = ?")
+            self._arguments.append(parent)
         high = min(_cursor(wanted.cursor), _BEYOND if before is None else before)
         low = 0
         if wanted.until_ms is not None:
@@ -108,7 +113,8 @@ class Listing:
             low = self._first_from(wanted.since_ms)
         if not self._understand_names():
             return [], ""
-        first = self._slice_below(high, low) if wanted.scans else low
+        # Those of one parent have an index.
+        first = self._slice_below(high, low) if wanted.scans and not parent else low
         found = self._find(first, high)
         if len(found) > wanted.limit:
             found = found[: wanted.limit]
@@ -141,7 +147,9 @@ class Listing:
         chosen = sorted(map(int, states))
         one = f"state = {chosen[0]}" if len(chosen) == 1 else f"state IN ({','.join(map(str, chosen))})"
         where = " AND ".join([one, "seq >= ? AND seq < ?", *self._conditions])
-        rows = self._store.read(f"SELECT seq FROM {table} WHERE {where} ORDER BY seq DESC LIMIT ?", (low, high, most))
+        rows = self._store.read(
+            f"SELECT seq FROM {table} WHERE {where} ORDER BY seq DESC LIMIT ?", (low, high, *self._arguments, most)
+        )
         return [row["seq"] for row in rows]
 
     def _of_live(self, low: int, high: int) -> Iterable[int]:
@@ -149,7 +157,9 @@ class Listing:
         if not within or not self._conditions:
             return within
         chosen = f"seq IN ({','.join(map(str, within))})"
-        rows = self._store.read(f"SELECT seq FROM jobs WHERE {' AND '.join([chosen, *self._conditions])}")
+        rows = self._store.read(
+            f"SELECT seq FROM jobs WHERE {' AND '.join([chosen, *self._conditions])}", tuple(self._arguments)
+        )
         return [row["seq"] for row in rows]
 
     def _rows(self, numbers: Sequence[int]) -> list[Row]:

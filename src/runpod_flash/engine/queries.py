@@ -35,6 +35,7 @@ _args_head = msgspec.json.Decoder(ArgsHead).decode
 _MAX_ROWS: Final = 10_000
 _LONGEST_LINE: Final = 500  # of an error in a listing, whose frame holds thousands
 _SHORTEST_ID: Final = 4
+_WHOLE_ID: Final = 36
 _MOST_BELOW: Final = 1000
 # Each below the one that called it: a path of numbers that have the same length sorts like a tree.
 _BELOW: Final = """WITH RECURSIVE below (id, parent, parent_attempt, state, fn, depth, path) AS (
@@ -94,13 +95,18 @@ class Queries:
 
         def read() -> Page:
             listing = Listing(self._state.store, wanted, live)
-            return listing.read(self._number_of(wanted.before) if wanted.before else None)
+            before = self._number_of(wanted.before) if wanted.before else None
+            return listing.read(before, self._parent(wanted.parent))
 
         return read
 
     def _number_of(self, part: str) -> int:
         (row,) = self._state.store.read("SELECT seq FROM jobs WHERE id = ?", (self.resolve(part),))
         return int(row["seq"])
+
+    def _parent(self, part: str) -> str:
+        """The id that was meant. A load-balanced call is on no record, so its id has to be whole."""
+        return part if not part or len(part) == _WHOLE_ID else self.resolve(part)
 
     def _names(self, _query: Query) -> Read:
         """What jobs, endpoints and functions are called, for suggestions and for shells that complete."""
