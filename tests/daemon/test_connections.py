@@ -367,3 +367,37 @@ def test_output_is_left_out_for_who_does_not_read_it_and_nothing_else_is(play: P
         assert notice.lines[0].startswith(f"({skipped} lines skipped")
 
     play(scene)
+
+
+# ── many at once ──────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_thousand_frames_in_one_piece_leave_room_for_others_between_them(play: Play) -> None:
+    async def scene(desk: Desk) -> None:
+        loop, handled_when_others_came = asyncio.get_running_loop(), []
+
+        def reply(link: EngineLink, message: Frame) -> None:
+            if message.sid == 1:
+                loop.call_soon(lambda: handled_when_others_came.append(len(desk.engine.frames)))
+
+        desk.engine.reply = reply
+        peer = await desk.peer()
+        await peer.greet()
+        peer.say(b"".join(messages.Query(what="jobs").encode(sid=1 + 2 * n) for n in range(1000)))
+        await until(lambda: len(desk.engine.frames) == 1000)
+        assert [message.sid for message in desk.engine.frames] == [1 + 2 * n for n in range(1000)]
+        assert handled_when_others_came[0] < 200
+
+    play(scene)
+
+
+def test_what_came_before_the_end_of_a_connection_is_heard_before_it(play: Play) -> None:
+    async def scene(desk: Desk) -> None:
+        peer = await desk.peer()
+        await peer.greet()
+        peer.say(b"".join(messages.Query(what="jobs").encode(sid=1 + 2 * n) for n in range(1000)))
+        peer.writer.close()
+        await until(lambda: desk.engine.gone)
+        assert len(desk.engine.frames) == 1000
+
+    play(scene)

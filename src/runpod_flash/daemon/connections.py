@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
@@ -29,6 +30,8 @@ HELLO_S: Final = 10.0
 """How long somebody who connected may take to say who it is."""
 OUTBOX_LIMIT: Final = 8 * 1024 * 1024
 """Bytes that may wait for a peer; beyond it we read nothing from it until it has read."""
+_SLICE: Final = 64
+"""Frames of one connection that are handled before others have their turn, and before what they caused is sent."""
 _ROLES: Final = ("client", "host", "worker")
 
 
@@ -137,12 +140,14 @@ class Link(asyncio.Protocol):
         self.state: Any = None
         self._reception = reception
         self._engine = reception.engine
+        self._loop = asyncio.get_running_loop()
         self._reader = FrameReader()
         self._take: Callable[[Frame], None] = self._greet
         self._transport: asyncio.Transport | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._joined = False  # the engine knows of it
         self._full = False
+        self._left: deque[Frame] = deque()  # frames that have come and are yet to be handled
         self._skipped = SkippedLines()
 
     # ── what the engine uses ──────────────────────────────────────────────────────────────────────
@@ -183,26 +188,58 @@ class Link(asyncio.Protocol):
             logger.warning("refused a program of user %d", uid)
             self._refuse(Refuse(code="not_yours", what=f"this engine belongs to user {os.getuid()}"))
             return
-        self._patience = asyncio.get_running_loop().call_later(self._reception.hello_s, self._too_slow)
+        self._patience = self._loop.call_later(self._reception.hello_s, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
         try:
-            for message in self._reader.feed(data):
-                self._take(message)
+            messages = self._reader.feed(data)
         except FrameError as error:
             self._cut_off(error)
+            return
+        if len(messages) <= _SLICE and not self._left:
+            for message in messages:
+                self._take(message)
+            return
+        waited = bool(self._left)
+        self._left += messages
+        if not waited:
+            self._read_or_not()
+            self._take_slice()
+
+    def _take_slice(self) -> None:
+        """Handles some of what has come; the rest in the next turns of the loop.
+
+        A thousand calls come in one piece. Handled in one go, they would reach the workers, and be answered, when the
+        last of them is done: engine, workers and callers would take turns instead of working side by side.
+        """
+        left = self._left
+        for _ in range(min(_SLICE, len(left))):
+            self._take(left.popleft())
+        if left:
+            self._loop.call_soon(self._take_slice)
+        else:
+            self._read_or_not()
 
     def pause_writing(self) -> None:
         self._full = True
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.pause_reading()
+        self._read_or_not()
 
     def resume_writing(self) -> None:
         self._full = False
-        if self._transport is not None and not self._transport.is_closing():
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        """Reads more, unless the peer does not read or has sent more than could be handled yet."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._full or self._left:
+            self._transport.pause_reading()
+        else:
             self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        while self._left:  # it was sent, and counts
+            self._take(self._left.popleft())
         self._take, self._transport = _ignore, None
         self._be_patient()
         self._reception.leave(self)
