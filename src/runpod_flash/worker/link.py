@@ -10,7 +10,6 @@ import contextlib
 import json
 import json.encoder
 import os
-import select
 import socket
 import sys
 import threading
@@ -24,6 +23,7 @@ from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame, FrameError, FrameReader
 from runpod_flash.worker.instances import Instances
 from runpod_flash.worker.items import Items
+from runpod_flash.worker.poll import Descriptors, Poll
 
 HOST_GONE: Final = 70
 _CHUNK: Final = 64 * 1024
@@ -82,7 +82,15 @@ class Link:
     `reading` is held by the one that reads; `_sending` guards `held` and the stream's other direction.
     """
 
-    def __init__(self, worker: str, control: socket.socket, runner: Runner, born: float) -> None:
+    def __init__(
+        self,
+        worker: str,
+        control: socket.socket,
+        runner: Runner,
+        born: float,
+        descriptors: Descriptors | None = None,
+    ) -> None:
+        """`descriptors`: somebody else waits for what can be read, and says so with `read_from`."""
         # For the life of the worker.
         self.reading = threading.Lock()
         self.waiting: deque[Start] = deque()
@@ -92,7 +100,8 @@ class Link:
         self._control = control
         self._runner = runner
         self._born = born
-        self._poll = _Poll()
+        self._poll = Poll()
+        self._descriptors = self._poll if descriptors is None else descriptors
         self._sending = threading.RLock()
         self._held: dict[Key, bytes | None] = {}  # None until there is a result
         self._items: dict[Key, Items] = {}
@@ -106,7 +115,7 @@ class Link:
         self._greeted = False
         self._disowned = False
 
-        self._poll.add(control.fileno())
+        self._descriptors.add(control.fileno())
         os.register_at_fork(after_in_child=self._disown)
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────
@@ -117,19 +126,20 @@ class Link:
 
     def read(self) -> None:
         """Reads what is there, without waiting; the caller holds `reading`."""
-        for fd in self._poll.ready():
-            if self._stream is not None and fd == self._stream.fileno():
-                self._read_stream()
-            elif fd == self._control.fileno():
-                self._read_control()
+        for descriptor in self._poll.ready():
+            self.read_from(descriptor)
 
     def wait_and_read(self, seconds: float = -1) -> None:
         """Both, for the thread that has nothing else to do; for ever, unless it says for how long."""
-        for fd in self._poll.wait(seconds):
-            if self._stream is not None and fd == self._stream.fileno():
-                self._read_stream()
-            elif fd == self._control.fileno():
-                self._read_control()
+        for descriptor in self._poll.wait(seconds):
+            self.read_from(descriptor)
+
+    def read_from(self, descriptor: int) -> None:
+        """Reads what is there, of one of the two."""
+        if self._stream is not None and descriptor == self._stream.fileno():
+            self._read_stream()
+        elif descriptor == self._control.fileno():
+            self._read_control()
 
     def _read_stream(self) -> None:
         assert self._stream is not None
@@ -180,7 +190,7 @@ class Link:
             self._drop_stream()
         self._frames = FrameReader()
         self._stream = stream
-        self._poll.add(stream.fileno())
+        self._descriptors.add(stream.fileno())
 
     def _read_to_end(self, stream: socket.socket) -> None:
         """A START may still lie in the old stream, from an engine that is dead by now."""
@@ -198,7 +208,7 @@ class Link:
             stream, self._stream = self._stream, None
             self._greeted = False
             if stream is not None:
-                self._poll.remove(stream.fileno())
+                self._descriptors.remove(stream.fileno())
                 stream.close()
         if stream is not None:
             self._runner.stream_ended()
@@ -370,40 +380,3 @@ def decode_head(head: bytes) -> dict[str, Any]:
     """The head of a frame; the scanner behind `json.loads`, without its detours."""
     found: dict[str, Any] = _scan(head.decode(), 0)[0]
     return found
-
-
-class _Poll:
-    """Which descriptors can be read: epoll, which two threads may ask while a third thing changes the set."""
-
-    def __init__(self) -> None:
-        self._fds: set[int] = set()
-        self._epoll = select.epoll() if hasattr(select, "epoll") else None
-
-    def add(self, fd: int) -> None:
-        self._fds.add(fd)
-        if self._epoll is not None:
-            self._epoll.register(fd, select.EPOLLIN)
-
-    def remove(self, fd: int) -> None:
-        self._fds.discard(fd)
-        if self._epoll is not None:
-            with contextlib.suppress(OSError):
-                self._epoll.unregister(fd)
-
-    def fileno(self) -> int | None:
-        return self._epoll.fileno() if self._epoll is not None else None
-
-    def wait(self, seconds: float = -1) -> list[int]:
-        return self._ask(seconds)
-
-    def ready(self) -> list[int]:
-        return self._ask(0)
-
-    def _ask(self, seconds: float) -> list[int]:
-        if self._epoll is not None:
-            return [fd for fd, _event in self._epoll.poll(seconds)]
-        # Elsewhere a set cannot change while somebody waits for it, so nobody waits long.
-        poll = select.poll()
-        for fd in list(self._fds):
-            poll.register(fd, select.POLLIN)
-        return [fd for fd, _event in poll.poll(min(250, int(seconds * 1000)) if seconds >= 0 else 250)]

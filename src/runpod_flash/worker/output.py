@@ -65,6 +65,8 @@ class LogPipe:
 
     def end_of(self, job: str) -> bool:
         """The same for one of many: completes its last lines; whether it printed anything."""
+        if not self._of and not any(stream.pending for stream in self.streams):
+            return False
         of = json.dumps(job)
         for stream in self.streams:
             stream.finish(of)
@@ -116,7 +118,7 @@ class _Stream(io.BufferedIOBase):
         self.text: io.TextIOWrapper | None = None
         self._fd = fd
         self._pipe = pipe
-        self._pending: dict[str, bytes] = {}  # of each job, what has no end of line yet
+        self.pending: dict[str, bytes] = {}  # of each job, what has no end of line yet
 
     def writable(self) -> bool:
         return True
@@ -132,7 +134,7 @@ class _Stream(io.BufferedIOBase):
             return len(added)
         with self._pipe.lock:
             of = self._pipe.whose()
-            whole, rest = added.rfind(b"\n") + 1, self._pending.pop(of, b"")
+            whole, rest = added.rfind(b"\n") + 1, self.pending.pop(of, b"")
             if whole:
                 self._pipe.emit(of, self._fd, rest + added[:whole])
                 rest = b""
@@ -140,16 +142,16 @@ class _Stream(io.BufferedIOBase):
             if len(rest) > _LONGEST_LINE:
                 self._pipe.emit(of, self._fd, rest + b"\n")
             elif rest:
-                self._pending[of] = rest
+                self.pending[of] = rest
         return len(added)
 
     def finish(self, of: str) -> None:
         """Completes a last line of the job `of` that has no end."""
         if self.text is not None and not self.text.closed:
             self.text.flush()
-        if self._pending:
+        if self.pending:
             with self._pipe.lock:
-                if rest := self._pending.pop(of, b""):
+                if rest := self.pending.pop(of, b""):
                     self._pipe.emit(of, self._fd, rest + b"\n")
 
 

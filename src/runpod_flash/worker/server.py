@@ -13,9 +13,9 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import logging
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,17 +30,22 @@ from runpod_flash.wire.frame import Frame
 from runpod_flash.worker import results
 from runpod_flash.worker.call import Call, Facts, Finish, stepped
 from runpod_flash.worker.context import CURRENT, JobContext
+from runpod_flash.worker.deadlines import Deadlines
 from runpod_flash.worker.instances import Instances, enter, method_of
 from runpod_flash.worker.items import Items
 from runpod_flash.worker.link import Key, Link, decode_head
 from runpod_flash.worker.loaded import Functions, arguments
 from runpod_flash.worker.output import LogPipe
 from runpod_flash.worker.results import Ending, Result
+from runpod_flash.worker.selector import Selector
 
 if TYPE_CHECKING:
     from runpod_flash.worker.http.exchange import Exchanges
 
+logger = logging.getLogger(__name__)
+
 _GRACE_S: Final = 5.0
+_ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 _now = time.monotonic_ns
 
@@ -109,14 +114,17 @@ class Server:
         }
         self.instances = Instances()
         self._making: dict[str, asyncio.Task[Any]] = {}  # instances that are being made
-        self._link = Link(name, control, self, born)
+        selector = Selector(self._read)
+        self._link = Link(name, control, self, born, selector)
         self._functions = Functions()
         self._calls: dict[str, Call] = {}
         self._items: dict[int, Items] = {}  # of calls that yield, by their streams
         # Those, too, that were answered and have something left to do.
         self._at_work: set[Call] = set()
         self._exchanges: Exchanges | None = None
-        self._loop = asyncio.new_event_loop()
+        self._loop = loop = asyncio.SelectorEventLoop(selector)
+        self._left = loop.create_future()
+        self._deadlines = Deadlines(loop, self._expire)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="call") if threads > 1 else None
         output.share()
 
@@ -173,32 +181,17 @@ class Server:
     # ── serving ──────────────────────────────────────────────────────────────────────────────────
 
     async def _serve(self) -> None:
-        read: Callable[[], None] = self._read
-        self._left = self._loop.create_future()
-        number = self._link.fileno()
-        if number is not None:
-            self._loop.add_reader(number, read)
-        else:  # no descriptor stands for all that is read: somebody has to wait in a thread
-            threading.Thread(target=self._wait, name="flash-reader", daemon=True).start()
         await self._left
         await self.instances.end()
 
-    def _read(self) -> None:
-        self._link.read()
+    def _read(self, descriptor: int) -> None:
+        try:
+            self._link.read_from(descriptor)
+        except Exception:  # a bug of ours, or of the engine's: it costs what came, and no other call
+            logger.exception("what the engine sent could not be read")
         if self._link.leaving:
             self._leave()
         self._leave_if_drained()
-
-    def _wait(self) -> None:
-        while True:
-            self._link.wait()
-            done = threading.Event()
-            self._loop.call_soon_threadsafe(self._read_and_tell, done)
-            done.wait()
-
-    def _read_and_tell(self, done: threading.Event) -> None:
-        self._read()
-        done.set()
 
     def _leave_if_drained(self) -> None:
         if self._link.draining and not self._at_work:
@@ -220,7 +213,6 @@ class Server:
         call.running = True
         call.began = call.loaded = _now()
         step = "load"
-        timer: asyncio.TimerHandle | None = None
         try:
             if call.ending is not None:
                 raise asyncio.CancelledError
@@ -231,13 +223,14 @@ class Server:
             SHIPPED.activate(call.digest)
             if call.instance:
                 step = "user"
-                timer = self._time(call)
+                self._deadlines.set(call)
                 function = await self._method(call, function)
                 call.loaded = _now()
             step = "bind"
             args, kwargs = await call.arguments(function)
             step = "user"
-            timer = timer or self._time(call)
+            if not call.instance:
+                self._deadlines.set(call)
             SHIPPED.activate(call.digest)  # others may have run while the arguments arrived
             value = await self._call(call, function, args, kwargs)
             if type(value) not in (GeneratorType, AsyncGeneratorType):
@@ -247,14 +240,10 @@ class Server:
             finish = await call.complete(value)
         except BaseException as error:  # noqa: BLE001 — sys.exit() of user code ends a call, no worker
             finish = call.failed(error, step, Server._call.__code__)
-        if timer is not None:
-            timer.cancel()
+        self._deadlines.drop(call)
         self.answer(call, finish)
         self._at_work.discard(call)
         self._leave_if_drained()
-
-    def _time(self, call: Call) -> asyncio.TimerHandle | None:
-        return self._loop.call_later(call.timeout_ms / 1000, self._expire, call) if call.timeout_ms else None
 
     async def _method(self, call: Call, construct: Callable[..., Any]) -> Callable[..., Any]:
         """The method of its instance; of calls that come while it is made, all wait for the one that makes it."""
@@ -281,7 +270,7 @@ class Server:
             del self._making[call.instance]
 
     async def _call(self, call: Call, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        if self._threads is None or inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        if self._threads is None or _is_async(function):
             value = function(*args, **kwargs)
         else:
             value = await self.in_thread(call, partial(function, *args, **kwargs))
@@ -330,6 +319,13 @@ class Server:
         """A call that does not end holds this worker; the engine replaces it."""
         if call.call in self._calls:
             self.answer(call, call.failed(asyncio.CancelledError(), "user", Server._call.__code__), stuck=True)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        return bool(code.co_flags & _ASYNC)
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)  # a partial, say
 
 
 def _outcome(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
