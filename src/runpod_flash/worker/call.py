@@ -75,6 +75,9 @@ class Runner(Protocol):
     def answer(self, call: Call, finish: Finish) -> None:
         """Sends the last frame of a call, and lets go of it."""
 
+    def untime(self, call: Call) -> None:
+        """However long it takes from here on, it is not ended for that."""
+
 
 _LAST: Final = object()
 

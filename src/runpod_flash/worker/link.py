@@ -82,15 +82,7 @@ class Link:
     `reading` is held by the one that reads; `_sending` guards `held` and the stream's other direction.
     """
 
-    def __init__(
-        self,
-        worker: str,
-        control: socket.socket,
-        runner: Runner,
-        born: float,
-        descriptors: Descriptors | None = None,
-    ) -> None:
-        """`descriptors`: somebody else waits for what can be read, and says so with `read_from`."""
+    def __init__(self, worker: str, control: socket.socket, runner: Runner, born: float) -> None:
         # For the life of the worker.
         self.reading = threading.Lock()
         self.waiting: deque[Start] = deque()
@@ -101,7 +93,7 @@ class Link:
         self._runner = runner
         self._born = born
         self._poll = Poll()
-        self._descriptors = self._poll if descriptors is None else descriptors
+        self._descriptors: Descriptors = self._poll
         self._sending = threading.RLock()
         self._held: dict[Key, bytes | None] = {}  # None until there is a result
         self._items: dict[Key, Items] = {}
@@ -133,6 +125,13 @@ class Link:
         """Both, for the thread that has nothing else to do; for ever, unless it says for how long."""
         for descriptor in self._poll.wait(seconds):
             self.read_from(descriptor)
+
+    def read_with(self, descriptors: Descriptors) -> None:
+        """From now on somebody else waits for what can be read, and says so with `read_from`."""
+        self._descriptors = descriptors
+        descriptors.add(self._control.fileno())
+        if self._stream is not None:
+            descriptors.add(self._stream.fileno())
 
     def read_from(self, descriptor: int) -> None:
         """Reads what is there, of one of the two."""

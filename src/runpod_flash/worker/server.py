@@ -114,15 +114,15 @@ class Server:
         }
         self.instances = Instances()
         self._making: dict[str, asyncio.Task[Any]] = {}  # instances that are being made
-        selector = Selector(self._read)
-        self._link = Link(name, control, self, born, selector)
+        self._selector = Selector(self._read)
+        self._link = Link(name, control, self, born)
         self._functions = Functions()
         self._calls: dict[str, Call] = {}
         self._items: dict[int, Items] = {}  # of calls that yield, by their streams
         # Those, too, that were answered and have something left to do.
         self._at_work: set[Call] = set()
         self._exchanges: Exchanges | None = None
-        self._loop = loop = asyncio.SelectorEventLoop(selector)
+        self._loop = loop = asyncio.SelectorEventLoop(self._selector)
         self._left = loop.create_future()
         self._deadlines = Deadlines(loop, self._expire)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="call") if threads > 1 else None
@@ -181,6 +181,7 @@ class Server:
     # ── serving ──────────────────────────────────────────────────────────────────────────────────
 
     async def _serve(self) -> None:
+        self._link.read_with(self._selector)
         await self._left
         await self.instances.end()
 
@@ -301,6 +302,10 @@ class Server:
         self._items.pop(call.sid, None)
         facts = Facts((call.loaded - call.began) // 1000, (_now() - call.loaded) // 1000, logs=printed, stuck=stuck)
         self._link.send(finish(facts))
+
+    def untime(self, call: Call) -> None:
+        """An answer that has begun may take as long as it takes."""
+        self._deadlines.drop(call)
 
     # ── early ends ───────────────────────────────────────────────────────────────────────────────
 

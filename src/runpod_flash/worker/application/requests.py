@@ -25,12 +25,10 @@ class ClientGone(OSError):
 class Served(Exchange):
     """A request that an application answers."""
 
-    __slots__ = ("_gone", "_pieces", "_start", "timer")
+    __slots__ = ("_gone", "_pieces", "_start")
 
     def __init__(self, head: dict[str, Any], message: Frame, exchanges: Exchanges) -> None:
         super().__init__(head, message, exchanges)
-        self.timer: asyncio.TimerHandle | None = None
-        """Ends it when its time is over; what has begun to answer is not timed."""
         self._gone = asyncio.Event()
         self._pieces: AsyncIterator[bytes] | None = self.request.body.pieces()
         self._start: Message | None = None
@@ -88,8 +86,7 @@ class Served(Exchange):
             raise RuntimeError("the application sent a body before the start of its answer")
         if self._gone.is_set():
             raise ClientGone("the client is gone")
-        if self.timer is not None:
-            self.timer.cancel()
+        self._exchanges.runner.untime(self)
         try:
             await self._take(int(start["status"]), asgi.headers_of(start.get("headers", ())), body, more)
         except BrokenOff:

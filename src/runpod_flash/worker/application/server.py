@@ -67,13 +67,12 @@ class ApplicationServer(Server):
         CURRENT.set(JobContext(served.call, 0, served.name, self._name))
         served.running = True
         served.began = served.loaded = _now()
-        served.timer = self._time(served)
+        self._deadlines.set(served)
         try:
             finish = await served.serve(self._application, self._lifespan.state)
         except BaseException as error:  # noqa: BLE001 - sys.exit() of user code ends a request, no worker
             finish = served.failed(error, _STEP, ApplicationServer._answer.__code__)
-        if served.timer is not None:
-            served.timer.cancel()
+        self._deadlines.drop(served)
         self.answer(served, finish)
         self._served.open.pop(served.sid, None)
         self._at_work.discard(served)
