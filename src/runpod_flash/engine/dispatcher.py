@@ -156,7 +156,8 @@ class Dispatcher:
             worker.state = "idle"
             worker.idle_since = self._state.clock.monotonic()
             worker.pool.idle.append(worker)
-            self._state.look_within(worker.pool.endpoint.spec.idle_timeout_s)
+            # What is of a release that is called no more has no more to wait for.
+            self._state.look_within(0 if worker.pool.phase else worker.pool.endpoint.spec.idle_timeout_s)
             if self._state.hungry:
                 self._state.replan()
         if worker.acks and not self._ack_timer:
@@ -215,6 +216,7 @@ class Dispatcher:
         taken = sum(
             each.state in {"starting", "idle", "busy"} and not waits_for_calls(lineage, each)
             for pool in endpoint.pools
+            if pool.phase is worker.pool.phase
             for each in pool.workers.values()
         )
         if taken > endpoint.spec.workers_max:

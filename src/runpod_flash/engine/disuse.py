@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from runpod_flash.engine.records import Pool
+from runpod_flash.engine.deployments import functions_of
+from runpod_flash.engine.records import Phase, Pool
 from runpod_flash.engine.registry import Registry
 from runpod_flash.engine.state import State
 
@@ -72,6 +73,9 @@ class Disuse:
         newest = read("SELECT coalesce(max(seq), 0) AS seq FROM jobs")[0]["seq"]
         used = read("SELECT DISTINCT pool_id, fn FROM jobs")
         used_functions, used_pools = {row["fn"] for row in used}, {row["pool_id"] for row in used}
+        kept = {one for row in read("SELECT functions FROM releases") for one in functions_of(row["functions"])}
+        used_functions |= kept
+        used_pools |= {row["pool_id"] for row in read("SELECT id, pool_id FROM functions") if row["id"] in kept}
         unused = [row["id"] for row in functions if row["id"] not in used_functions]
         return _Unused(
             unused,
@@ -137,7 +141,7 @@ class Disuse:
     def _is_free(self, pool: Pool) -> bool:
         endpoint = pool.endpoint
         busy = pool.queued or pool.workers or pool.failing
-        return not (busy or endpoint.holders or endpoint.spec.origin == "deployed")
+        return not (busy or endpoint.holders or (endpoint.deployed and pool.phase is not Phase.RETIRED))
 
 
 def _take(items: list[T]) -> list[T]:

@@ -16,8 +16,10 @@ from typing import Any, Final
 import msgspec
 
 from runpod_flash._version import __version__
+from runpod_flash.engine.apps import Apps
 from runpod_flash.engine.attempts import Attempts
 from runpod_flash.engine.clock import Clock
+from runpod_flash.engine.deployments import Deployments
 from runpod_flash.engine.dispatcher import Dispatcher, active
 from runpod_flash.engine.disuse import Disuse
 from runpod_flash.engine.environments import Environments
@@ -115,6 +117,7 @@ class Engine:
         )
         self._dispatcher = dispatcher
         self._timers = Timers(state, loop, self._guarded, queue=self._queue, fleet=self._fleet, hosts=self._hosts)
+        self._deployments = Deployments(state, self._registry, self._hosts)
         self._disuse = Disuse(state, self._registry, self._oldest_client_ms)
         state.replan, state.look_within = self._fleet.replan, self._fleet.look_within
         state.wake_at = self._timers.wake_at
@@ -135,13 +138,19 @@ class Engine:
             self.state,
             self._hosts,
             Purge(self.state, self._queue, self._attempts, self._retention),
+            Apps(self.state, self._deployments),
             rundir=rundir,
             clients=self._programs,
             on_stop=self._asked_to_stop,
             hold_blobs=self._retention.hold,
         )
         return {
-            "client": {**requests.handlers, **questions.handlers, **Transfers(self.state, self._retention).handlers},
+            "client": {
+                kinds.DEPLOY: lambda link, message, head: self._deployments.deploy(link, message.sid, head),
+                **requests.handlers,
+                **questions.handlers,
+                **Transfers(self.state, self._retention).handlers,
+            },
             "worker": {
                 kinds.DONE: self._done,
                 kinds.CHUNK: self._chunk,
@@ -176,6 +185,7 @@ class Engine:
     def _remember(self) -> None:
         """Reads into memory what the store says. Writes nothing: the disk may be full."""
         self._registry.recover()
+        self._deployments.recover()
         for pool_id, instance, count, size in self._store.waiting():
             self.state.pools[pool_id].enter(size, instance, count)
         self._fleet.recover()
@@ -322,6 +332,7 @@ class Engine:
             self._streams.drop(link)
             self._relay.drop(link)
             self._registry.leave(link)
+            self._deployments.drop(link)
             self._retention.release(link)
             self._busy_at = self.state.clock.monotonic()
         elif isinstance(link.state, Worker):

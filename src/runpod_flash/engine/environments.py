@@ -8,7 +8,7 @@ from typing import Final
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.hosts import Hosts
 from runpod_flash.engine.queue import Queue
-from runpod_flash.engine.records import Environment, Pool
+from runpod_flash.engine.records import Environment, Phase, Pool
 from runpod_flash.engine.relay import Relay
 from runpod_flash.engine.state import State
 from runpod_flash.model.job import ErrorKind
@@ -59,6 +59,8 @@ class Environments:
         if head.line:
             environment.lines.append(head.line)
         for pool in environment.pools:
+            if pool.phase is Phase.STAGED:
+                self._state.staged_build(pool, head)
             if pool.waiting:
                 self._followers.environment(self.those_who_wait(pool), head)
         if head.phase == "ready":
@@ -96,9 +98,16 @@ class Environments:
         for pool in environment.pools:
             data = {"error": head.error.partition("\n")[0], "jobs": pool.waiting}
             self._state.event("environment_failed", data, endpoint=pool.endpoint.id)
+            if pool.phase is Phase.STAGED:
+                self._state.staged_failed(pool, head.error)
             self._queue.fail_waiting(pool, error)
             self._relay.fail_waiting(pool, error)
 
 
 def _is_wanted(environment: Environment) -> bool:
-    return any(pool.waiting or (pool.endpoint.spec.workers_min and pool.endpoint.holders) for pool in environment.pools)
+    return any(
+        pool.waiting
+        or pool.phase is Phase.STAGED
+        or (pool.endpoint.spec.workers_min and (pool.endpoint.holders or pool.endpoint.deployed))
+        for pool in environment.pools
+    )

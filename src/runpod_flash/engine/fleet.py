@@ -24,13 +24,14 @@ from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.hosts import Hosts, key_hash
 from runpod_flash.engine.outcomes import exit_error
 from runpod_flash.engine.queue import Queue
-from runpod_flash.engine.records import Active, Pool, Worker
+from runpod_flash.engine.records import Active, Phase, Pool, Worker
 from runpod_flash.engine.relay import Relay
 from runpod_flash.engine.snapshot import snapshot_of
 from runpod_flash.engine.state import State
 from runpod_flash.engine.turn import Link
 from runpod_flash.model.job import ErrorKind
 from runpod_flash.wire.messages import Cancel, ErrorInfo, Exited, Hello, Launch, Launched, Ready, Refuse, Stop
+from runpod_flash.wire.secrets import Secrets
 
 _PLAN_PAUSE_S: Final = 0.01
 _FARTHEST_LOOK_S: Final = 86_400.0
@@ -74,6 +75,7 @@ class Fleet:
         self._plan_due = False
         self._look_again: asyncio.TimerHandle | None = None
         self._look_at = math.inf
+        state.undeployed = self._undeployed
         hosts.give_up = self._give_up
         hosts.cannot_start = self._nothing_can_start
 
@@ -164,6 +166,11 @@ class Fleet:
         host = self._hosts.connected()
         if host is None:
             return
+        try:
+            secret = self._secrets_of(pool)
+        except (OSError, ValueError) as error:
+            self._start_failed(pool, f"the secrets of its app cannot be read: {error}")
+            return
         now = self._state.clock.wall_ms()
         name, key = f"w{secrets.token_hex(5)}", secrets.token_hex(16)
         worker = Worker(name, pool, host.id, key_hash(key), gpus=gpus, launched_ms=now)
@@ -178,7 +185,7 @@ class Fleet:
             endpoint=pool.endpoint.spec.name,
             env=pool.environment.path,
             runtime=spec.runtime,
-            variables=self._variables(worker, key),
+            variables=self._variables(worker, key, secret),
             gpus=list(gpus),
             memory_mb=pool.placement.memory_mb,
             cpus=pool.placement.cpus if spec.cpu_limit else 0,
@@ -190,11 +197,16 @@ class Fleet:
         )
         self._state.turn.send(host.link, launch.encode(sid=self._hosts.next_sid()))
 
-    def _variables(self, worker: Worker, key: str) -> dict[str, str]:
+    def _variables(self, worker: Worker, key: str, secret: dict[str, str]) -> dict[str, str]:
         spec = worker.pool.spec
         if spec.program is None:
-            return {**spec.base_env, **spec.variables}
-        return programs.variables(worker, key, self._state.gateway_url or "")
+            return {**spec.base_env, **secret, **spec.variables}
+        return {**secret, **programs.variables(worker, key, self._state.gateway_url or "")}
+
+    def _secrets_of(self, pool: Pool) -> dict[str, str]:
+        """Those of the app's environment, if it is deployed there. Read now: they are kept nowhere else."""
+        spec = pool.endpoint.spec
+        return Secrets(self._state.settings.home, spec.app, spec.env).values() if pool.spec.release else {}
 
     def launched(self, head: Launched) -> None:
         """The host has started a worker, or could not."""
@@ -224,7 +236,20 @@ class Fleet:
             self._fail_all(pool, why)
 
     def _fail_all(self, pool: Pool, message: str) -> None:
-        error = ErrorInfo(type="WorkerLost", module="runpod_flash.errors", message=message, kind=ErrorKind.ENV)
+        if pool.phase is Phase.STAGED:
+            self._state.staged_failed(pool, message)
+        self._end_waiting(
+            pool, ErrorInfo(type="WorkerLost", module="runpod_flash.errors", message=message, kind=ErrorKind.ENV)
+        )
+
+    def _undeployed(self, pool: Pool) -> None:
+        message = f"the endpoint {pool.endpoint.spec.name!r} was undeployed"
+        self._end_waiting(
+            pool,
+            ErrorInfo(type="JobCancelled", module="runpod_flash.errors", message=message, kind=ErrorKind.CANCELLED),
+        )
+
+    def _end_waiting(self, pool: Pool, error: ErrorInfo) -> None:
         self._relay.fail_waiting(pool, error)
         if pool.queued:
             self._queue.fail_waiting(pool, error)
@@ -311,6 +336,8 @@ class Fleet:
         self._dispatcher.stop_if_drained(worker)
         self._dispatcher.fill(worker)
         self._relay.serve(worker)
+        if worker.pool.phase is Phase.STAGED:
+            self._state.staged_ready(worker.pool)
         self._state.replan()
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────

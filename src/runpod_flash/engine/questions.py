@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from runpod_flash._version import __version__
+from runpod_flash.engine.apps import Apps
 from runpod_flash.engine.hosts import Hosts
 from runpod_flash.engine.overview import OnRecord, Overview
 from runpod_flash.engine.purge import Purge
@@ -43,6 +44,7 @@ class Questions:
         state: State,
         hosts: Hosts,
         purge: Purge,
+        apps: Apps,
         *,
         rundir: Path,
         clients: Callable[[], int],
@@ -53,6 +55,7 @@ class Questions:
         self._turn = state.turn
         self._hosts = hosts
         self._purge = purge
+        self._apps = apps
         self._queries = Queries(state)
         self._overview = Overview(state)
         self._rundir = rundir
@@ -78,6 +81,10 @@ class Questions:
             self._ask_host(link, sid, ListEnvs(), lambda rows: self._answer(link, sid, Rows(rows=rows)))
         elif head.what == "status":
             self._read(link, sid, head, self._queries.counts, self._status)
+        elif head.what in self._apps.readers:
+            self._read(
+                link, sid, head, partial(self._apps.readers[head.what], head.filter), lambda rows: Rows(rows=rows)
+            )
         else:
             self._read(link, sid, head, self._queries.reader(head), lambda rows: self._queries.finish(head, rows))
 
@@ -174,6 +181,9 @@ class Questions:
             self._purge.start(head.args, partial(self._told, link, message.sid, head.verb))
         elif head.verb == "prune_deps":
             self._prune_deps(link, message.sid, everything=bool(head.args.get("all")))
+        elif head.verb in self._apps.verbs:
+            data = self._apps.verbs[head.verb](head.args)
+            self._turn.promise(link, Ok(data=data).encode(sid=message.sid, flags=_END))
         elif head.verb == "hold_blobs":
             self._hold_blobs(link)
             self._turn.send(link, Ok().encode(sid=message.sid, flags=_END))

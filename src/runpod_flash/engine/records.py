@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Literal, Protocol
 
 from runpod_flash.engine.placement import Placement
@@ -29,6 +30,14 @@ WorkerState = Literal["starting", "idle", "busy", "draining", "stopping"]
 EnvironmentState = Literal["unknown", "building", "ready"]
 
 
+class Phase(IntEnum):
+    """Where a pool stands in the life of a release; those of scripts are called, always."""
+
+    CALLED = 0
+    STAGED = 1  # its workers are to be ready before it is called
+    RETIRED = 2  # it finishes what it has
+
+
 @dataclass(slots=True, eq=False)
 class Endpoint:
     """One endpoint. `holders`: the client links that declared it and are still there."""
@@ -42,6 +51,7 @@ class Endpoint:
     args_bytes: int = 0  # of waiting jobs
     served: dict[str, Function] = field(default_factory=dict)  # asked over HTTP, by name: the newest of each
     routes: Routes[Function] | None = None  # made of these when somebody asks
+    deployed: dict[str, Function] = field(default_factory=dict)  # those of the release that is called, by name
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +93,8 @@ class Pool:
     waits_since: float = 0.0  # monotonic
     last_error: str = ""  # why its last start failed; "" once one succeeded
     placement: Placement = field(default_factory=Placement)
+    phase: Phase = Phase.CALLED
+    least: int = 1  # workers that it has before it is called, if it is staged
     run_us: float = -1.0  # running mean of the time of its calls, -1 unknown
 
     @property

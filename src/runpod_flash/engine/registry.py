@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from runpod_flash.engine.placement import Lack, asks_for_something, place, unplaced
-from runpod_flash.engine.records import Endpoint, Function, Pool
+from runpod_flash.engine.records import Endpoint, Function, Phase, Pool
 from runpod_flash.engine.routes import canonical
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.turn import Link
-from runpod_flash.errors import ConfigError, EngineRefused
-from runpod_flash.model.endpoint import EndpointSpec, Mount, PoolSpec, pool_key
+from runpod_flash.errors import ConfigError, EngineRefused, FlashError, did_you_mean
+from runpod_flash.model.endpoint import EndpointSpec, Mount, PoolSpec, endpoint_id, pool_key
 from runpod_flash.wire.messages import Declare, Declared, FunctionSpec, Machine
 from runpod_flash.wire.volumes import Volume
 
@@ -42,17 +44,22 @@ class Registry:
             self._new_pool(row, self._state.endpoints[endpoint], key, _pool.decode(spec))
         for row, pool, spec in functions:  # the one that was declared last comes last
             self._state.functions[row] = function = Function(row, self._state.pools[pool], _function.decode(spec))
-            _serve(function)
+            if not function.pool.spec.release:
+                _serve(function)
 
     def declare(self, link: Link, head: Declare) -> Declared:
         """Takes a function with its endpoint and pool; the same again changes nothing."""
         if head.exact:
-            self._check_exact(head)
+            self.check_exact(head.endpoint.name, head.pool)
+        known = self._by_public_id.get(head.endpoint.id)
+        if known is not None and known.spec.origin == "deployed":
+            return _as_deployed(known, head.function.name)
         notices: list[str] = []
         _check_routes(self._by_public_id.get(head.endpoint.id), head.function)
-        self._take_volumes(head)
+        self.take_volumes(head.endpoint.name, head.pool.mounts)
         endpoint = self._take_endpoint(link, head.endpoint, notices)
         pool = self._take_pool(endpoint, head.pool)
+        pool.phase = Phase.CALLED  # after what was deployed there for a while
         endpoint.last_pool = pool
         function = self._take_function(pool, head.function)
         notices += [_notice(endpoint.spec.name, lack) for lack in pool.placement.lacks]
@@ -101,9 +108,9 @@ class Registry:
         machine = self._machine()
         pool.placement = place(pool.spec, machine) if machine else unplaced(pool.spec)
 
-    def knows_enough(self, head: Declare) -> bool:
+    def knows_enough(self, pool: PoolSpec) -> bool:
         """Whether a declaration can be answered: what to say about hardware depends on a host, which may yet come."""
-        return self._machine() is not None or not asks_for_something(head.pool)
+        return self._machine() is not None or not asks_for_something(pool)
 
     def remove_pool(self, pool: Pool) -> Endpoint | None:
         """Nobody uses it any more; nor its endpoint, which is returned, if that has no other."""
@@ -122,34 +129,89 @@ class Registry:
         self._by_name[endpoint.spec.name].remove(endpoint)
         return endpoint
 
+    # ── deployed ──────────────────────────────────────────────────────────────────────────────────
+
+    def known(self, public_id: str) -> Endpoint | None:
+        """The endpoint of that id."""
+        return self._by_public_id.get(public_id)
+
+    def lookup(self, app: str, env: str, endpoint: str, function: str) -> Declared:
+        """A deployed function by its name, or what stands behind its colon."""
+        known = self._by_public_id.get(endpoint_id(app, env, endpoint))
+        if known is None or not known.deployed:
+            raise NotDeployed(
+                f"no endpoint {endpoint!r} of {app} is deployed in {env}", fix="see what is: flash app list"
+            )
+        return _as_deployed(known, function)
+
+    def current(self, function: Function) -> Function:
+        """What is called under its name today; itself, if nothing is deployed there, or it is no release's."""
+        deployed = function.pool.endpoint.deployed
+        return deployed.get(function.spec.name, function) if deployed else function
+
+    def prepare(self, spec: EndpointSpec) -> Endpoint:
+        """The endpoint for a release that is yet to be called: as it is, if it is there."""
+        known = self._by_public_id.get(spec.id)
+        if known is not None:
+            return known
+        row = self._state.turn.write().save_endpoint(spec.id, _encode(spec), self._state.clock.wall_ms())
+        return self._add_endpoint(Endpoint(row, spec))
+
+    def take(self, endpoint: Endpoint, pool: PoolSpec, spec: FunctionSpec) -> Function:
+        """A function of a release, which nobody calls yet."""
+        return self._take_function(self._take_pool(endpoint, pool), spec, serve=False)
+
+    def rename(self, endpoint: Endpoint, spec: EndpointSpec) -> None:
+        """From here on the endpoint is that."""
+        if endpoint.spec != spec:
+            self._state.turn.write().save_endpoint(spec.id, _encode(spec), self._state.clock.wall_ms())
+            endpoint.spec = spec
+
+    def install(self, endpoint: Endpoint, functions: Sequence[Function]) -> None:
+        """These are called from here on, and no others; their pools as well."""
+        pools = {function.pool for function in functions}
+        for pool in endpoint.pools:
+            pool.phase = Phase.CALLED if pool in pools else Phase.RETIRED
+        endpoint.deployed = {function.spec.name: function for function in functions}
+        endpoint.last_pool = functions[0].pool if functions else None
+        endpoint.served = {function.spec.name: function for function in functions if function.spec.routes}
+        endpoint.routes = None
+
+    def uninstall(self, endpoint: Endpoint) -> None:
+        """It is not deployed any more: nobody calls it, and what waits for its workers is told so."""
+        self.install(endpoint, ())
+        self.rename(endpoint, replace(endpoint.spec, origin="script", workers_min=0))
+        for pool in endpoint.pools:
+            self._state.undeployed(pool)
+
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
 
     def _machine(self) -> Machine | None:
         return self._state.host.machine if self._state.host else None
 
-    def _check_exact(self, head: Declare) -> None:
+    def check_exact(self, name: str, pool: PoolSpec) -> None:
         """ConfigError for what the machine has not, where its caller wants that or nothing."""
-        machine, name = self._machine(), head.endpoint.name
-        if machine is None and asks_for_something(head.pool):
+        machine = self._machine()
+        if machine is None and asks_for_something(pool):
             raise EngineRefused(
                 f"endpoint {name!r} cannot be placed yet",
                 why="the host of this machine has not said what it has",
                 fix="call again in a moment; if that does not help: flash engine status",
             )
-        for lack in place(head.pool, machine).lacks if machine else ():
+        for lack in place(pool, machine).lacks if machine else ():
             raise ConfigError(
                 f"endpoint {name!r} asks for {lack.asked}, and this machine has {lack.has}",
                 why='the setting hardware is "exact", so nothing else is used instead',
                 fix="ask for what is here, or leave out `hardware` in [tool.flash] and FLASH_HARDWARE",
             )
 
-    def _take_volumes(self, head: Declare) -> None:
+    def take_volumes(self, name: str, mounts: Iterable[Mount]) -> None:
         """Makes the volumes that are declared; ConfigError for one that is only named, and is not there."""
-        for mount in head.pool.mounts:
+        for mount in mounts:
             volume = _volume(self._state.settings.home, mount)
             if not mount.make and not volume.exists:
                 raise ConfigError(
-                    f"endpoint {head.endpoint.name!r} mounts the volume {mount.volume!r}, and there is none",
+                    f"endpoint {name!r} mounts the volume {mount.volume!r}, and there is none",
                     why="an id only names a volume that exists; nothing says that a new one is meant",
                     fix=f"flash volume create {shlex.quote(mount.volume)}, or declare NetworkVolume({mount.volume!r})",
                 )
@@ -199,7 +261,7 @@ class Registry:
         self.place(pool)
         return pool
 
-    def _take_function(self, pool: Pool, spec: FunctionSpec) -> Function:
+    def _take_function(self, pool: Pool, spec: FunctionSpec, *, serve: bool = True) -> Function:
         store = self._state.turn.write()
         now = self._state.clock.wall_ms()
         row = store.save_function(pool.id, spec.name, spec.version, spec.digest, _encode(spec), now)
@@ -207,8 +269,35 @@ class Registry:
         if known is None:
             known = self._state.functions[row] = Function(row, pool, spec)
         known.spec = spec
-        _serve(known)
+        if serve:
+            _serve(known)
         return known
+
+
+class NotDeployed(FlashError):
+    """Nothing of that name is deployed."""
+
+    code = "not_deployed"
+
+
+def _as_deployed(endpoint: Endpoint, name: str) -> Declared:
+    """The function of that name, which is called as it was deployed, whatever its caller has under it."""
+    found = endpoint.deployed.get(name) or _of_short_name(endpoint, name.rpartition(":")[2])
+    if found is None:
+        spec, known = endpoint.spec, sorted(endpoint.deployed)
+        raise ConfigError(
+            f"endpoint {spec.name!r} of {spec.app} is deployed in {spec.env} without a function {name!r}."
+            f"{did_you_mean(name, known)}",
+            why=f"it has {', '.join(known)}" if known else "it is just being deployed",
+            fix="deploy it with that function, or call in another environment: FLASH_ENV",
+        )
+    return Declared(fn=found.id, endpoint=endpoint.spec.id)
+
+
+def _of_short_name(endpoint: Endpoint, name: str) -> Function | None:
+    """The only one with this name behind its colon: a script that calls is no module of the project."""
+    found = [one for full, one in endpoint.deployed.items() if full.rpartition(":")[2] == name]
+    return found[0] if len(found) == 1 else None
 
 
 def _serve(function: Function) -> None:

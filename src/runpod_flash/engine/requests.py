@@ -11,7 +11,7 @@ from runpod_flash.engine.attempts import Attempts
 from runpod_flash.engine.environments import Environments
 from runpod_flash.engine.hosts import Hosts
 from runpod_flash.engine.queue import Queue
-from runpod_flash.engine.records import Function
+from runpod_flash.engine.records import Function, Phase
 from runpod_flash.engine.registry import Registry
 from runpod_flash.engine.relay import Relay
 from runpod_flash.engine.state import Client, State
@@ -30,6 +30,7 @@ from runpod_flash.wire.messages import (
     Def,
     Error,
     GetDef,
+    Lookup,
     Ok,
     PutDef,
     Retry,
@@ -72,6 +73,7 @@ class Requests:
             kinds.SUBMIT: self._submit,
             kinds.CALL: self._call,
             kinds.DECLARE: self._declare,
+            kinds.LOOKUP: self._lookup,
             kinds.PUT_DEF: self._put_def,
             kinds.GET_DEF: self._get_def,
             kinds.ATTACH: self._attach,
@@ -94,7 +96,16 @@ class Requests:
             raise _UnknownFunction(
                 f"function {number} is not declared here", why="this engine has started since", fix="declare it again"
             )
-        return fn
+        return self._current(fn) if fn.pool.phase is Phase.RETIRED else fn
+
+    def _current(self, fn: Function) -> Function:
+        """A program that was there before a deploy calls the new release, or hears that there is none."""
+        current = self._registry.current(fn)
+        if current is fn:
+            raise _UnknownFunction(
+                f"{fn.spec.name} is not deployed any more", why="its endpoint was undeployed, or deployed without it"
+            )
+        return current
 
     # ── declarations ──────────────────────────────────────────────────────────────────────────────
 
@@ -105,7 +116,7 @@ class Requests:
     def _answer_declare(self, link: Link, message: Frame, head: Declare, tries: int) -> None:
         if not isinstance(link.state, Client):
             return  # gone meanwhile
-        if tries and not self._registry.knows_enough(head):
+        if tries and not self._registry.knows_enough(head.pool):
             self._state.call_later(_HOST_PAUSE_S, self._answer_declare, link, message, head, tries - 1)
             return
         self._turn.asked(link, message.sid)
@@ -116,6 +127,13 @@ class Requests:
             return
         self._turn.promise(link, declared.encode(sid=message.sid, flags=_END))
         self._state.replan()
+
+    def _lookup(self, link: Link, message: Frame, head: Lookup) -> None:
+        worker = link.state.worker
+        spec = worker.pool.endpoint.spec if worker is not None else None
+        app, env = (head.app, head.env) if head.app or spec is None else (spec.app, spec.env)
+        declared = self._registry.lookup(app, env, head.endpoint, head.function)
+        self._turn.send(link, declared.encode(sid=message.sid, flags=_END))
 
     def _put_def(self, link: Link, message: Frame, head: PutDef) -> None:
         body = message.parts[0] if message.parts else b""

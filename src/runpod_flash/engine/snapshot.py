@@ -7,19 +7,46 @@ import os
 from runpod_flash.engine import homes
 from runpod_flash.engine import plan as planning
 from runpod_flash.engine.lineage import Lineage, waits_for_calls
-from runpod_flash.engine.records import Endpoint, Pool, Worker
+from runpod_flash.engine.records import Endpoint, Phase, Pool, Worker
 from runpod_flash.engine.state import State
 
 
 def snapshot_of(state: State) -> planning.Snapshot:
     """The engine's memory as the plan sees it."""
     now, wall = state.clock.monotonic(), state.clock.wall_ms()
+    endpoints = {number: _endpoint_view(endpoint, now) for number, endpoint in state.endpoints.items()}
+    endpoints.update((_place(pool), _aside(pool)) for pool in state.pools.values() if pool.phase)
     return planning.Snapshot(
-        endpoints={number: _endpoint_view(endpoint, now) for number, endpoint in state.endpoints.items()},
+        endpoints=endpoints,
         pools={pool.id: _pool_view(state, pool, now, wall) for pool in state.pools.values()},
         workers=tuple(_worker_view(worker, now, state.lineage) for worker in state.workers.values()),
         capacity=_capacity(state),
         draining=state.draining,
+    )
+
+
+def _place(pool: Pool) -> int:
+    """The endpoint that a pool is planned with: its own one, unless it is of a release that is not called now."""
+    return -pool.id if pool.phase else pool.endpoint.id
+
+
+def _aside(pool: Pool) -> planning.EndpointView:
+    """What stands beside the release that is called has workers of its own, and takes none of that one's places.
+
+    Before it is called, the least that it needs; after it, as many as what it has left needs, and none that rests.
+    """
+    spec, staged = pool.endpoint.spec, pool.phase is Phase.STAGED
+    return planning.EndpointView(
+        id=_place(pool),
+        workers_min=pool.least if staged else 0,
+        workers_max=max(pool.least, spec.workers_max) if staged else spec.workers_max,
+        idle_timeout_ms=int(spec.idle_timeout_s * 1000) if staged else 0,
+        scaler=spec.scaler,
+        scaler_value=spec.scaler_value,
+        lb=spec.kind == "lb",
+        held=staged,
+        priority_pool=pool.id,
+        name=spec.name,
     )
 
 
@@ -64,7 +91,7 @@ def _pool_view(state: State, pool: Pool, now: float, wall: int) -> planning.Pool
     resting = pool.environment.state == "unknown" and not pool.waiting and now < pool.environment.blocked_until
     return planning.PoolView(
         id=pool.id,
-        endpoint=pool.endpoint.id,
+        endpoint=_place(pool),
         queued=queued + homes.unclaimed_requests(pool),
         oldest_wait_ms=waited_ms,
         running=sum(_at_work(worker, state.lineage) for worker in pool.workers.values()),

@@ -14,7 +14,7 @@ from runpod_flash.engine.records import Active, Endpoint, Environment, Function,
 from runpod_flash.engine.store.base import Store
 from runpod_flash.engine.turn import Turn
 from runpod_flash.settings import Settings
-from runpod_flash.wire.messages import Moved
+from runpod_flash.wire.messages import EnvState, Moved
 
 MAX_WAITING: Final = 1_000_000
 """Waiting jobs of one endpoint, beyond which new ones are refused."""
@@ -81,6 +81,11 @@ class State:
         self.replan: Callable[[], None] = lambda: None
         self.look_within: Callable[[float], None] = lambda seconds: None  # time alone may change the plan by then
         self.wake_at: Callable[[int], None] = lambda wall_ms: None  # a delayed job is due then, or one expires
+        # Of pools that are staged: one has a worker more, one cannot have any, an environment is being built.
+        self.staged_ready: Callable[[Pool], None] = lambda pool: None
+        self.staged_failed: Callable[[Pool, str], None] = lambda pool, why: None
+        self.staged_build: Callable[[Pool, EnvState], None] = lambda pool, head: None
+        self.undeployed: Callable[[Pool], None] = lambda pool: None  # nobody calls it any more
         self.draining = False
         self.gateway_url: str | None = None  # where the gateway listens, once it does
         self.token_file: str | None = None

@@ -127,6 +127,7 @@ class PoolSpec:
     ports: tuple[int, ...] = ()
     program: Program | None = None  # what its workers run; None: our loop
     application: Application | None = None
+    release: str = ""  # deployed: what its code and secrets were then, so that others get workers of their own
 
     def environment_key(self) -> str:
         """Names what has to be installed, so that it is installed once. See `environment_key`."""
@@ -178,6 +179,8 @@ def pool_key(pool: PoolSpec, secret: bytes) -> str:
         "mounts": [(mount.volume, mount.path) for mount in pool.mounts],
         "ports": pool.ports,
     }
+    if pool.release:
+        identity["release"] = pool.release
     if pool.program is not None:  # not for the others, whose keys are on record without it
         identity["program"] = dataclasses.astuple(pool.program)
     if pool.application is not None:

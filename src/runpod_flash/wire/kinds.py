@@ -56,6 +56,8 @@ GET_BLOB: Final = 36
 DROP_BLOBS: Final = 37
 CALL: Final = 38
 RETURNED: Final = 39
+DEPLOY: Final = 44
+LOOKUP: Final = 45
 
 # Engine and host.
 ENSURE_ENV: Final = 48

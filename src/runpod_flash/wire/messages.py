@@ -198,6 +198,48 @@ class Declared(Head):
     notices: list[str] = []
 
 
+class DeployedEndpoint(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """One endpoint of a release. `functions` are (index of its pool among `pools`, the function)."""
+
+    endpoint: EndpointSpec
+    pools: list[PoolSpec]
+    functions: list[tuple[int, FunctionSpec]]
+
+
+class Deploy(Head):
+    """Makes this the release of an app's environment, or, with `version`, one that it had. → ENV_STATE*, then OK.
+
+    Workers of all that is new are ready before it answers; then new calls go to them. If its link is lost before,
+    nothing has changed. `dry`: only says what would change. OK brings {changed, version, was, changes, endpoints,
+    missing}.
+    `version`: the number of a release, or -1: the one before. `artifact`: the digest of the project's files.
+    """
+
+    KIND = kinds.DEPLOY
+    app: str
+    env: str
+    endpoints: list[DeployedEndpoint] = []
+    version: int = 0
+    project: str = ""
+    artifact: str = ""
+    dry: bool = False
+    exact: bool = False  # as of DECLARE
+
+
+class Lookup(Head):
+    """Asks for a deployed function by its name. → DECLARED, or ERROR not_deployed.
+
+    `function` as in FunctionSpec, or what stands behind its colon, where only one has that. From a worker without app
+    and env: its own.
+    """
+
+    KIND = kinds.LOOKUP
+    endpoint: str
+    function: str
+    app: str = ""
+    env: str = ""
+
+
 class PutDef(Head):
     """Stores a definition. Part 0: its bytes. → OK."""
 
@@ -418,7 +460,8 @@ class Outcome(Head):
 
 
 class Query(Head):
-    """Reads facts. → ROWS. `what`: jobs | job | endpoints | workers | logs | events | names | deps | cost | status."""
+    """Reads facts. → ROWS. `what`: jobs | job | endpoints | workers | logs | events | names | deps | cost | status |
+    apps | app_envs | releases."""
 
     KIND = kinds.QUERY
     what: str
@@ -440,7 +483,8 @@ class Admin(Head):
 
     `verb`: stop {drain: bool, grace_s: float} | handover | prune_deps {all: bool} | hold_blobs, which keeps every blob
     file for as long as this link lives | purge {ended: bool, older_than_ms: int, dry: bool, and by what endpoint, app,
-    env and fn they are named}, answered with what was done.
+    env and fn they are named}, answered with what was done | undeploy, create_app, delete_app, create_env, delete_env
+    {app, env, project}.
     """
 
     KIND = kinds.ADMIN

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from runpod_flash.engine.store.apps import Apps
 from runpod_flash.model.job import JobState
 
 
@@ -135,6 +136,7 @@ class Store(Protocol):
     start_no: int
     last_wall_ms: int
     durability: str
+    apps: Apps
 
     def begin(self) -> None: ...
     def commit(self) -> None: ...

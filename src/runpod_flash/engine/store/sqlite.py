@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runpod_flash.engine.store import opening
+from runpod_flash.engine.store.apps import Apps
 from runpod_flash.engine.store.base import Attempt, Claimed, Ended, LiveJob, NewJob, Returned, StoredChunk, WorkerRow
 from runpod_flash.engine.store.explain import explain
 from runpod_flash.model.job import JobState
@@ -71,6 +72,7 @@ class SqliteStore:
         self._log: int | None = None
         self._sent = 0
         self._moved = 0
+        self.apps = Apps(self._do)
 
     # ── opening and closing ───────────────────────────────────────────────────────────────────────
 
