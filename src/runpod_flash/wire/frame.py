@@ -42,13 +42,16 @@ class Frame(NamedTuple):
     parts: tuple[bytes, ...]
 
 
+_new = tuple.__new__  # what Frame(…) does, without a Python function in between
+
+
 def encode(kind: int, head: bytes, parts: Sequence[Buffer] = (), *, sid: int = 0, flags: int = 0) -> bytes:
     """The bytes of one frame."""
     if not parts:
         return _HEADER.pack(_PREFIX + len(head), kind, flags, 0, len(head), sid) + head
     if len(parts) == 1:  # by far the most frequent
         part = parts[0]
-        size, length = len(head), _size(part)
+        size, length = len(head), part.nbytes if type(part) is memoryview else len(part)
         return b"".join((_WITH_ONE.pack(_ONE + size + length, kind, flags, 1, size, sid, length), head, part))
     lengths = [_size(part) for part in parts]
     total = _PREFIX + 4 * len(parts) + len(head) + sum(lengths)
@@ -95,7 +98,7 @@ class FrameReader:
                 parts, at_end = (), body
             if at_end != stop:
                 raise FrameError(f"a frame of type {kind} is not filled by its parts")
-            frames.append(Frame(kind, flags, sid, buffer[at:body], parts))
+            frames.append(_new(Frame, (kind, flags, sid, buffer[at:body], parts)))
             start = stop
         self._pending = buffer[start:] if start else buffer
         return frames
@@ -115,7 +118,8 @@ def _cut(buffer: bytes, at: int, lengths: Iterable[int]) -> Iterable[bytes]:
 def pack_parts(parts: Sequence[Buffer]) -> bytes:
     """Several parts as one value, for a column of the store; `unpack_parts` undoes it."""
     if len(parts) == 1:
-        return b"".join((_PACKED_ONE.pack(1, _size(parts[0])), parts[0]))
+        part = parts[0]
+        return b"".join((_PACKED_ONE.pack(1, part.nbytes if type(part) is memoryview else len(part)), part))
     lengths = [_size(part) for part in parts]
     return b"".join([struct.pack(f"<H{len(parts)}I", len(parts), *lengths), *parts])
 
