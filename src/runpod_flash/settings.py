@@ -100,6 +100,13 @@ def _flag(raw: str) -> bool:
     raise ValueError("it must be 1 or 0")
 
 
+def _index(raw: str) -> str:
+    """the address of a package index, such as https://mirror.example/simple"""
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", raw):
+        raise ValueError("it must be the address of a package index, such as https://mirror.example/simple")
+    return raw
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(raw: str) -> str:
         if raw not in choices:
@@ -184,6 +191,13 @@ OPTIONS: Final[dict[str, Option]] = {
         _one_of("lenient", "strict"),
         "lenient: what can travel with a function does; strict: it may use nothing from outside itself",
     ),
+    "mirror": Option(
+        "FLASH_MIRROR",
+        "mirror",
+        None,
+        _index,
+        "package index that functions with accelerate_downloads=True fetch from first",
+    ),
     "debug": Option("FLASH_DEBUG", None, False, _flag, "tracebacks of our own, for people who work on Flash"),
 }
 
@@ -215,6 +229,7 @@ class Settings:
     gateway_body: int
     hardware: str
     scope: str
+    mirror: str | None
     debug: bool
     provenance: Mapping[str, Provenance]
 

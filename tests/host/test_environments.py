@@ -232,7 +232,7 @@ def test_bytecode_and_size_come_later_by_themselves(machine: Machine, tmp_path: 
 
 
 def test_a_full_disk_is_named(machine: Machine) -> None:
-    from runpod_flash.host.builds import explain
+    from runpod_flash.host.installer import explain
 
     text = explain("error: Failed to copy\n  cause: No space left on device (os error 28)\n", machine.home)
     assert text.startswith("the disk is full")

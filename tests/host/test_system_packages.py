@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import tempfile
+import threading
+import uuid
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,6 +18,8 @@ import pytest
 from runpod_flash.host import apt
 from runpod_flash.wire.messages import EnsureEnv, EnvState, ListEnvs, PruneEnvs, Rows
 from tests.host.conftest import Machine, processes_in
+from tests.host.index import served
+from tests.host.test_environments import python
 
 pytestmark = pytest.mark.skipif(shutil.which("apt-get") is None, reason="not a Debian-like system")
 
@@ -63,6 +68,28 @@ def test_many_asks_are_one_build_that_is_told_of_line_by_line(shared: Machine) -
     lines = [state.line for state in shared.engine.pending(EnvState) if state.line]
     assert sum("fetching" in line for line in set(lines)) == 1
     assert any("unpacking" in line for line in lines)
+
+
+def test_python_packages_are_fetched_while_system_packages_are_waited_for(shared: Machine, tmp_path: Path) -> None:
+    name, fetched = f"flashtest{uuid.uuid4().hex[:12]}", threading.Event()
+    before = len(prefixes(shared))
+    with served(tmp_path / "index") as index:
+        index.add(name)
+        index.on_file = fetched.set
+        wanted = order(shared, "toilet", key="e")
+        wanted.requirements, wanted.index, wanted.accelerate = [name], {"UV_DEFAULT_INDEX": index.url}, True
+
+        with open(shared.home / "system/locks/apt", "w") as lock:  # as if another build fetched packages just now
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            sid = shared.engine.send(wanted)
+            assert fetched.wait(30)
+        state = ended(shared, sid)
+
+    assert state.phase == "ready", state.error
+    said = "\n".join(said.line for said in shared.engine.pending(EnvState))
+    assert "system packages and those of Python at the same time" in said
+    assert python(state, f"import {name}; print({name}.__name__)") == name
+    assert len(prefixes(shared)) == before + 1
 
 
 def test_workers_find_its_programs_libraries_and_data(shared: Machine) -> None:

@@ -274,6 +274,8 @@ class Caller:
             config.system,
             variables,
             is_async=self._is_async(),
+            accelerate=config.accelerate_downloads,
+            mirror=link.settings.mirror,
         )
         if ready.notice:
             output.notice_once(ready.notice)

@@ -184,8 +184,10 @@ def pool_spec(
     variables: Mapping[str, str],
     *,
     is_async: bool,
+    accelerate: bool = False,
+    mirror: str | None = None,
 ) -> PoolSpec:
-    """The workers that can run a function."""
+    """The workers that can run a function. `mirror`: where to fetch packages from first, if that is to be faster."""
     share = resolve_share(resource)
     return PoolSpec(
         interpreter=_interpreter(),
@@ -203,6 +205,8 @@ def pool_spec(
         index={name: os.environ[name] for name in INDEX_VARIABLES if os.environ.get(name)},
         mounts=share.mounts,
         ports=share.ports,
+        accelerate=accelerate,
+        mirror=(mirror or "") if accelerate else "",
     )
 
 

@@ -48,6 +48,8 @@ class Environments:
             index=spec.index,
             variables=spec.base_env,
             runtime=spec.runtime,
+            accelerate=spec.accelerate,
+            mirror=spec.mirror,
         )
         self._state.turn.send(host.link, request.encode(sid=self._hosts.next_sid()))
 

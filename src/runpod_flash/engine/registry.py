@@ -251,6 +251,7 @@ class Registry:
         key = pool_key(spec, self._state.store.secret)
         known = next((pool for pool in endpoint.pools if pool.key == key), None)
         if known is not None:
+            known.spec = spec  # how packages are fetched may be another
             return known
         row = self._state.turn.write().save_pool(endpoint.id, key, _encode(spec), self._state.clock.wall_ms())
         return self._new_pool(row, endpoint, key, spec)

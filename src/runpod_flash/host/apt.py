@@ -66,10 +66,14 @@ class Apt:
         """Tells what an installation would bring."""
         return ["apt-get", "install", "--simulate", "--quiet", "--no-install-recommends", "--", *names]
 
-    def download(self, packages: Sequence[str]) -> list[str]:
-        """Fetches packages into the current folder, and says on stderr how that goes."""
-        command = ["apt-get", "download", "--quiet", "-o", "Acquire::Retries=2", "--", *packages]
-        return ["sh", "-c", 'exec "$@" >&2', "sh", *command]
+    def download(self, packages: Sequence[str], at_once: int = 1) -> list[str]:
+        """Fetches packages into the current folder, by so many programs at once, and says on stderr how that goes."""
+        command = ["apt-get", "download", "--quiet", "-o", "Acquire::Retries=2", "--"]
+        if at_once == 1:
+            return ["sh", "-c", 'exec "$@" >&2', "sh", *command, *packages]
+        share = -(-len(packages) // at_once)
+        spread = f'printf "%s\\n" "$@" | xargs -P {at_once} -n {share} {" ".join(command)} >&2'
+        return ["sh", "-c", spread, "sh", *packages]
 
 
 def installed_query(names: Sequence[str]) -> list[str]:

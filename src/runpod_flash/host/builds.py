@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import uv
 
 from runpod_flash.host.commands import Command, Result, Runner, Steps
 from runpod_flash.host.environments import SIZE, Environments, Facts, Request, environment_id, refusal
+from runpod_flash.host.installer import explain, python_of, uv_environment, version_in
 from runpod_flash.host.loop import Loop
+from runpod_flash.host.mirror import SYSTEM_DOWNLOADS, Mirror, at_once
 from runpod_flash.host.prefixes import Prefixes
 from runpod_flash.host.processes import Children, spawn
 from runpod_flash.host.system import SystemPackageFailure, SystemPackages
-from runpod_flash.model.endpoint import OWN_DISTRIBUTIONS, normalise_requirements
+from runpod_flash.model.endpoint import OWN_DISTRIBUTIONS, normalise_requirements, without_credentials
 from runpod_flash.wire.messages import EnsureEnv, EnvState
 
 _LOCK_RETRY_S = 0.2
+_LOOK_S = 0.02
 _COMPILE_AFTER_S = 2.0
-_ERROR_LENGTH = 4000
 _LINES_KEPT = 500
-_NETWORK = re.compile(
-    r"dns error|failed to lookup address|error sending request|could not connect|connection (refused|reset)"
-    r"|operation timed out|network is unreachable|Network connectivity is disabled|tcp connect error",
-    re.IGNORECASE,
-)
-_NOISE = re.compile(
-    r"^(Using |Resolved |Prepared |Installed |Downloading | Downloaded |Creating virtual|Activate with)"
-)
-
 _Ran = Generator[Command, Result | None, Result]
 
 
@@ -54,6 +47,12 @@ class _Build:
     said: list[EnvState] = field(default_factory=list)
     runner: Runner | None = None
     prefix: str = ""  # its system packages, once they are there
+    # What the steps have come to so far.
+    interpreter: str = ""
+    lock: list[str] | None = None
+    python: str = ""  # of the environment in its folder
+    installed: bool = False
+    bug: Exception | None = None  # of what ran beside them
 
 
 class Builder:
@@ -162,16 +161,23 @@ class Builder:
         requirements = list(normalise_requirements(order.requirements))
         if why := refusal(requirements):
             raise BuildError(why)
-        yield from self._provide_system(build, folder)
-        interpreter = yield from self._interpreter(build, folder)
         request = self._environments.request(order.env)
+        if order.accelerate and request is None:
+            self._say(build, "resolve", "accelerated: more downloads at once" + _also(order))
+        if order.accelerate and order.system and requirements and request is None:
+            yield from self._beside_one_another(build, folder, requirements)
+        else:
+            yield from self._provide_system(build, folder)
+        interpreter = build.interpreter or (yield from self._interpreter(build, folder))
         if request is None or order.system:
-            lock = request.lock if request else (yield from self._resolve(build, folder, interpreter, requirements))
+            lock = request.lock if request else build.lock
+            if lock is None:
+                lock = yield from self._resolve(build, folder, interpreter, requirements)
             name = environment_id(order.abi, order.interpreter, lock, build.prefix)
             request = Request(id=name, lock=lock, requirements=requirements)
         if self._environments.facts(request.id) is None:
-            python = yield from self._make(build, folder, interpreter)
-            if request.lock:
+            python = build.python or (yield from self._make(build, folder, interpreter))
+            if request.lock and not build.installed:
                 yield from self._install(build, folder, request.lock)
             facts = Facts(
                 id=request.id,
@@ -185,11 +191,37 @@ class Builder:
             self._environments.publish(folder / "env", facts)
         self._environments.remember(order.env, request)
 
+    def _beside_one_another(self, build: _Build, folder: Path, requirements: list[str]) -> Steps:
+        """System packages, and meanwhile those of Python, as far as they can be had without building any."""
+        beside = Runner(self._loop, self._children, self._ahead(build, folder, requirements))
+        try:
+            yield from self._provide_system(build, folder)
+            while not beside.over:
+                yield _LOOK_S
+        finally:
+            beside.cancel()
+        if build.bug is not None:
+            raise build.bug
+
+    def _ahead(self, build: _Build, folder: Path, requirements: list[str]) -> Steps:
+        """What fails here may need the system packages, and is done again when they are there."""
+        try:
+            build.interpreter = yield from self._interpreter(build, folder)
+            build.lock = yield from self._resolve(build, folder, build.interpreter, requirements, last=False)
+            build.python = yield from self._make(build, folder, build.interpreter)
+            yield from self._install(build, folder, build.lock, last=False)
+            build.installed = True
+        except (BuildError, OSError):
+            pass
+        except Exception as bug:  # noqa: BLE001 - raised where the build is waited for
+            build.bug = bug
+
     def _provide_system(self, build: _Build, folder: Path) -> Steps:
         order = build.order
+        at_a_time = SYSTEM_DOWNLOADS if order.accelerate else 1
         try:
             build.prefix = yield from self._system.provide(
-                order.system, order.variables, folder, lambda line: self._say(build, "resolve", line)
+                order.system, order.variables, folder, lambda line: self._say(build, "resolve", line), at_a_time
             )
         except SystemPackageFailure as failure:
             raise BuildError(str(failure), "system_package")
@@ -211,7 +243,7 @@ class Builder:
         return path
 
     def _resolve(
-        self, build: _Build, folder: Path, interpreter: str, requirements: list[str]
+        self, build: _Build, folder: Path, interpreter: str, requirements: list[str], *, last: bool = True
     ) -> Generator[Command, Result | None, list[str]]:
         if not requirements:
             return []
@@ -223,7 +255,7 @@ class Builder:
         result = yield from self._uv(
             build, folder, "pip", "compile", "dependencies", "--python", interpreter,
             "--no-header", "--no-annotate", "--no-strip-extras",
-            *(word for file in overrides for word in ("--overrides", file)), phase="resolve",
+            *(word for file in overrides for word in ("--overrides", file)), phase="resolve", show=last,
         )  # fmt: skip
         if result.code:
             raise BuildError(explain(result.err, self._environments.folder))
@@ -236,7 +268,7 @@ class Builder:
         )
         if result.code:
             raise BuildError(explain(result.err, self._environments.folder))
-        version = _version_in(folder / "env" / "pyvenv.cfg")
+        version = version_in(folder / "env" / "pyvenv.cfg")
         wanted = python_of(build.order.abi)
         if wanted and version.split(".")[:2] != wanted.split(".")[:2]:
             raise BuildError(
@@ -245,30 +277,65 @@ class Builder:
             )
         return version
 
-    def _install(self, build: _Build, folder: Path, lock: list[str]) -> Generator[Command, Result | None, None]:
+    def _install(
+        self, build: _Build, folder: Path, lock: list[str], *, last: bool = True
+    ) -> Generator[Command, Result | None, None]:
+        """Unless it is the last try, nothing is built from source."""
         (folder / "lock").write_text("\n".join(lock) + "\n", encoding="utf-8")
-        result = yield from self._uv(
-            build, folder, "pip", "install", "--python", "env", "--no-deps", "--requirements", "lock",
-            phase="build",
-        )  # fmt: skip
+        install = ["pip", "install", "--python", "env", "--no-deps", "--requirements", "lock"]
+        install += [] if last else ["--no-build"]
+        if build.order.mirror and (yield from self._from_mirror(build, folder, lock, install)):
+            return
+        result = yield from self._uv(build, folder, *install, show=last)
         if result.code:
             raise BuildError(explain(result.err, self._environments.folder))
 
-    def _uv(self, build: _Build, folder: Path, *arguments: str, phase: str = "build", quiet: bool = False) -> _Ran:
+    def _from_mirror(
+        self, build: _Build, folder: Path, lock: list[str], install: list[str]
+    ) -> Generator[Command, Result | None, bool]:
+        """Whether it is all there, out of the cache or from the mirror."""
+        if (yield self._command(build, folder, [*install, "--offline"])).code == 0:  # type: ignore[union-attr]
+            return True
+
+        def run(*arguments: str, more: Mapping[str, str] | None = None) -> _Ran:
+            show = partial(self._say, build, "build") if more else None
+            result = yield self._command(build, folder, arguments, more, show=show)
+            assert result is not None
+            return result
+
+        mirror = Mirror(build.order.mirror, folder, self._variables(build), run, partial(self._say, build, "build"))
+        return (yield from mirror.install("env", lock))
+
+    def _uv(
+        self, build: _Build, folder: Path, *arguments: str, phase: str = "build", quiet: bool = False, show: bool = True
+    ) -> _Ran:
         """Runs uv, at first from the cache alone; what that says is only shown if it was enough."""
-        order = build.order
-        env = uv_environment({**order.variables, **order.index}, self._environments.folder)
-        env = self._prefixes.with_variables(build.prefix, env)
-        command = [os.fsdecode(uv.find_uv_bin()), *arguments]
-        result = yield Command([*command, "--offline"], env, folder)
+        result = yield self._command(build, folder, [*arguments, "--offline"])
         assert result is not None
         if result.code == 0 or quiet:
             for line in result.err.splitlines() if not quiet else ():
                 self._say(build, phase, line)
             return result
-        result = yield Command(command, env, folder, show=lambda line: self._say(build, phase, line))
+        result = yield self._command(build, folder, arguments, show=partial(self._say, build, phase) if show else None)
         assert result is not None
         return result
+
+    def _command(
+        self,
+        build: _Build,
+        folder: Path,
+        arguments: Sequence[str],
+        more: Mapping[str, str] | None = None,
+        show: Callable[[str], None] | None = None,
+    ) -> Command:
+        env = {**self._variables(build), **(more or {})}
+        return Command([os.fsdecode(uv.find_uv_bin()), *arguments], env, folder, show=show)
+
+    def _variables(self, build: _Build) -> dict[str, str]:
+        order = build.order
+        faster = at_once() if order.accelerate else {}
+        env = uv_environment({**faster, **order.variables, **order.index}, self._environments.folder)
+        return self._prefixes.with_variables(build.prefix, env)
 
     # ── what is said ─────────────────────────────────────────────────────────────────────────────
 
@@ -312,47 +379,8 @@ def _finishing(path: Path) -> Steps:
             (path / SIZE).write_text(str(int(kilobytes) * 1024))
 
 
-def python_of(abi: str) -> str:
-    """`3.11` of `cpython-311-x86_64-linux-gnu`."""
-    found = re.search(r"\b(?:cpython|pypy)-?(\d)(\d+)", abi)
-    return f"{found[1]}.{found[2]}" if found else ""
-
-
-def uv_environment(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """What uv sees: the caller's paths, proxies, certificates and indexes, and nothing else of anybody's."""
-    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    env |= variables
-    env |= {"NO_COLOR": "1", "UV_NO_PROGRESS": "1", "UV_PYTHON_DOWNLOADS": "never"}
-    home = Path(env.get("HOME") or "/")
-    cache = env.get("XDG_CACHE_HOME") or home / ".cache"
-    if "UV_CACHE_DIR" not in env and not _can_write(Path(cache) / "uv"):
-        env["UV_CACHE_DIR"] = str(folder.parent / "cache" / "uv")
-    return env
-
-
-def explain(stderr: str, folder: Path) -> str:
-    """uv's own words about a failure, with what they mean put first where that is not plain."""
-    lines = [line.rstrip() for line in stderr.splitlines() if line.strip() and not _NOISE.match(line)]
-    start = next((at for at, line in enumerate(lines) if re.match(r"\s*(error|×)", line)), 0)
-    text = "\n".join(lines[start:])[-_ERROR_LENGTH:].strip() or "uv ended without a word"
-    if "No space left on device" in text or "os error 28" in text:
-        return f"the disk is full where environments are built ({folder}) or packages are cached:\n{text}"
-    if "invalid peer certificate" in text:
-        return f"the package index shows a certificate that is not trusted here (SSL_CERT_FILE names others):\n{text}"
-    if _NETWORK.search(text):
-        return f"no network and not in the cache:\n{text}"
-    return text
-
-
-def _version_in(config: Path) -> str:
-    for line in config.read_text(encoding="utf-8").splitlines():
-        name, _, value = line.partition("=")
-        if name.strip() in ("version_info", "version"):
-            return value.strip()
-    return ""
-
-
-def _can_write(path: Path) -> bool:
-    while not path.exists():
-        path = path.parent
-    return os.access(path, os.W_OK)
+def _also(order: EnsureEnv) -> str:
+    """What else is done to be faster."""
+    mirror = f", from {without_credentials(order.mirror)} first" if order.mirror else ""
+    beside = ", system packages and those of Python at the same time" if order.system and order.requirements else ""
+    return mirror + beside

@@ -35,8 +35,13 @@ class SystemPackages:
     def __init__(self, prefixes: Prefixes) -> None:
         self._prefixes = prefixes
 
-    def provide(self, names: Sequence[str], variables: Mapping[str, str], folder: Path, say: Say) -> Found:
-        """The prefix that has what this machine lacks of `names`, built if need be. `folder` is scratch space."""
+    def provide(
+        self, names: Sequence[str], variables: Mapping[str, str], folder: Path, say: Say, at_once: int = 1
+    ) -> Found:
+        """The prefix that has what this machine lacks of `names`, built if need be. `folder` is scratch space.
+
+        `at_once`: programs that fetch packages at the same time.
+        """
         lacking = yield from self._lacking(names, folder)
         if not lacking:
             return ""
@@ -50,7 +55,7 @@ class SystemPackages:
         try:
             if known := self._prefixes.known(key):
                 return known
-            build = _Build(self._prefixes, Apt(self._prefixes.folder / "apt", variables), folder, say)
+            build = _Build(self._prefixes, Apt(self._prefixes.folder / "apt", variables), folder, say, at_once)
             prefix = yield from build.steps(names, lacking)
             self._prefixes.remember(key, Request(prefix=prefix))
             return prefix
@@ -74,12 +79,12 @@ class SystemPackages:
 class _Build:
     """The making of one prefix."""
 
-    def __init__(self, prefixes: Prefixes, tool: Apt, folder: Path, say: Say) -> None:
+    def __init__(self, prefixes: Prefixes, tool: Apt, folder: Path, say: Say, at_once: int) -> None:
         self._prefixes = prefixes
         self._apt = tool
         self._folder = folder
         self._say = say
-        self._fresh = False
+        self._at_once = at_once
 
     def steps(self, names: Sequence[str], lacking: Sequence[str]) -> Found:
         dumped = yield from self._run(["apt-config", "dump"], os.environ)
@@ -141,7 +146,7 @@ class _Build:
         self._say(f"system packages: fetching {len(packages)}: {', '.join(packages)}")
         debs = self._folder / "debs"
         debs.mkdir(exist_ok=True)
-        command = Command(self._apt.download(packages), self._apt.env, debs, show=self._say)
+        command = Command(self._apt.download(packages, self._at_once), self._apt.env, debs, show=self._say)
         result = yield command
         assert result is not None
         if result.code == 0:

@@ -125,6 +125,8 @@ class PoolSpec:
     index: dict[str, str] = field(default_factory=dict)  # package index settings, UV_INDEX_URL …
     mounts: tuple[Mount, ...] = ()
     ports: tuple[int, ...] = ()
+    accelerate: bool = False  # how packages are fetched, which changes nothing of what they are: in no key
+    mirror: str = ""  # an index to fetch them from first
     program: Program | None = None  # what its workers run; None: our loop
     application: Application | None = None
     release: str = ""  # deployed: what its code and secrets were then, so that others get workers of their own

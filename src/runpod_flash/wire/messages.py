@@ -507,6 +507,8 @@ class EnsureEnv(Head):
     index: dict[str, str] = {}
     variables: dict[str, str] = {}  # the caller's PATH, proxies and certificates, for the installer
     runtime: RuntimeSpec | None = None  # for a zygote that is ready when the environment is
+    accelerate: bool = False  # as in PoolSpec
+    mirror: str = ""
 
 
 class CancelEnv(Head):
