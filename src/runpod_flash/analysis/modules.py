@@ -23,6 +23,7 @@ _MAIN: Final = frozenset({"__main__", "__mp_main__"})
 _INSTALLED: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _STANDARD: Final = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
 
+_first: ContextVar[tuple[str, ...]] = ContextVar("_first", default=())
 _remembered: ContextVar[dict[str, Found | None] | None] = ContextVar("_remembered", default=None)
 Owner = Literal["standard", "ours", "own", "installed"]
 
@@ -52,6 +53,16 @@ def is_standard(name: str) -> bool:
 def is_ours(name: str) -> bool:
     """Whether a module is a part of Flash, which every worker has."""
     return name.partition(".")[0] in OURS
+
+
+@contextmanager
+def looking_first_in(*folders: str) -> Iterator[None]:
+    """Within it, these folders come before the path: of several apps in one program, each has modules of its own."""
+    before = _first.set(folders)
+    try:
+        yield
+    finally:
+        _first.reset(before)
 
 
 @contextmanager
@@ -137,6 +148,12 @@ def _spec(name: str) -> ModuleSpec | None:
 
 
 def _on_the_path(name: str) -> ModuleSpec | None:
+    nearby = _in_folders(name, _first.get())
+    # A folder without code of its own may be one of data; what is installed under its name is meant then.
+    return nearby if nearby is not None and nearby.loader is not None else _anywhere(name) or nearby
+
+
+def _anywhere(name: str) -> ModuleSpec | None:
     loaded = getattr(sys.modules.get(name), "__spec__", None)
     if isinstance(loaded, ModuleSpec):
         return loaded

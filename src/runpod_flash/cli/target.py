@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import linecache
 import os
 import sys
 from pathlib import Path
@@ -14,15 +13,10 @@ from typing import Any, Final
 
 from runpod_flash.client.classes import RemoteClass
 from runpod_flash.client.function import RemoteFunction
+from runpod_flash.client.import_failure import import_failed
 from runpod_flash.errors import FlashError, UsageError, did_you_mean
 
 SEPARATOR: Final = "::"
-
-
-class ImportFailed(FlashError):
-    """The user's module raised while it was imported."""
-
-    code = "import_failed"
 
 
 def split(target: str) -> tuple[str, str]:
@@ -48,7 +42,7 @@ def load(source: str) -> ModuleType:
         except FlashError:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's module does, it is told
-            raise _import_failed(source, error) from None
+            raise import_failed(source, error) from None
 
 
 def folder_of(source: str) -> Path:
@@ -166,49 +160,6 @@ def _import_module(name: str) -> ModuleType:
             why=f"it is neither in {Path.cwd()} nor installed for {sys.executable}",
             fix="name the file instead: flash call path/to/file.py::function",
         ) from None
-
-
-def _import_failed(source: str, error: BaseException) -> FlashError:
-    """What the user's own line did; the interpreter's way to it is left out."""
-    if isinstance(error, (SyntaxError, UnicodeDecodeError)) or "null bytes" in str(error):
-        return _no_python(source, error)
-    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    fix = "mend that line, or put what is to run only as a program under: if __name__ == '__main__':"
-    if isinstance(error, ModuleNotFoundError):
-        fix = (
-            "import it inside the remote function and declare it with dependencies=[…], or install it here as well: "
-            f"{sys.executable} -m pip install {error.name}"
-        )
-    return ImportFailed(f"{source} cannot be imported: {said}", where=_last_line(error), fix=fix)
-
-
-def _no_python(source: str, error: BaseException) -> UsageError:
-    where, said = None, str(error)
-    if isinstance(error, SyntaxError):
-        where = f"{error.filename}:{error.lineno}" if error.filename and error.lineno else None
-        where = f"{where}\n{error.text.strip()[:200]}" if where and error.text else where
-        said = error.msg
-    return UsageError(f"{source} cannot be read as Python: {said}", where=where, fix="name a file of Python source")
-
-
-def _last_line(error: BaseException) -> str | None:
-    """`file:line` of the last line that is the user's, and its text."""
-    found, here = None, error.__traceback__
-    while here is not None:
-        file = here.tb_frame.f_code.co_filename
-        if not file.startswith("<frozen") and "site-packages" not in file and not file.startswith(_OURS_AND_STANDARD):
-            found = file, here.tb_lineno
-        here = here.tb_next
-    if found is None:
-        return None
-    line = linecache.getline(*found).strip()
-    return f"{found[0]}:{found[1]}" + (f"\n{line}" if line else "")
-
-
-_OURS_AND_STANDARD: Final = (
-    str(Path(__file__).parents[1]) + os.sep,
-    os.path.dirname(os.path.abspath(os.__file__)) + os.sep,
-)
 
 
 def _place(function: Any) -> str | None:

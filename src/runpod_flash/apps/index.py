@@ -1,0 +1,112 @@
+"""The first page of a gallery: its categories, a card for each example, and ways into the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from string import Template
+from typing import Final
+from urllib.parse import quote
+
+from runpod_flash.apps import bundled
+from runpod_flash.apps.naming import title as title_of
+from runpod_flash.apps.outline import Route
+from runpod_flash.apps.schema import operation_id
+from runpod_flash.apps.served import Served, State
+from runpod_flash.web import swagger
+
+_PAGE: Final = Path(__file__).with_name("index.html")
+_SHOWN: Final = 6
+"""Routes of a card before the rest is folded away."""
+_WORDS: Final = {State.WAITING: "not loaded yet", State.LOADED: "ready", State.BROKEN: "broken"}
+
+
+def page(title: str, root: str, examples: Sequence[Served], *, loading: bool) -> str:
+    """The page. `root` is the path below which the whole app is served."""
+    sections = "".join(
+        _section(category, list(those), root)
+        for category, those in groupby(examples, key=lambda served: served.example.category)
+    )
+    return Template(_PAGE.read_text(encoding="utf-8")).substitute(
+        title=escape(title),
+        root=escape(root),
+        summary=_summary(examples),
+        sections=sections or _NOTHING,
+        loading="1" if loading else "",
+        search="" if len(examples) > 1 else "hidden",
+    )
+
+
+def documentation(title: str, root: str) -> str:
+    """The page of all routes, with the way back."""
+    back = f'<a href="{escape(root)}/" style="{_BACK}">← {escape(title)}</a>'
+    return swagger.page(title, base=f"{root}{bundled.PATH}", openapi=f"{root}/openapi.json", above=back)
+
+
+_BACK: Final = "display:block;padding:.9rem 1.25rem;font:600 15px system-ui;color:#0b57d0;text-decoration:none"
+_NOTHING: Final = (
+    '<p class="nothing">No examples here yet. Make one: <code>flash init 01_getting_started/01_hello_world</code></p>'
+)
+
+
+def _summary(examples: Sequence[Served]) -> str:
+    counts = [f"<b>{len(examples)}</b> example{'' if len(examples) == 1 else 's'}"]
+    routes = sum(len(served.routes) for served in examples)
+    counts.append(f"<b>{routes}</b> route{'' if routes == 1 else 's'}")
+    if broken := sum(served.state is State.BROKEN for served in examples):
+        counts.append(f'<b class="bad">{broken} broken</b>')
+    return " · ".join(counts)
+
+
+def _section(category: str, those: list[Served], root: str) -> str:
+    cards = "".join(_card(served, root) for served in those)
+    heading = f'<h2 id="{escape(category)}">{escape(title_of(category))} <span>{len(those)}</span></h2>'
+    return f'<section>{heading}<div class="cards">{cards}</div></section>'
+
+
+def _card(served: Served, root: str) -> str:
+    example, state = served.example, served.state
+    tag = f"{root}/docs#/{quote(example.tag, safe='')}"
+    types = "".join(f'<span class="type">{escape(worker.type)}</span>' for worker in example.workers)
+    parts = [
+        f'<header><h3><a href="{escape(tag)}">{escape(example.title)}</a></h3>'
+        f'<span class="state {state.value}" title="{_WORDS[state]}">{_WORDS[state]}</span></header>',
+        f'<p class="place"><code>{escape(served.prefix)}</code>{types}</p>',
+    ]
+    if about := served.outline.about:
+        parts.append(f'<p class="about">{escape(about)}</p>')
+    if served.reason:
+        parts.append(f'<pre class="reason">{escape(served.reason)}</pre>')
+    parts += [f'<p class="note">{escape(note)}</p>' for note in served.outline.notes]
+    parts.append(_routes(served, tag))
+    words = escape(f"{example.category} {example.name} {example.title} {about}".lower())
+    return f'<article class="{state.value}" data-words="{words}">{"".join(parts)}</article>'
+
+
+def _routes(served: Served, tag: str) -> str:
+    rows = list(_rows(served, tag))
+    if not rows:
+        return "" if served.reason else '<p class="none">no routes</p>'
+    folded = rows[_SHOWN:]
+    more = f"<details><summary>{len(folded)} more</summary>{_list(folded)}</details>" if folded else ""
+    return _list(rows[:_SHOWN]) + more
+
+
+def _list(rows: Iterable[str]) -> str:
+    return f"<ul>{''.join(rows)}</ul>"
+
+
+def _rows(served: Served, tag: str) -> Iterator[str]:
+    for route in served.routes:
+        link = f"{tag}/{quote(operation_id(served.prefix, route.id), safe='')}" if route.id else tag
+        yield (
+            f'<li><a href="{escape(link)}">{_verb(route)}<code>{escape(route.path)}</code>'
+            f"<span>{escape(route.summary)}</span></a></li>"
+        )
+
+
+def _verb(route: Route) -> str:
+    first = route.methods.partition(",")[0]
+    return f'<b class="verb {escape(first.lower())}">{escape(route.methods)}</b>'
