@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from runpod_flash.engine.records import Asker, Endpoint, Exchange, Function, Worker
+from runpod_flash.engine.records import Asker, Converser, Endpoint, Exchange, Function, Worker
 from runpod_flash.engine.registry import Registry
 from runpod_flash.engine.relay import Relay
 from runpod_flash.engine.routes import Routes
@@ -69,6 +69,7 @@ class Exchanges:
         params: Mapping[str, str],
         body: bytes,
         more: bool,
+        target: str = "",
     ) -> Exchange:
         """Takes a request. With `more` its body goes on, as far as the asker is allowed. EngineRefused, QueueFull."""
         call, spec = new_job_id(), fn.spec
@@ -83,6 +84,7 @@ class Exchanges:
             params=dict(params),
             timeout_ms=spec.timeout_ms,
             more=more,
+            target=target,
         )
         self.last_at = now = self._state.clock.monotonic()
         exchange = Exchange(
@@ -98,6 +100,53 @@ class Exchanges:
         self._relay.take(exchange)
         return exchange
 
+    def converse(
+        self,
+        fn: Function,
+        asker: Converser,
+        *,
+        upgrade: str,
+        path: str,
+        query: str,
+        headers: list[tuple[str, str]],
+        target: str,
+    ) -> Exchange:
+        """Takes a request for another protocol. EngineRefused, QueueFull."""
+        call, spec = new_job_id(), fn.spec
+        head = HttpReq(
+            call=call,
+            name=spec.name,
+            digest=spec.digest,
+            method="GET",
+            path=path,
+            query=query,
+            headers=headers,
+            timeout_ms=spec.timeout_ms,
+            more=True,
+            upgrade=upgrade,
+            target=target,
+        )
+        self.last_at = now = self._state.clock.monotonic()
+        exchange = Exchange(
+            id=call,
+            fn=fn,
+            timeout_ms=spec.timeout_ms,
+            asked_at=now,
+            size=0,
+            asker=asker,
+            converser=asker,
+            head=head,
+            body=b"",
+        )
+        self._relay.take(exchange)
+        return exchange
+
+    def say(self, exchange: Exchange, head: Data, body: bytes = b"", *, last: bool = False) -> None:
+        """A piece of a websocket's message, or its close, for the worker."""
+        if exchange.worker is not None and exchange.number in exchange.worker.requests:
+            parts = (body,) if body else ()
+            self._to_worker(exchange, head.encode(parts, sid=exchange.number, flags=kinds.END if last else 0))
+
     def send(self, exchange: Exchange, body: bytes, *, last: bool) -> None:
         """More of the body."""
         if exchange.worker is not None and exchange.number in exchange.worker.requests:
@@ -111,7 +160,7 @@ class Exchanges:
 
     def abandon(self, exchange: Exchange, cause: str) -> None:
         """Nobody waits for the answer any more; nothing is said to the asker from here on."""
-        exchange.asker = NOBODY
+        exchange.asker, exchange.converser = NOBODY, None
         exchange.answered = True  # what nobody waits for is not repeated
         self._relay.cancel(exchange.id, cause)
 
@@ -131,7 +180,7 @@ class Exchanges:
         exchange.asker.answer(head, _body(message), last=last)
         if last:
             self._end(exchange, stuck=head.stuck)
-        elif exchange.fn.pool.spec.application is not None:
+        elif exchange.fn.pool.spec.serves:
             exchange.timeout_ms = 0  # what has begun, a stream of events say, may go on for as long as it likes
 
     def data(self, worker: Worker, message: Frame, head: Data) -> None:
@@ -140,6 +189,10 @@ class Exchanges:
         if not isinstance(exchange, Exchange):
             return
         last = bool(message.flags & kinds.END)
+        if head.op:
+            if exchange.converser is not None:
+                exchange.converser.message(head, _body(message))
+            return
         exchange.asker.data(_body(message), last=last, broken=bool(message.flags & kinds.FAILED))
         if last:
             self._end(exchange, stuck=head.stuck)
@@ -152,7 +205,8 @@ class Exchanges:
 
     def _end(self, exchange: Exchange, *, stuck: bool) -> None:
         self.last_at = self._state.clock.monotonic()
-        exchange.asker = NOBODY  # it and its asker hold each other, and would wait for the collector
+        # It and its asker hold each other, and would wait for the collector.
+        exchange.asker, exchange.converser = NOBODY, None
         self._relay.end(exchange, stuck=stuck)
 
 

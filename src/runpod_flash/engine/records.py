@@ -15,6 +15,7 @@ from runpod_flash.model.endpoint import EndpointSpec, PoolSpec
 from runpod_flash.wire.frame import Buffer
 from runpod_flash.wire.messages import (
     Call,
+    Data,
     ErrorInfo,
     Exited,
     FunctionSpec,
@@ -260,6 +261,16 @@ class Asker(Protocol):
         """There will be no answer, or no end to it."""
 
 
+class Converser(Asker, Protocol):
+    """One who asked for another protocol than HTTP, and may go on for ever."""
+
+    def message(self, head: Data, body: bytes) -> None:
+        """A piece of a websocket's message, or its close."""
+
+    def retire(self) -> None:
+        """Its worker takes nothing new, and should not have to wait for it."""
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Exchange(Request):
     """An HTTP request and its answer."""
@@ -267,8 +278,14 @@ class Exchange(Request):
     asker: Asker
     head: HttpReq
     body: bytes
+    converser: Converser | None = None  # the asker, where it asked for another protocol
     answered: bool = False  # its answer has begun
     losses: int = 0
+
+    def retire(self) -> None:
+        """Its worker takes nothing new: what could go on for ever is asked to begin again at another."""
+        if self.converser is not None:
+            self.converser.retire()
 
     def encode(self) -> bytes:
         return self.head.encode((self.body,) if self.body else (), sid=self.number)

@@ -249,6 +249,8 @@ class Relay:
         """Ends what its worker should have ended long ago: it does not even read."""
         for request in list(self._requests.values()):
             worker, limit = request.worker, request.timeout_ms / 1000
+            if worker is not None and worker.state == "draining" and isinstance(request, Exchange):
+                request.retire()
             if worker is not None and limit and now > request.sent_at + limit + _SLACK_S:
                 del worker.requests[request.number]
                 message = f"it took longer than its timeout of {limit:g} s, and its worker did not answer"
@@ -276,8 +278,12 @@ class Relay:
 
     def _retire(self, fn: Function) -> None:
         """What runs finishes on the code that it was called with; for new code there are new workers."""
-        for worker in list(fn.pool.workers.values()):
-            if worker.state in {"idle", "busy"} and not self._dispatcher.suits(worker, fn):
+        outdated = [worker for worker in fn.pool.workers.values() if not self._dispatcher.suits(worker, fn)]
+        if fn.pool.spec.serves:  # an endpoint has one application or program, whose versions have pools of their own
+            others = [pool for pool in fn.pool.endpoint.pools if pool is not fn.pool and pool.spec.serves]
+            outdated += [worker for pool in others for worker in pool.workers.values()]
+        for worker in outdated:
+            if worker.state in {"idle", "busy"}:
                 self._dispatcher.drain(worker, "version")
                 self._state.replan()
 

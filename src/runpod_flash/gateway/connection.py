@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
-from runpod_flash.gateway import fields
+from runpod_flash.gateway import fields, handshake
 from runpod_flash.gateway.fields import Fields, RawHeaders
+from runpod_flash.gateway.handshake import Upgrade
 from runpod_flash.gateway.incoming import Incoming
 from runpod_flash.gateway.reply import Reply, refusal
 
@@ -59,6 +60,7 @@ class Connection(asyncio.Protocol):
         self._reading: Incoming | None = None  # of which not all has come
         self._current: Incoming | None = None  # which is to be answered
         self._waiting: deque[Incoming] = deque()
+        self._upgrading: tuple[Upgrade, Incoming] | None = None  # which asks for another protocol
         self._head_size = 0
         self._body_since = 0.0
         self._deaf = False  # nothing that comes is looked at any more
@@ -92,8 +94,10 @@ class Connection(asyncio.Protocol):
             self._head_size += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._deaf = True  # what follows is another protocol, which nobody here speaks
+        except httptools.HttpParserUpgrade as upgrade:
+            self._deaf = True  # what follows is another protocol
+            if self._upgrading is not None:
+                self._change(self._upgrading, data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
             logger.error("a request could not be handled", exc_info=error)
             self.cut_off()
@@ -156,8 +160,11 @@ class Connection(asyncio.Protocol):
         if version not in {"1.0", "1.1"}:
             reading.refuse(_NO_HTTP)
         self.minor = 0 if version == "1.0" else 1
-        keep_alive = parser.should_keep_alive() and not parser.should_upgrade()
-        reading.head_complete(parser.get_method().decode("ascii"), minor=self.minor, keep_alive=keep_alive)
+        method = parser.get_method().decode("ascii")
+        if parser.should_upgrade():
+            self._ask_for_another(reading, method)
+            return
+        reading.head_complete(method, minor=self.minor, keep_alive=parser.should_keep_alive())
         self._queue(reading)
 
     def on_body(self, body: bytes) -> None:
@@ -174,6 +181,31 @@ class Connection(asyncio.Protocol):
             reading.end()
             if reading.done and self._current is None and not self._deaf:
                 self.deadline = self._loop.time() + IDLE_S
+
+    def _ask_for_another(self, reading: Incoming, method: str) -> None:
+        """A request for another protocol. Who speaks none of that kind answers in HTTP."""
+        upgrade = handshake.upgrade_of(reading.headers)
+        reading.headers = handshake.with_token(reading.headers)
+        reading.head_complete(method, minor=self.minor, keep_alive=False)
+        if self._current is None and reading.may_converse(upgrade):
+            self._upgrading = upgrade, reading  # until the parser says where the rest begins
+        else:
+            self._queue(reading)
+
+    def _change(self, upgrading: tuple[Upgrade, Incoming], rest: bytes) -> None:
+        """Another takes over the transport, and speaks the protocol that was asked for."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        from runpod_flash.gateway import conversing  # noqa: PLC0415 - few clients ask for another protocol
+
+        upgrade, reading = upgrading
+        other = conversing.of(self._gateway, transport, reading.asked(upgrade, rest))
+        self._transport = None
+        transport.set_protocol(other)
+        self._gateway.leave(self)
+        self._gateway.enter(other)
+        other.begin()
 
     # ── one after the other ───────────────────────────────────────────────────────────────────────
 

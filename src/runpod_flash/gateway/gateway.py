@@ -18,6 +18,7 @@ from runpod_flash.gateway.token import Key
 
 if TYPE_CHECKING:
     from runpod_flash.gateway.connection import Connection
+    from runpod_flash.gateway.conversation import Conversation
     from runpod_flash.gateway.directory import Directory
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Gateway:
         self._token = token
         self._listener = listener
         self._server: asyncio.AbstractServer | None = None
-        self._connections: set[Connection] = set()
+        self._connections: set[Connection | Conversation] = set()
         self._looking: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -71,7 +72,7 @@ class Gateway:
 
         return Connection(self)
 
-    def enter(self, connection: Connection) -> None:
+    def enter(self, connection: Connection | Conversation) -> None:
         """Somebody has connected."""
         self._connections.add(connection)
         self._empty.clear()
@@ -80,7 +81,7 @@ class Gateway:
         elif self._looking is None:
             self._looking = self.loop.call_later(_LOOK_S, self._look)
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: Connection | Conversation) -> None:
         """A connection has ended."""
         self._connections.discard(connection)
         if not self._connections:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 from runpod_flash.engine.records import Exchange
-from runpod_flash.errors import EngineRefused, FlashError, QueueFull
-from runpod_flash.gateway import fields, reply, target
+from runpod_flash.errors import EngineRefused, QueueFull
+from runpod_flash.gateway import failures, fields, reply, target
 from runpod_flash.gateway.directory import Answerer
+from runpod_flash.gateway.handshake import Asked, Upgrade
 from runpod_flash.gateway.reply import Reply, refusal
 from runpod_flash.gateway.runpod.request import Request
 from runpod_flash.gateway.runpod.verbs import Operation
 from runpod_flash.gateway.upload import HOLD_BACK, Upload
-from runpod_flash.model.job import ErrorKind
 from runpod_flash.web import trust
 from runpod_flash.wire import kinds
 from runpod_flash.wire.messages import ErrorInfo, HttpRes
@@ -30,8 +30,6 @@ P = ParamSpec("P")
 _CREDIT_AT: Final = kinds.WINDOW // 4
 _SEPARATELY: Final = 64 * 1024
 _GONE: Final = "the one who asked over HTTP is gone"
-_CODES: Final[dict[str, int]] = {ErrorKind.TIMEOUT: 504, ErrorKind.ENV: 503, ErrorKind.LOST: 502}
-_SHORT: Final = 2000
 _LITTLE: Final = 64 * 1024
 
 
@@ -106,6 +104,26 @@ class Incoming:
                 self._operation = found
             else:
                 self._refused = found
+
+    def may_converse(self, upgrade: Upgrade) -> bool:
+        """Whether whoever answers speaks other protocols than HTTP, and this one."""
+        if self._answerer is None or self.method != "GET" or not self._fields:
+            return False
+        spec = self._answerer.function.pool.spec
+        return spec.serves and (spec.application is None or upgrade.name == "websocket")
+
+    def asked(self, upgrade: Upgrade, early: bytes) -> Asked:
+        """All of it, for whoever goes on in the other protocol."""
+        assert self._answerer is not None
+        assert self._fields is not None
+        return Asked(
+            self._answerer, upgrade, self.headers, [*self._fields.passed_on], self._query, self._below(), early
+        )
+
+    def _below(self) -> str:
+        """The target as it came, without what names the endpoint."""
+        assert self._answerer is not None
+        return target.below(self.target, self._answerer.prefix)
 
     def refuse(self, refused: Reply) -> None:
         """Whatever else it says, this is its answer, and the last one on its connection."""
@@ -219,12 +237,9 @@ class Incoming:
                 body=first,
                 more=not self.complete or self._upload.waiting > 0,
             )
-        except QueueFull as error:
-            seconds = max(1, (error.retry_after_ms or 1000) // 1000)
-            self.write(refusal(503, _told(error), (("retry-after", str(seconds)),)))
-        except EngineRefused as error:
-            self.keep_alive = False
-            self.write(refusal(503, _told(error), (("retry-after", "1"),)))
+        except (QueueFull, EngineRefused) as error:
+            self.keep_alive = isinstance(error, QueueFull) and self.keep_alive
+            self.write(failures.refusal_of(error))
 
     def _pass_on(self) -> None:
         """Sends what has come of the body as far as its worker has room, and has the client wait where it has not."""
@@ -291,13 +306,7 @@ class Incoming:
         if self.answered:
             self._break_off()
             return
-        status = _CODES.get(error.kind, 502)
-        logger.warning("request %s: %d, %s", self._id(), status, error.message.partition("\n")[0])
-        if status == 503:
-            self.write(refusal(503, error.message[:_SHORT], (("retry-after", "5"),), id=self._id()))
-        else:
-            first = error.message.partition("\n")[0]
-            self.write(refusal(status, first, id=self._id()))
+        self.write(failures.answer_to(error, self._id()))
 
     # ── out ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -388,10 +397,6 @@ class Incoming:
 
 def _too_large(most: int) -> Reply:
     return refusal(413, f"the body may have {most} bytes (FLASH_GATEWAY_BODY)")
-
-
-def _told(error: FlashError) -> str:
-    return "; ".join(piece for piece in (error.what, error.why) if piece)
 
 
 def _length_of(head: HttpRes) -> int | None:

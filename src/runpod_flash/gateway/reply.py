@@ -91,6 +91,11 @@ def _line(name: str, value: str) -> str:
     return f"{name}: {value}\r\n"
 
 
+def check_header(name: str, value: str) -> None:
+    """BadHeader for what would end a line before its time."""
+    _line(name, value)
+
+
 def head_of(status: int, headers: Headers, *, length: int | None, chunked: bool = False, close: bool = False) -> bytes:
     """Everything above the body. BadHeader for what would end a line before its time."""
     lines = [_STATUS.get(status) or f"HTTP/1.1 {status} \r\n"]
@@ -109,3 +114,9 @@ def head_of(status: int, headers: Headers, *, length: int | None, chunked: bool 
     except UnicodeEncodeError:
         encoded = "".join(lines).encode("utf-8", "replace")
     return b"".join((encoded, CHUNKED if chunked else b"", _CLOSE if close else b"", b"\r\n"))
+
+
+def switching(headers: Headers, protocol: str) -> bytes:
+    """The answer that agrees to another protocol. BadHeader as above."""
+    lines = [_STATUS[101], *(_line(name, value) for name, value in headers if name.lower() not in _OURS)]
+    return "".join([*lines, "connection: Upgrade\r\n", _line("upgrade", protocol), "\r\n"]).encode("latin-1")

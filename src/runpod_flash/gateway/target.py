@@ -40,6 +40,18 @@ def read(raw: bytes) -> Target:
     return Target(host, _decode(path), query.decode("ascii"))
 
 
+def below(raw: bytes, prefix: str) -> str:
+    """Path and query as they came, without the `prefix` that names an endpoint, however that was written."""
+    if not raw.startswith(b"/"):
+        raw = b"/" + raw.split(b"/", 3)[3] if raw.count(b"/") > 2 else b"/"
+    for _piece in range(prefix.count("/")):
+        slash, question = raw.find(b"/", 1), raw.find(b"?")
+        if slash < 0 or 0 <= question < slash:
+            return "/" + (raw[question:].decode("ascii") if question >= 0 else "")
+        raw = raw[slash:]
+    return raw.decode("ascii")
+
+
 def _decode(path: bytes) -> str:
     if b"%" not in path:
         return path.decode("ascii")

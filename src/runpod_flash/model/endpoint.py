@@ -131,6 +131,11 @@ class PoolSpec:
     application: Application | None = None
     release: str = ""  # deployed: what its code and secrets were then, so that others get workers of their own
 
+    @property
+    def serves(self) -> bool:
+        """Whether its workers answer HTTP by an application or a program, instead of functions."""
+        return self.application is not None or (self.program is not None and self.program.protocol == "http")
+
     def environment_key(self) -> str:
         """Names what has to be installed, so that it is installed once. See `environment_key`."""
         return environment_key(self)

@@ -717,6 +717,9 @@ class HttpReq(Head):
 
     `path` is decoded and starts below the endpoint; `query` is as it came; names of headers are in lower case. With
     `more` DATA follows, the last with END. CANCEL with `call` as the job: nobody waits any more.
+
+    With `upgrade` the client asks for another protocol, and HTTP_RES with status 101 and `more` agrees to it: then DATA
+    goes both ways until END, messages of a websocket for an application, bare bytes for a program.
     """
 
     KIND = kinds.HTTP_REQ
@@ -730,6 +733,8 @@ class HttpReq(Head):
     params: dict[str, str] = {}
     timeout_ms: int = 0
     more: bool = False
+    upgrade: str = ""  # such as websocket
+    target: str = ""  # for a program: path and query as they came, below the endpoint
 
 
 class HttpRes(Head):
@@ -757,6 +762,11 @@ class Data(Head):
     """
 
     KIND = kinds.DATA
+    # Of a websocket. `more`: the message goes on with the next DATA, which is of the same kind. A close has no body.
+    op: str = ""  # text | binary | close
+    more: bool = False
+    code: int = 0
+    reason: str = ""
     # With END, from a worker.
     run_us: int = 0
     logs: bool = False

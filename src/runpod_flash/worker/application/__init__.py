@@ -4,5 +4,6 @@ loading.py      from "main:app" to the application
 lifespan.py     its start-up and shutdown
 requests.py     one HTTP request
 websockets.py   one websocket
+websockets.py   one websocket
 server.py       the worker
 """

@@ -17,6 +17,7 @@ from runpod_flash.wire.frame import Frame
 from runpod_flash.worker.application.lifespan import Lifespan
 from runpod_flash.worker.application.loading import Asgi, load
 from runpod_flash.worker.application.requests import Served
+from runpod_flash.worker.application.websockets import WebSocket
 from runpod_flash.worker.context import CURRENT, JobContext
 from runpod_flash.worker.http.exchange import Exchanges
 from runpod_flash.worker.link import Key, decode_head
@@ -35,7 +36,7 @@ class ApplicationServer(Server):
         self, name: str, control: socket.socket, output: LogPipe, born: float, target: str, folder: str
     ) -> None:
         super().__init__(name, control, output, born, threads=1)
-        self.frames = {**self.frames, kinds.HTTP_REQ: self._on_http}
+        self.frames = {**self.frames, kinds.HTTP_REQ: self._on_http, kinds.DATA: self._on_data}
         self._target, self._folder = target, folder
         self._served = Exchanges(self, self._link.send)
         self._exchanges = self._served
@@ -57,7 +58,8 @@ class ApplicationServer(Server):
     # ── requests ──────────────────────────────────────────────────────────────────────────────────
 
     def _on_http(self, message: Frame) -> None:
-        served = Served(decode_head(message.head), message, self._served)
+        head = decode_head(message.head)
+        served = (WebSocket if head.get("upgrade") else Served)(head, message, self._served)
         self._served.open[message.sid] = served
         self._calls[served.call] = served
         served.task = self._loop.create_task(self._answer(served))
@@ -77,6 +79,13 @@ class ApplicationServer(Server):
         self._served.open.pop(served.sid, None)
         self._at_work.discard(served)
         self._leave_if_drained()
+
+    def _on_data(self, message: Frame) -> None:
+        served = self._served.open.get(message.sid)
+        if isinstance(served, WebSocket):
+            served.feed(message)
+        else:
+            self._served.on_data(message)
 
     def cancel_running(self, key: Key, cause: str) -> None:
         """The client is gone. The application hears it as ASGI says it, and is not broken into."""

@@ -38,6 +38,11 @@ class Body:
         self._broken = self._broken or broken
         self._arrived.set()
 
+    def allow(self, size: int) -> None:
+        """So much was used up, and as much more may come."""
+        if size:
+            self._send(frame.encode(kinds.CREDIT, b'{"bytes":%d}' % size, sid=self._sid))
+
     async def read(self) -> bytes:
         """All of it; the same again when asked again."""
         if self._whole is None:
@@ -60,8 +65,7 @@ class Body:
             while self._pieces:
                 piece = self._pieces.popleft()
                 if not self._complete:
-                    head = b'{"bytes":%d}' % len(piece)
-                    self._send(frame.encode(kinds.CREDIT, head, sid=self._sid))
+                    self.allow(len(piece))
                 yield piece
             if self._broken:
                 raise BrokenOff
@@ -113,3 +117,26 @@ class Outflow:
             self._room -= len(piece)
             self._send(frame.encode(kinds.DATA, b"{}", (bytes(piece),), sid=self._sid))
             view = view[len(piece) :]
+
+    async def say(self, kind: str, data: bytes) -> None:
+        """Sends a message of a websocket, `text` or `binary`, in as many pieces as the window wants."""
+        view = memoryview(data)
+        while True:
+            while view and self._room <= 0 and not self._closed:
+                self._more_room.clear()
+                await self._more_room.wait()
+            if self._closed:
+                raise BrokenOff
+            piece = view[: min(self._room, kinds.INLINE_LIMIT)] if view else view
+            view = view[len(piece) :]
+            self._room -= len(piece)
+            head = b'{"op":"%b","more":%b}' % (kind.encode(), b"true" if view else b"false")
+            self._send(frame.encode(kinds.DATA, head, (bytes(piece),), sid=self._sid))
+            if not view:
+                return
+
+    def say_close(self, code: int, reason: str) -> None:
+        """Sends the close of a websocket."""
+        if not self._closed:
+            head = json.dumps({"op": "close", "code": code, "reason": reason}).encode()
+            self._send(frame.encode(kinds.DATA, head, sid=self._sid))
