@@ -177,6 +177,13 @@ OPTIONS: Final[dict[str, Option]] = {
     "gateway_body": Option(
         "FLASH_GATEWAY_BODY", None, 64 << 20, _bytes, "size that the body of an HTTP request may have, such as 200MB"
     ),
+    "webhook_pause": Option(
+        "FLASH_WEBHOOK_PAUSE",
+        None,
+        10.0,
+        _seconds,
+        "seconds until a webhook that was not taken is tried again; doubled each time",
+    ),
     "hardware": Option(
         "FLASH_HARDWARE",
         "hardware",
@@ -227,6 +234,7 @@ class Settings:
     max_value: int
     gateway_port: int
     gateway_body: int
+    webhook_pause: float
     hardware: str
     scope: str
     mirror: str | None

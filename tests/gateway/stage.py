@@ -178,9 +178,7 @@ class Stage:
         )
         self.engine.start()
         listener = gateways.listen(self.home, self._settings.gateway_port)
-        self.gateway = Gateway(
-            self.engine.exchanges, self.engine.http_jobs, TOKEN, listener, self._settings.gateway_body
-        )
+        self.gateway = Gateway(self.engine, TOKEN, listener, self._settings)
         await self.gateway.start()
         self.connect_client()
 

@@ -262,9 +262,7 @@ class Daemon:
         home, settings = self._settings.home, self._settings
         key = token.open_token(home)
         listener = gateway.listen(home, settings.gateway_port)
-        self._gateway = gateway.Gateway(
-            self._engine.exchanges, self._engine.http_jobs, key, listener, settings.gateway_body
-        )
+        self._gateway = gateway.Gateway(self._engine, key, listener, settings)
         await self._gateway.start()
         self._engine.state.gateway_url = self._gateway.url
         self._engine.state.token_file = str(home / token.NAME)

@@ -271,7 +271,7 @@ class Dispatcher:
     def _take(self, worker: Worker, claimed: Claimed) -> None:
         worker.pool.leave(len(claimed.args), claimed.instance or "")
         job = active(claimed, self._state.functions[claimed.fn], self._state.clock.wall_ms())
-        self.assign(worker, job, args_head(claimed), frame.unpack_parts(claimed.args))
+        self.assign(worker, job, args_head(claimed.args_head), frame.unpack_parts(claimed.args))
 
     def _define(self, worker: Worker, digest: str) -> None:
         body = self._definition(digest)
@@ -321,15 +321,15 @@ def active(claimed: Claimed, fn: Function, assigned_ms: int) -> Active:
         assigned_ms=assigned_ms,
         size=len(claimed.args),
         seq=claimed.seq,
-        stream=args_head(claimed).stream,
+        stream=args_head(claimed.args_head).stream,
         instance=claimed.instance or "",
         priority=claimed.priority,
     )
 
 
-def args_head(claimed: Claimed) -> ArgsHead:
-    """How the arguments of a claimed job are encoded."""
-    return _args_head.decode(claimed.args_head) if claimed.args_head else PLAIN
+def args_head(said: str | None) -> ArgsHead:
+    """How the arguments of a job are encoded, from what is on record of them."""
+    return _args_head.decode(said) if said else PLAIN
 
 
 def forget(pool: Pool, worker: Worker) -> None:

@@ -42,6 +42,7 @@ from runpod_flash.engine.streams import Streams
 from runpod_flash.engine.timers import Timers
 from runpod_flash.engine.transfers import Transfers
 from runpod_flash.engine.turn import Link, Turn
+from runpod_flash.engine.webhooks import Webhooks
 from runpod_flash.errors import FlashError, StoreError
 from runpod_flash.model.job import ErrorKind
 from runpod_flash.providers.base import Provider
@@ -110,7 +111,8 @@ class Engine:
         self._hosts = Hosts(state, self._registry, provider, rundir, self._guarding(watch))
         self._relay = relay = Relay(state, dispatcher, self._followers)
         self.exchanges = Exchanges(state, self._registry, relay)
-        self.http_jobs = HttpJobs(state, self._registry, self._queue, self._followers, self._guarded)
+        self.http_jobs = HttpJobs(state, self._registry, self._queue, self._followers, self._streams, self._guarded)
+        self.webhooks = Webhooks(state, self._followers, self.http_jobs)
         self._environments = Environments(state, self._hosts, self._queue, self._followers, relay)
         self._fleet = Fleet(
             state, dispatcher, self._queue, self._attempts, self._followers, self._hosts, self._environments, relay
@@ -134,10 +136,13 @@ class Engine:
             self._relay,
             self._streams,
         )
+        self.http_jobs.cancel_job = requests.cancel_job
+        purge = Purge(self.state, self._queue, self._attempts, self._retention)
+        self.http_jobs.purge = purge.start
         questions = Questions(
             self.state,
             self._hosts,
-            Purge(self.state, self._queue, self._attempts, self._retention),
+            purge,
             Apps(self.state, self._deployments),
             rundir=rundir,
             clients=self._programs,
@@ -190,6 +195,7 @@ class Engine:
             self.state.pools[pool_id].enter(size, instance, count)
         self._fleet.recover()
         self.state.lineage.recover(self._store.awaited_below())
+        self.webhooks.recover()
         self._dead_hosts = self._hosts.recover()
         self._lost.clear()
         now = self.state.clock.monotonic()
@@ -430,6 +436,7 @@ class Engine:
             or self._relay.busy
             or any(pool.queued for pool in self.state.pools.values())
             or self._expects_a_delayed_job()
+            or self.webhooks.pending
             or any(each.spec.origin == "deployed" for each in self.state.endpoints.values())
         )
         if busy:

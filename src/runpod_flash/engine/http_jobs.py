@@ -12,18 +12,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from runpod_flash.engine.dispatcher import args_head
 from runpod_flash.engine.followers import Followers
+from runpod_flash.engine.http_facts import HttpFacts
 from runpod_flash.engine.outcomes import outcome_of
+from runpod_flash.engine.purge import Done
 from runpod_flash.engine.queue import Queue
 from runpod_flash.engine.records import Active, Endpoint, Function
 from runpod_flash.engine.registry import Registry
 from runpod_flash.engine.state import State
+from runpod_flash.engine.store.base import StoredChunk
+from runpod_flash.engine.streams import Streams, chunk_head
 from runpod_flash.engine.turn import Addressee
 from runpod_flash.errors import EngineRefused, FlashError, QueueFull
 from runpod_flash.model.job import JobPolicy, JobState, JobStatus
-from runpod_flash.wire import blobs, kinds
+from runpod_flash.wire import blobs, frame, kinds
 from runpod_flash.wire.frame import Buffer
 from runpod_flash.wire.messages import Moved, Outcome, Position, Submit
 
@@ -32,6 +38,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TAKES_TIME: Final = kinds.INLINE_LIMIT
+_ITEMS_AT_ONCE: Final = 1000
 
 
 class Asked(NamedTuple):
@@ -55,14 +62,20 @@ class Told(NamedTuple):
     run_ms: int = 0
     output: Buffer | None = None
     outcome: Outcome | None = None
+    why: str = ""  # what it waits for, if that is anything special
 
 
 Answer = Callable[[Told], bytes]
 """Makes the body of an answer of how a job stands."""
+ItemsAnswer = Callable[[Told, Sequence[Buffer]], bytes]
+"""The same with what it has yielded, each as JSON text."""
 
 
 class Asker(Addressee, Protocol):
     """Who asks, and waits for an answer."""
+
+    gone: Callable[[], None]
+    """Called when nobody waits any more."""
 
     def fail(self, error: FlashError) -> None:
         """There is none, and why."""
@@ -80,14 +93,21 @@ class HttpJobs:
         registry: Registry,
         queue: Queue,
         followers: Followers,
+        streams: Streams,
         guarded: Callable[[Callable[[], None]], None],
     ) -> None:
         self.held: set[Asker] = set()
         self.guarded = guarded  # runs what may meet a store that fails
+        self.facts = HttpFacts(state)
+        # Set by those who do it.
+        self.cancel_job: Callable[[str, str], None] = lambda job, cause: None
+        self.purge: Callable[[dict[str, Any], Done], None] = lambda wanted, done: None
+        self.announce: Callable[[str, str], None] = lambda job, url: None  # its end, to whoever listens there
         self._state = state
         self._registry = registry
         self._queue = queue
         self._followers = followers
+        self._streams = streams
         self._blobs = state.settings.home / "blobs"
 
     def clear(self) -> None:
@@ -115,14 +135,16 @@ class HttpJobs:
 
     # ── jobs ──────────────────────────────────────────────────────────────────────────────────────
 
-    def submit(self, fn: Function, asked: Asked, asker: Asker, then: Callable[[], None]) -> None:
+    def submit(
+        self, fn: Function, asked: Asked, asker: Asker, then: Callable[[], None], *, awaited: bool = False
+    ) -> None:
         """Puts a job on record, and calls `then` in the same turn. QueueFull.
 
-        A large input goes into a file first, in another thread.
+        A large input goes into a file first, in another thread. `awaited`: it is kept as results of awaited calls are.
         """
         parts = (asked.input, asked.more) if asked.more else (asked.input,)
         if len(asked.input) + len(asked.more) <= _TAKES_TIME:
-            self._enter(fn, asked, parts, [])
+            self._enter(fn, asked, parts, [], awaited)
             then()
             return
 
@@ -132,7 +154,7 @@ class HttpJobs:
 
         def enter(parts: list[Any], moved: list[Moved]) -> None:
             try:
-                self._enter(fn, asked, parts, moved)
+                self._enter(fn, asked, parts, moved, awaited)
             except QueueFull as error:
                 asker.fail(error)
             else:
@@ -152,11 +174,13 @@ class HttpJobs:
 
         self._state.turn.in_thread(work, done)
 
-    def _enter(self, fn: Function, asked: Asked, parts: Sequence[bytes], moved: list[Moved]) -> None:
-        head = Submit(job=asked.id, fn=fn.id, policy=asked.policy, wait=False, encoding="json", blobs=moved)
+    def _enter(self, fn: Function, asked: Asked, parts: Sequence[bytes], moved: list[Moved], awaited: bool) -> None:
+        head = Submit(job=asked.id, fn=fn.id, policy=asked.policy, wait=awaited, encoding="json", blobs=moved)
         if fn.spec.yields:
-            head.stream = Position()
+            head.wait, head.stream = False, Position()  # what it yields is kept for whoever reads it
         self._queue.enter(fn, head, parts)
+        if asked.webhook:
+            self.announce(asked.id, asked.webhook)
 
     def accept(self, fn: Function, asked: Asked, asker: Asker, answer: bytes) -> None:
         """Puts a job on record, and says so."""
@@ -177,6 +201,95 @@ class HttpJobs:
         pool = self._state.pools.get(row["pool_id"])
         return row if pool is not None and pool.endpoint is endpoint else None
 
+    def wait(self, endpoint: Endpoint, job: str, asker: Asker, answer: Answer, seconds: float) -> bool:
+        """Says how a job stands once it has ended, or after so many seconds; False if there is none."""
+        row = self._row(endpoint, job)
+        if row is None:
+            return False
+        if JobState(row["state"]).is_terminal:
+            self._promise(asker, self.told(row), answer)
+        else:
+            self.follow(job, asker, answer, seconds)
+        return True
+
+    def follow(self, job: str, asker: Asker, answer: Answer, seconds: float) -> None:
+        """The same for a job that is known not to have ended."""
+
+        def ended(head: Outcome, parts: Sequence[Buffer]) -> None:
+            timer.cancel()
+            self._promise(asker, _ended(head, _first(parts)), answer)
+
+        def leave() -> None:
+            timer.cancel()
+            self._followers.unwatch(job, ended)
+
+        def give_up() -> None:
+            self._followers.unwatch(job, ended)
+            if row := self._state.store.told(job):
+                self._promise(asker, self.told(row), answer)
+
+        timer = self._state.call_later(seconds, give_up)
+        asker.gone = leave
+        self._followers.watch(job, ended)
+
+    def cancel(self, endpoint: Endpoint, job: str, asker: Asker, answer: Answer, seconds: float) -> bool:
+        """Ends a job, and says so once it has ended, or after so many seconds; False if there is none.
+
+        One that has ended already stays as it is.
+        """
+        row = self._row(endpoint, job)
+        if row is None:
+            return False
+        if not JobState(row["state"]).is_terminal:
+            self.follow(job, asker, answer, seconds)
+            self.cancel_job(job, "asked for over HTTP")
+        else:
+            self._promise(asker, self.told(row), answer)
+        return True
+
+    def retry(self, endpoint: Endpoint, job: str, asker: Asker, answer: bytes) -> str:
+        """Runs a job that ended without success once more. Its status as it was; "" if there is none."""
+        row = self._state.store.job(job) if self._row(endpoint, job) is not None else None
+        if row is None:
+            return ""
+        if self._queue.again(row):
+            if url := self._state.store.webhook(job):
+                self.announce(job, url)
+            self._state.turn.promise(asker, answer)
+        return JobState(row["state"]).status
+
+    def items(self, endpoint: Endpoint, job: str, asker: Asker, answer: ItemsAnswer, first: int | None) -> bool:
+        """What a job has yielded that nobody was given yet, or, read without giving it away, from `first` on.
+
+        False if there is no such job.
+        """
+        row = self._row(endpoint, job)
+        if row is None:
+            return False
+        told, store = self.told(row), self._state.store
+        begin = (row["given"] or 0) if first is None else first
+        json = bool(row["args_head"]) and args_head(row["args_head"]).encoding == "json"
+        rows = store.chunks(job, begin, _ITEMS_AT_ONCE) if json else []
+        if rows and first is None:
+            store = self._state.turn.write()
+            store.give(job, begin + len(rows))
+            self._streams.was_read(job)
+        turn = self._state.turn
+        if any(one.head is not None for one in rows):
+            work = partial(self._gathered, rows)
+            turn.after(lambda: self._elsewhere(work, lambda items: asker.send(answer(told, items)), asker))
+        else:
+            turn.promise(asker, answer(told, [frame.unpack_parts(one.body)[0] for one in rows]))
+        return True
+
+    def _gathered(self, rows: Sequence[StoredChunk]) -> list[Buffer]:
+        """Items as JSON text, those in files read. Runs in the reading thread."""
+        found: list[Buffer] = []
+        for one in rows:
+            (part, *_), moved = frame.unpack_parts(one.body), chunk_head(one).blobs
+            found.append(blobs.read(self._blobs, moved[0][1], moved[0][2]) if moved else part)
+        return found
+
     def told(self, row: dict[str, Any]) -> Told:
         """How the job of a row stands."""
         state = JobState(row["state"])
@@ -185,7 +298,8 @@ class HttpJobs:
             return _ended(head, row["out_json"] if head.encoding != "json" else _first(parts))
         live = self._state.active.get(row["id"])
         if live is None:
-            return Told(row["id"], state.status, row["attempt"])
+            pool = self._state.pools.get(row["pool_id"])
+            return Told(row["id"], state.status, row["attempt"], why=pool.why if pool is not None else "")
         return self._live(live, row)
 
     def _live(self, live: Active, row: dict[str, Any]) -> Told:
@@ -198,17 +312,25 @@ class HttpJobs:
 
     def _promise(self, asker: Asker, told: Told, answer: Answer) -> None:
         """Answers, with a value that lies in a file read in another thread."""
-        moved = told.outcome.blobs if told.outcome is not None and told.outcome.encoding == "json" else ()
-        turn = self._state.turn
-        if not moved:
+        head, turn = told.outcome, self._state.turn
+        if head is None or head.encoding != "json" or not (head.blobs or head.chunks):
             turn.promise(asker, answer(told))
             return
 
         def read() -> bytes:
-            return answer(told._replace(output=blobs.read(self._blobs, moved[0][1], moved[0][2])))
+            return answer(told._replace(output=self.output(head)))
 
         # After the commit: with durability `power` the thread syncs before it reads.
         turn.after(lambda: self._elsewhere(read, asker.send, asker))
+
+    def output(self, head: Outcome) -> Buffer | None:
+        """The value of a job that came over HTTP, where it is not in its row. Runs in the reading thread."""
+        if head.chunks:
+            rows = self._state.store.read("SELECT n, head, body FROM chunks WHERE job = ? ORDER BY n", (head.job,))
+            items = self._gathered([StoredChunk(**row) for row in rows])
+            return b"".join((b"[", b",".join(items), b"]"))
+        (_index, blob, size), *_ = head.blobs
+        return blobs.read(self._blobs, blob, size)
 
 
 def _first(parts: Sequence[Buffer]) -> Buffer | None:

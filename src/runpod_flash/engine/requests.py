@@ -67,7 +67,7 @@ class Requests:
         self._environments = environments
         self._relay = relay
         self._streams = streams
-        streams.cancel = self._cancel_job
+        streams.cancel = self.cancel_job
         state.lineage.cancel = self._end_if_it_runs
         self.handlers: dict[int, Callable[[Link, Frame, Any], None]] = {
             kinds.SUBMIT: self._submit,
@@ -177,10 +177,11 @@ class Requests:
         if self._relay.cancel(head.job, cause):
             self._turn.send(link, Ok().encode(sid=message.sid, flags=_END))
             return
-        self._cancel_job(head.job, head.cause or "asked for")
+        self.cancel_job(head.job, head.cause or "asked for")
         self._turn.promise(link, Ok().encode(sid=message.sid, flags=_END))
 
-    def _cancel_job(self, job: str, cause: str) -> None:
+    def cancel_job(self, job: str, cause: str) -> None:
+        """Ends a job; FlashError if there is none, or it has ended already."""
         row = self._row(job)
         state = JobState(row["state"])
         if state.is_terminal:
@@ -201,7 +202,7 @@ class Requests:
         """Cancels a job or call on the engine's own account; one that has ended stays as it is."""
         row = None if self._relay.cancel(job, cause) else self._state.store.job(job)
         if row is not None and not JobState(row["state"]).is_terminal:
-            self._cancel_job(job, cause)
+            self.cancel_job(job, cause)
 
     def _retry(self, link: Link, message: Frame, head: Retry) -> None:
         row = self._row(head.job)

@@ -163,7 +163,7 @@ class Streams:
                 reader.sent = stream.count
             for row in rows:
                 if _has_room(reader):
-                    head = _chunk_head.decode(row.head) if row.head else ChunkHead()
+                    head = chunk_head(row)
                     size = len(row.body) + sum(moved[2] for moved in head.blobs)
                     self._send(reader, row.n, size, head, frame.unpack_parts(row.body))
         if reader.outcome and not reader.behind:
@@ -192,6 +192,11 @@ class Streams:
         if names := self._state.turn.write().drop_chunks(job, before):
             self._retention.remove_after_turn(names)
 
+    def was_read(self, job: str) -> None:
+        """Items of a job that still runs were given to somebody who keeps no position."""
+        if job in self._state.active:
+            self._of(job, live=False).read = True
+
     # ── attempts ──────────────────────────────────────────────────────────────────────────────────
 
     def is_read(self, job: str) -> bool:
@@ -202,6 +207,7 @@ class Streams:
     def begin_again(self, job: str) -> None:
         """There will be another attempt of a job: what the last one yielded goes."""
         self._forget(job, _ALL)
+        self._state.turn.write().give(job, 0)
         stream = self._streams.get(job)
         if stream is not None:
             stream.count = stream.granted = stream.ungranted = 0
@@ -227,6 +233,11 @@ class Streams:
         if stream is None:
             stream = self._streams[job] = JobStream(job, live, self._state.store.chunk_count(job))
         return stream
+
+
+def chunk_head(row: StoredChunk) -> ChunkHead:
+    """What the parts of an item are."""
+    return _chunk_head.decode(row.head) if row.head else ChunkHead()
 
 
 def _has_room(reader: Reader) -> bool:

@@ -11,10 +11,11 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from runpod_flash.engine.exchanges import Exchanges
-from runpod_flash.engine.http_jobs import HttpJobs
+from runpod_flash.engine.engine import Engine
 from runpod_flash.errors import ConfigError
+from runpod_flash.gateway.runpod.webhooks import Teller, secret_of
 from runpod_flash.gateway.token import Key
+from runpod_flash.settings import Settings
 
 if TYPE_CHECKING:
     from runpod_flash.gateway.connection import Connection
@@ -36,14 +37,13 @@ _LOOK_S: Final = 1.0
 class Gateway:
     """Answers HTTP on one port of this machine."""
 
-    def __init__(
-        self, exchanges: Exchanges, jobs: HttpJobs, token: str, listener: socket.socket, most_body: int
-    ) -> None:
-        self.exchanges = exchanges
-        self.jobs = jobs
-        self.most_body = most_body
+    def __init__(self, engine: Engine, token: str, listener: socket.socket, settings: Settings) -> None:
+        self.exchanges = engine.exchanges
+        self.jobs = engine.http_jobs
+        self.most_body = settings.gateway_body
         self.loop = asyncio.get_running_loop()
         self._token = token
+        self._teller = Teller(engine.webhooks, secret_of(token), settings.webhook_pause)
         self._listener = listener
         self._server: asyncio.AbstractServer | None = None
         self._connections: set[Connection | Conversation] = set()
@@ -65,6 +65,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Takes connections from here on. What reads them is loaded with the first."""
+        self._teller.start()
         self._server = await self.loop.create_server(self._connection, sock=self._listener, backlog=_BACKLOG)
 
     def _connection(self) -> asyncio.Protocol:
@@ -103,6 +104,7 @@ class Gateway:
             self._looking.cancel()
         for connection in list(self._connections):
             connection.close()
+        await self._teller.close()
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._empty.wait(), patience_s)
         for connection in list(self._connections):

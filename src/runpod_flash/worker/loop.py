@@ -154,7 +154,7 @@ class Worker:
             if self._ending is not None and self._ending.kind == "timeout":
                 raise asyncio.CancelledError  # it went on regardless and came to an end within the grace
             if start.encoding == "json":
-                result = results.completed_as_json(value, self._link)
+                result = results.completed_as_json([] if items is not None and value is None else value, self._link)
             else:
                 result = results.completed(value, self._link, want_json=start.want_json)
         except BaseException as error:  # noqa: BLE001 — sys.exit() and Ctrl-C of user code end a job, no worker

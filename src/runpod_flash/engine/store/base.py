@@ -234,6 +234,29 @@ class Store(Protocol):
         """Those of the blobs that no job names."""
 
     def say_progress(self, job: str, progress: str) -> None: ...
+    def give(self, job: str, items: int) -> None:
+        """So many of the items of a job were given to who keeps no position of their own."""
+
+    # Whom to tell of the end of a job, by HTTP.
+    def add_webhook(self, job: str, url: str) -> bool:
+        """Whoever listens there is to be told; True if there was an earlier end to be told of, which is forgotten."""
+
+    def webhook(self, job: str) -> str | None:
+        """Where to."""
+
+    def webhooks_ahead(self) -> list[str]:
+        """Jobs that have not ended, and have one."""
+
+    def webhooks_pending(self) -> int:
+        """How many are to be told, now or later."""
+
+    def webhook_due(self, job: str, due_ms: int) -> None: ...
+    def webhook_tried(self, job: str, due_ms: int | None, tries: int, error: str) -> bool:
+        """When it is to be told again; None: it was told, or that was given up. False if it is not due any more."""
+
+    def webhooks_due(self, limit: int) -> list[tuple[str, str, int, int]]:
+        """Job, URL, when and after how many tries, the first ones first."""
+
     def add_chunk(self, job: str, chunk: StoredChunk) -> None: ...
     def chunks(self, job: str, first: int, limit: int) -> list[StoredChunk]:
         """The items of a job from that number on."""

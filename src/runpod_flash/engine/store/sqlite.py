@@ -406,13 +406,15 @@ class SqliteStore:
             ("chunks", "job"),
             ("blobs", "job"),
             ("idempotency", "job"),
+            ("webhooks", "job"),
         ):
             self._do(f"DELETE FROM {table} WHERE {column} {these}", names)
         return named
 
     def _still_ended(self, jobs: Sequence[str], at_ms: int) -> list[str]:
-        """Without those that somebody had tried again since they were found."""
-        statement = "SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?)) AND state >= 4 AND ended_ms <= ?"
+        """Without those that somebody had tried again since they were found, or of whose end somebody is to be told."""
+        statement = """SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?)) AND state >= 4 AND ended_ms <= ?
+                       AND NOT EXISTS (SELECT 1 FROM webhooks WHERE job = id AND due_ms IS NOT NULL)"""
         return [row[0] for row in self._do(statement, (json.dumps(list(jobs)), at_ms)).fetchall()]
 
     def drop_blobs(self, job: str, blobs: Sequence[str]) -> list[str]:
@@ -429,6 +431,36 @@ class SqliteStore:
 
     def say_progress(self, job: str, progress: str) -> None:
         self._do("UPDATE jobs SET progress = ? WHERE id = ?", (progress, job))
+
+    def give(self, job: str, items: int) -> None:
+        self._do("UPDATE jobs SET given = ? WHERE id = ?", (items, job))
+
+    def add_webhook(self, job: str, url: str) -> bool:
+        was_due = self._do("DELETE FROM webhooks WHERE job = ? RETURNING due_ms", (job,)).fetchall()
+        self._do("INSERT INTO webhooks (job, url) VALUES (?, ?)", (job, url))
+        return bool(was_due) and was_due[0][0] is not None
+
+    def webhook(self, job: str) -> str | None:
+        row = self._do("SELECT url FROM webhooks WHERE job = ?", (job,)).fetchone()
+        return row[0] if row else None
+
+    def webhooks_ahead(self) -> list[str]:
+        rows = self._do("SELECT job FROM webhooks JOIN jobs ON jobs.id = job WHERE due_ms IS NULL AND state < 4")
+        return [row[0] for row in rows.fetchall()]
+
+    def webhooks_pending(self) -> int:
+        return int(self._do("SELECT count(*) FROM webhooks WHERE due_ms IS NOT NULL").fetchone()[0])
+
+    def webhook_due(self, job: str, due_ms: int) -> None:
+        self._do("UPDATE webhooks SET due_ms = ? WHERE job = ?", (due_ms, job))
+
+    def webhook_tried(self, job: str, due_ms: int | None, tries: int, error: str) -> bool:
+        statement = "UPDATE webhooks SET due_ms = ?, tries = ?, error = ? WHERE job = ? AND due_ms IS NOT NULL"
+        return self._do(statement, (due_ms, tries, error, job)).rowcount == 1
+
+    def webhooks_due(self, limit: int) -> list[tuple[str, str, int, int]]:
+        statement = "SELECT job, url, due_ms, tries FROM webhooks WHERE due_ms IS NOT NULL ORDER BY due_ms LIMIT ?"
+        return self._do(statement, (limit,)).fetchall()
 
     def add_chunk(self, job: str, chunk: StoredChunk) -> None:
         self._run("chunk", (job, *chunk))

@@ -25,6 +25,8 @@ def status(told: Told) -> bytes:
     if told.outcome is not None or told.status == JobStatus.IN_PROGRESS:
         times = told.delay_ms, told.run_ms, _text(told.worker)
         pieces.append(b',"delayTime":%d,"executionTime":%d,"workerId":%b' % times)
+    if told.why:
+        pieces += b',"waitReason":', _text(told.why)
     if told.attempt > 1:
         pieces.append(b',"retries":%d' % (told.attempt - 1))
     if told.output is not None:

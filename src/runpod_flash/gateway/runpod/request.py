@@ -85,6 +85,14 @@ class Request:
         """The endpoint that is meant; NoEndpoint says which there are."""
         return self.operation.endpoint(self)
 
+    def queue(self) -> Endpoint:
+        """The same, if it takes jobs."""
+        endpoint = self.endpoint()
+        if endpoint.spec.kind == "lb":
+            spec = endpoint.spec
+            raise Refused(400, f"endpoint {spec.name!r} is load-balanced and takes no jobs: ask it at /lb/{spec.id}/…")
+        return endpoint
+
     # ── how it is answered ────────────────────────────────────────────────────────────────────────
 
     def run(self) -> None:

@@ -10,7 +10,7 @@ from runpod_flash.engine.http_jobs import HttpJobs
 from runpod_flash.engine.records import Endpoint
 from runpod_flash.errors import did_you_mean
 from runpod_flash.gateway.reply import Reply
-from runpod_flash.gateway.runpod import follow, submit
+from runpod_flash.gateway.runpod import control, facts, follow, submit
 from runpod_flash.gateway.runpod.request import Refused, Request, refusal
 from runpod_flash.gateway.token import Key
 
@@ -35,7 +35,16 @@ class Verb(NamedTuple):
 VERBS: Final[dict[str, Verb]] = {
     # Clients.
     "run": Verb(submit.run, _POST),
+    "runsync": Verb(submit.runsync, _POST),
     "status": Verb(follow.status, _BOTH),
+    "status-sync": Verb(follow.status_sync, _BOTH),
+    "stream": Verb(follow.stream, _BOTH),
+    "cancel": Verb(control.cancel, _POST),
+    "retry": Verb(control.retry, _POST),
+    "purge-queue": Verb(control.purge_queue, _POST),
+    "health": Verb(facts.health, _GET),
+    "metrics": Verb(facts.metrics, _GET),
+    "requests": Verb(facts.requests, _GET),
 }
 
 

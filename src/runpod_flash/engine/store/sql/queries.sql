@@ -106,7 +106,7 @@ SELECT * FROM jobs WHERE id = ?;
 -- name: told
 -- How one job stands.
 SELECT id, pool_id, fn, state, attempt, failures, worker, created_ms, assigned_ms, started_ms, ended_ms, args_head, out,
-       out_head, out_json, error, timing, progress FROM jobs WHERE id = ?;
+       out_head, out_json, error, timing, progress, given FROM jobs WHERE id = ?;
 
 -- name: request_cancel
 -- A live job shall end; its worker has yet to confirm.
