@@ -174,7 +174,9 @@ class Registry:
             pool.phase = Phase.CALLED if pool in pools else Phase.RETIRED
         endpoint.deployed = {function.spec.name: function for function in functions}
         endpoint.last_pool = functions[0].pool if functions else None
-        endpoint.served = {function.spec.name: function for function in functions if function.spec.routes}
+        endpoint.served = {
+            function.spec.name: function for function in functions if function.spec.routes or function.spec.takes_json
+        }
         endpoint.routes = None
 
     def uninstall(self, endpoint: Endpoint) -> None:
