@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import json.encoder
 import math
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 from runpod_flash.payload import models
@@ -47,7 +49,19 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{_name(value)} is not JSON")
 
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain).encode
+def _encoder() -> Callable[[Any], str]:
+    """The encoder of an object, made once and not for each value: a third of the time of a small one."""
+    usual = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=plain)
+    if json.encoder.c_make_encoder is None:  # type: ignore[attr-defined]  # typeshed leaves it out
+        return usual.encode
+    # No table of what is open already: what contains itself goes too deep.
+    pieces = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
+        None, plain, json.encoder.encode_basestring, None, ":", ",", False, False, False
+    )
+    return lambda value: "".join(pieces(value, 0))
+
+
+_encode = _encoder()
 
 
 def _walk(path: str, value: Any, above: tuple[int, ...]) -> str:

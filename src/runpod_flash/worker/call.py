@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from types import CodeType
 from typing import Any, Final, Protocol
 
@@ -34,9 +34,9 @@ class Call:
         "task", "timeout_ms",
     )  # fmt: skip
 
-    def __init__(self, head: dict[str, Any], sid: int) -> None:
+    def __init__(self, call: str, head: Mapping[str, Any], sid: int) -> None:
         self.sid = sid
-        self.call: str = head["call"]
+        self.call = call
         self.name: str = head["name"]
         self.digest: str = head["digest"]
         self.timeout_ms: int = head.get("timeout_ms", 0)

@@ -57,7 +57,7 @@ class Invoke(Call):
 
     def __init__(self, message: Frame, link: Link, runner: Server) -> None:
         head = decode_head(message.head)
-        super().__init__(head, message.sid)
+        super().__init__(head["call"], head, message.sid)
         self._encoding: str = head.get("encoding", "pickle")
         self._blobs: list[list[int | str]] = head.get("blobs", ())
         self._parts = message.parts

@@ -13,6 +13,7 @@ from runpod_flash.worker.call import Finish
 from runpod_flash.worker.http import asgi
 from runpod_flash.worker.http.body import BrokenOff
 from runpod_flash.worker.http.exchange import Exchange, Exchanges
+from runpod_flash.worker.http.heads import Head
 
 _CLIENT: Final = ("127.0.0.1", 0)
 """The gateway listens here alone; nobody needs the number of the client's port."""
@@ -27,8 +28,8 @@ class Served(Exchange):
 
     __slots__ = ("_gone", "_pieces", "_start")
 
-    def __init__(self, head: dict[str, Any], message: Frame, exchanges: Exchanges) -> None:
-        super().__init__(head, message, exchanges)
+    def __init__(self, call: str, head: Head, message: Frame, exchanges: Exchanges) -> None:
+        super().__init__(call, head, message, exchanges)
         self._gone = asyncio.Event()
         self._pieces: AsyncIterator[bytes] | None = self.request.body.pieces()
         self._start: Message | None = None

@@ -20,7 +20,7 @@ from runpod_flash.worker.application.requests import Served
 from runpod_flash.worker.application.websockets import WebSocket
 from runpod_flash.worker.context import CURRENT, JobContext
 from runpod_flash.worker.http.exchange import Exchanges
-from runpod_flash.worker.link import Key, decode_head
+from runpod_flash.worker.link import Key
 from runpod_flash.worker.output import LogPipe
 from runpod_flash.worker.server import Server
 
@@ -58,8 +58,8 @@ class ApplicationServer(Server):
     # ── requests ──────────────────────────────────────────────────────────────────────────────────
 
     def _on_http(self, message: Frame) -> None:
-        head = decode_head(message.head)
-        served = (WebSocket if head.get("upgrade") else Served)(head, message, self._served)
+        call, head = self._served.heads.read(message.head)
+        served = (WebSocket if head.said.get("upgrade") else Served)(call, head, message, self._served)
         self._served.open[message.sid] = served
         self._calls[served.call] = served
         served.task = self._loop.create_task(self._answer(served))

@@ -15,6 +15,7 @@ from runpod_flash.worker.http.answers import Answer
 from runpod_flash.worker.http.asgi import headers_of
 from runpod_flash.worker.http.body import BrokenOff
 from runpod_flash.worker.http.exchange import Exchanges
+from runpod_flash.worker.http.heads import Head
 from runpod_flash.worker.link import decode_head
 
 _NORMAL: Final = 1000
@@ -41,8 +42,8 @@ class WebSocket(Served):
         "_turn",
     )
 
-    def __init__(self, head: dict[str, Any], message: Frame, exchanges: Exchanges) -> None:
-        super().__init__(head, message, exchanges)
+    def __init__(self, call: str, head: Head, message: Frame, exchanges: Exchanges) -> None:
+        super().__init__(call, head, message, exchanges)
         self._messages: deque[tuple[str, bytes, int]] = deque()  # kind, message, bytes of it that are yet to be allowed
         self._half: list[bytes] = []  # of a message whose rest is to come
         self._arrived = asyncio.Event()

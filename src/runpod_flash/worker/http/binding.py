@@ -10,18 +10,24 @@ from runpod_flash.payload.parameters import REQUIRED, Parameter, Parameters
 from runpod_flash.payload.scalars import Convert, Invalid, Place, wrong
 from runpod_flash.worker.http import asgi, forms
 from runpod_flash.worker.http.body import Body
+from runpod_flash.worker.http.heads import Head
 from runpod_flash.worker.http.request import ABSENT, Fields, Request, parse_json
 
-_GIVEN: Final = (parameters.REQUEST, parameters.RESPONSE, parameters.BACKGROUND, parameters.RAW, parameters.REST)
+_GIVEN: Final = frozenset(
+    {parameters.REQUEST, parameters.RESPONSE, parameters.BACKGROUND, parameters.RAW, parameters.REST}
+)
 
 
-class Bound(NamedTuple):
+class Bound:
     """Arguments, and what the function may change about its answer."""
 
-    args: list[Any]
-    kwargs: dict[str, Any]
-    response: Any = None
-    background: Any = None
+    __slots__ = ("args", "background", "kwargs", "response")
+
+    def __init__(self) -> None:
+        self.args: list[Any] = []
+        self.kwargs: dict[str, Any] = {}
+        self.response: Any = None
+        self.background: Any = None
 
 
 class _Source(NamedTuple):
@@ -30,9 +36,12 @@ class _Source(NamedTuple):
     request: Request
     json: Any
     form: Fields
+    raw: bytes
 
 
-_NO_REQUEST: Final = Request({"method": "POST", "path": "/"}, Body(b"", more=False, sid=0, send=lambda data: None))
+_NO_REQUEST: Final = Request(
+    Head({"method": "POST", "path": "/"}), Body(b"", more=False, sid=0, send=lambda data: None)
+)
 
 
 class Plan:
@@ -41,6 +50,7 @@ class Plan:
     def __init__(self, taken: Parameters) -> None:
         self._parameters = taken
         self._ways = {one.name: _way(one) for one in self._parameters.all if one.source not in _GIVEN}
+        self._takes_raw = any(one.source == parameters.RAW for one in taken.all)
         self._body_keys = {one.key for one in self._parameters.body}
         self._objects = [
             one for one in self._parameters.all if one.source == parameters.QUERY and one.shape == "object"
@@ -50,60 +60,47 @@ class Plan:
         """The arguments; Invalid tells everything that does not fit."""
         json = await request.json() if self._parameters.body else ABSENT
         form = await forms.read(request) if self._parameters.is_form else {}
-        source = _Source(request, json, form)
-        bound = Bound([], {})
+        raw = await request.body.read() if self._takes_raw else b""
+        return self._bind(_Source(request, json, form, raw))
+
+    def bind_input(self, value: Any) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments that the input of a queued job gives, as a body would; Invalid as above."""
+        bound = self._bind(_Source(_NO_REQUEST, value, {}, b""))
+        return bound.args, bound.kwargs
+
+    def _bind(self, source: _Source) -> Bound:
+        bound = Bound()
         errors: list[dict[str, Any]] = []
         for one in self._parameters.all:
             try:
-                bound = await self._take(one, source, bound)
+                self._take(one, source, bound)
             except Invalid as error:
                 errors += error.errors
         if errors:
             raise Invalid(errors)
         return bound
 
-    def bind_input(self, value: Any) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments that the input of a queued job gives, as a body would; Invalid as above."""
-        source = _Source(_NO_REQUEST, value, {})
-        args: list[Any] = []
-        kwargs: dict[str, Any] = {}
-        errors: list[dict[str, Any]] = []
-        for one in self._parameters.all:
-            try:
-                if one.source == parameters.REST:
-                    kwargs.update(self._left_over(source))
-                elif one.by_position:
-                    args.append(self._value(one, source))
-                else:
-                    kwargs[one.name] = self._value(one, source)
-            except Invalid as error:
-                errors += error.errors
-        if errors:
-            raise Invalid(errors)
-        return args, kwargs
-
-    async def _take(self, one: Parameter, source: _Source, bound: Bound) -> Bound:
+    def _take(self, one: Parameter, source: _Source, bound: Bound) -> None:
         if one.source == parameters.REST:
             bound.kwargs.update(self._left_over(source))
-            return bound
-        if one.source == parameters.RAW:
-            value = await source.request.body.read()
-            value = one.initial() if not value and one.default is not REQUIRED else value
-        elif one.source == parameters.REQUEST:
-            value = asgi.make_request(one.annotation, source.request)
-        elif one.source == parameters.RESPONSE:
-            value = asgi.make(one.annotation, ("Response",))
-            bound = bound._replace(response=value)
-        elif one.source == parameters.BACKGROUND:
-            value = asgi.make(one.annotation, ("BackgroundTasks",))
-            bound = bound._replace(background=value)
-        else:
-            value = self._value(one, source)
+            return
+        value = self._given(one, source, bound) if one.source in _GIVEN else self._value(one, source)
         if one.by_position:
             bound.args.append(value)
         else:
             bound.kwargs[one.name] = value
-        return bound
+
+    def _given(self, one: Parameter, source: _Source, bound: Bound) -> Any:
+        """What nothing in the request has to be converted to."""
+        if one.source == parameters.RAW:
+            return one.initial() if not source.raw and one.default is not REQUIRED else source.raw
+        if one.source == parameters.REQUEST:
+            return asgi.make_request(one.annotation, source.request)
+        if one.source == parameters.RESPONSE:
+            bound.response = asgi.make(one.annotation, ("Response",))
+            return bound.response
+        bound.background = asgi.make(one.annotation, ("BackgroundTasks",))
+        return bound.background
 
     def _value(self, one: Parameter, source: _Source) -> Any:
         value, place = self._find(one, source)

@@ -26,7 +26,7 @@ class Body:
         self._pieces = deque([first] if first else ())
         self._complete = not more
         self._broken = False
-        self._arrived = asyncio.Event()
+        self._arrived: asyncio.Event | None = None  # where somebody waits for more
         self._sid, self._send = sid, send
         self._whole: bytes | None = None
 
@@ -36,7 +36,8 @@ class Body:
             self._pieces.append(data)
         self._complete = self._complete or last
         self._broken = self._broken or broken
-        self._arrived.set()
+        if self._arrived is not None:
+            self._arrived.set()
 
     def allow(self, size: int) -> None:
         """So much was used up, and as much more may come."""
@@ -45,9 +46,10 @@ class Body:
 
     async def read(self) -> bytes:
         """All of it; the same again when asked again."""
-        if self._whole is None:
-            self._whole = b"".join([piece async for piece in self.pieces()])
-        return self._whole
+        whole = self._whole
+        if whole is None and (whole := self.take_all()) is None:
+            whole = self._whole = b"".join([piece async for piece in self.pieces()])
+        return whole
 
     def take_all(self) -> bytes | None:
         """The body, if all of it is there and in one piece; None else, and when it was taken."""
@@ -71,6 +73,7 @@ class Body:
                 raise BrokenOff
             if self._complete:
                 return
+            self._arrived = self._arrived or asyncio.Event()
             self._arrived.clear()
             await self._arrived.wait()
 
@@ -81,7 +84,7 @@ class Outflow:
     def __init__(self, sid: int, send: Send) -> None:
         self._sid, self._send = sid, send
         self._room = kinds.WINDOW
-        self._more_room = asyncio.Event()
+        self._more_room: asyncio.Event | None = None  # where somebody waits for it
         self.begun = False
         self._closed = False
 
@@ -97,20 +100,19 @@ class Outflow:
     def allow(self, size: int) -> None:
         """So much was used up."""
         self._room += size
-        self._more_room.set()
+        self._go_on()
 
     def close(self) -> None:
         """Nothing more can be sent."""
         self._closed = True
-        self._more_room.set()
+        self._go_on()
 
     async def write(self, data: bytes) -> None:
         """Sends a piece; waits for room in the window."""
         view = memoryview(data)
         while view:
             while self._room <= 0 and not self._closed:
-                self._more_room.clear()
-                await self._more_room.wait()
+                await self._wait_for_room()
             if self._closed:
                 raise BrokenOff
             piece = view[: min(self._room, kinds.INLINE_LIMIT)]
@@ -123,8 +125,7 @@ class Outflow:
         view = memoryview(data)
         while True:
             while view and self._room <= 0 and not self._closed:
-                self._more_room.clear()
-                await self._more_room.wait()
+                await self._wait_for_room()
             if self._closed:
                 raise BrokenOff
             piece = view[: min(self._room, kinds.INLINE_LIMIT)] if view else view
@@ -140,3 +141,12 @@ class Outflow:
         if not self._closed:
             head = json.dumps({"op": "close", "code": code, "reason": reason}).encode()
             self._send(frame.encode(kinds.DATA, head, sid=self._sid))
+
+    async def _wait_for_room(self) -> None:
+        self._more_room = self._more_room or asyncio.Event()
+        self._more_room.clear()
+        await self._more_room.wait()
+
+    def _go_on(self) -> None:
+        if self._more_room is not None:
+            self._more_room.set()

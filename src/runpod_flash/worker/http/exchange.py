@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import AsyncIterator, Callable
 from types import AsyncGeneratorType, CodeType, GeneratorType
@@ -15,6 +16,7 @@ from runpod_flash.worker.http import answers, asgi, events
 from runpod_flash.worker.http.answers import Answer
 from runpod_flash.worker.http.binding import Bound, Plan
 from runpod_flash.worker.http.body import Body, Outflow, Send
+from runpod_flash.worker.http.heads import Head, Heads
 from runpod_flash.worker.http.request import Request
 from runpod_flash.worker.link import decode_head
 from runpod_flash.worker.results import Ending
@@ -28,13 +30,14 @@ class Exchanges:
 
     def __init__(self, runner: Runner, send: Send) -> None:
         self.open: dict[int, Exchange] = {}
+        self.heads = Heads()
         self.plans: dict[tuple[Any, ...], Plan] = {}
         self.runner = runner
         self.send = send
 
     def begin(self, message: Frame) -> Exchange:
         """A request has come."""
-        exchange = Exchange(decode_head(message.head), message, self)
+        exchange = Exchange(*self.heads.read(message.head), message, self)
         self.open[message.sid] = exchange
         return exchange
 
@@ -73,22 +76,25 @@ class Exchanges:
 class Exchange(Call):
     """A request and its answer."""
 
-    __slots__ = ("_bound", "_exchanges", "_is_events", "outflow", "request")
+    __slots__ = ("_bound", "_exchanges", "_head", "_is_events", "outflow", "request")
 
-    def __init__(self, head: dict[str, Any], message: Frame, exchanges: Exchanges) -> None:
-        super().__init__(head, message.sid)
+    def __init__(self, call: str, head: Head, message: Frame, exchanges: Exchanges) -> None:
+        super().__init__(call, head.said, message.sid)
         first = message.parts[0] if message.parts else b""
-        body = Body(first, more=head.get("more", False), sid=self.sid, send=exchanges.send)
+        body = Body(first, more=head.more, sid=self.sid, send=exchanges.send)
         self.request = Request(head, body)
+        self._head = head
         self.outflow = Outflow(self.sid, exchanges.send)
         self._exchanges = exchanges
-        self._bound = Bound([], {})
+        self._bound: Bound | None = None
         self._is_events = False
 
     async def arguments(self, function: Callable[..., Any]) -> tuple[Any, Any]:
-        plan = self._exchanges.plan(function, self.digest, self.request)
-        self._bound = await plan.bind(self.request)
-        return self._bound.args, self._bound.kwargs
+        plan = self._head.plan
+        if plan is None:
+            plan = self._head.plan = self._exchanges.plan(function, self.digest, self.request)
+        self._bound = bound = await plan.bind(self.request)
+        return bound.args, bound.kwargs
 
     # ── answers ───────────────────────────────────────────────────────────────────────────────────
 
@@ -108,14 +114,14 @@ class Exchange(Call):
         finish = self._at_once(answer)
         if len(answer.body) > kinds.WINDOW:
             finish = await self._in_pieces(answer)
-        if self._bound.background is not None:
+        if self._bound is not None and self._bound.background is not None:
             self._exchanges.runner.answer(self, finish)  # what is left to do keeps nobody waiting
             await self._bound.background()
         return finish
 
     def _changed(self, answer: Answer) -> Answer:
         """With what the function said about its answer in a parameter of class Response."""
-        said = self._bound.response
+        said = self._bound.response if self._bound is not None else None
         if said is None:
             return answer
         own = {"content-length", "content-type"}
@@ -183,10 +189,13 @@ class Exchange(Call):
     def _at_once(self, answer: Answer, error: dict[str, str] | None = None) -> Finish:
         def finish(facts: Facts) -> bytes:
             self._exchanges.open.pop(self.sid, None)
-            head = {"status": answer.status, "headers": answer.headers, "load_us": facts.load_us, **_said(facts, error)}
-            return frame.encode(
-                kinds.HTTP_RES, json.dumps(head).encode(), (answer.body,), sid=self.sid, flags=kinds.END
+            head = b'{"status":%d,"headers":%b,"load_us":%d,%b}' % (
+                answer.status,
+                _as_json(tuple(answer.headers)),
+                facts.load_us,
+                _said(facts, error),
             )
+            return frame.encode(kinds.HTTP_RES, head, (answer.body,), sid=self.sid, flags=kinds.END)
 
         return finish
 
@@ -194,17 +203,22 @@ class Exchange(Call):
         def finish(facts: Facts) -> bytes:
             self._exchanges.open.pop(self.sid, None)
             flags = kinds.END | kinds.FAILED if failed else kinds.END
-            return frame.encode(
-                kinds.DATA, json.dumps(_said(facts, error)).encode(), (body,), sid=self.sid, flags=flags
-            )
+            return frame.encode(kinds.DATA, b"{%b}" % _said(facts, error), (body,), sid=self.sid, flags=flags)
 
         return finish
 
 
-def _said(facts: Facts, error: dict[str, str] | None) -> dict[str, Any]:
-    said: dict[str, Any] = {"run_us": facts.run_us}
+@functools.lru_cache(maxsize=256)  # the same few, over and over
+def _as_json(headers: tuple[tuple[str, str], ...]) -> bytes:
+    return json.dumps(headers).encode()
+
+
+def _said(facts: Facts, error: dict[str, str] | None) -> bytes:
+    """Fields of a head: what is known of the call now that it is over."""
+    said = b'"run_us":%d' % facts.run_us
     if facts.logs or facts.stuck or error is not None:
-        said.update(logs=facts.logs, stuck=facts.stuck, error=error)
+        more = {"logs": facts.logs, "stuck": facts.stuck, "error": error}
+        said += b"," + json.dumps(more).encode()[1:-1]
     return said
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from functools import cached_property
 from http.cookies import CookieError, SimpleCookie
@@ -10,6 +11,7 @@ from urllib.parse import parse_qsl
 
 from runpod_flash.payload.scalars import Invalid, wrong
 from runpod_flash.worker.http.body import Body
+from runpod_flash.worker.http.heads import Head
 
 Fields = dict[str, list[Any]]
 """What a query or a form says: each name with all its values."""
@@ -27,12 +29,13 @@ class WrongType(Exception):
 class Request:
     """One request; `path` begins below the endpoint."""
 
-    def __init__(self, head: dict[str, Any], body: Body) -> None:
-        self.method: str = head["method"]
-        self.path: str = head["path"]
-        self.query: str = head.get("query", "")
-        self.headers: list[list[str]] = head.get("headers", [])
-        self.params: dict[str, str] = head.get("params", {})
+    def __init__(self, head: Head, body: Body) -> None:
+        self.method = head.method
+        self.path = head.path
+        self.query = head.query
+        self.headers = head.headers
+        self.params = head.params
+        self.media_type = head.media_type
         self.body = body
 
     @cached_property
@@ -55,15 +58,10 @@ class Request:
                 continue
         return {name: morsel.value for name, morsel in found.items()}
 
-    @cached_property
-    def media_type(self) -> str:
-        """The type of the body, without what follows it; "" if it is not said."""
-        return next(iter(self.header("content-type")), "").partition(";")[0].strip().lower()
-
     async def json(self) -> Any:
         """The body as JSON: ABSENT where it is empty, fields where it is a form of text."""
         data = await self.body.read()
-        if not data.strip():
+        if not data or data.isspace():
             return ABSENT
         if self.media_type == FORM_TYPES[0]:
             return _json_or_fields(data)
@@ -83,8 +81,8 @@ def fields(text: str) -> Fields:
 def parse_json(data: bytes) -> Any:
     """The value, of what JSON allows: no NaN, no halves of characters, nothing without end."""
     try:
-        text = data.decode("utf-8-sig")
-        value = _decode(text)
+        text = data.removeprefix(codecs.BOM_UTF8).decode()
+        value = _value_of(text)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -98,7 +96,17 @@ def _refuse(constant: str) -> Any:
     raise ValueError(constant)
 
 
-_decode: Final = json.JSONDecoder(parse_constant=_refuse).decode
+_decoder: Final = json.JSONDecoder(parse_constant=_refuse)
+_scan: Final = _decoder.scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
+
+
+def _value_of(text: str) -> Any:
+    """The value that a text is. Programs write nothing around it; where there is more, or no JSON, all is looked at."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        value, end = None, -1
+    return value if end == len(text) else _decoder.decode(text)
 
 
 def _json_or_fields(data: bytes) -> Any:
