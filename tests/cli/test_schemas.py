@@ -113,6 +113,7 @@ def said(*words: str, code: int = 0) -> Any:
         ("cost", "cost --since 1h --vcpu-price 0.00002"),
         ("deps-ls", "deps ls"),
         ("deps-prune", "deps prune"),
+        ("runpod-env", "runpod env"),
         ("engine-status", "engine status"),
         ("engine-status", "engine start"),
     ],

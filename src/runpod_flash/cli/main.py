@@ -21,6 +21,7 @@ from runpod_flash.cli.logs import logs
 from runpod_flash.cli.pages import examples
 from runpod_flash.cli.ps import ps
 from runpod_flash.cli.purge import purge
+from runpod_flash.cli.runpod import runpod
 from runpod_flash.cli.upkeep import backup, restore, verify
 from runpod_flash.cli.volume import volume
 
@@ -57,6 +58,7 @@ for verb in (
     check,
     doctor,
     engine,
+    runpod,
     completion,
 ):
     flash.add_command(verb)

@@ -80,4 +80,4 @@ async def _value(link: Link, id: str, head: Chunk, frame: Frame, *, ours: bool) 
             transfer.remove(link, [blob for _index, blob, _size in head.blobs])
     if head.defs:
         await transfer.fetch(link, head.defs)
-    return codec.decode(parts)
+    return codec.decode_value(parts)

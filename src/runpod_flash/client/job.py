@@ -213,7 +213,7 @@ async def to_output(link: Link, frame: Frame, *, whole: bool = True) -> JobOutpu
     if head.status == JobStatus.COMPLETED:
         if head.chunks and whole:
             return _completed(head, [item async for item in _kept(link, head.job)])
-        return _completed(head, codec.decode(values) if values else None)
+        return _completed(head, codec.decode_value(values) if values else None)
     return _failed(head, exceptions)
 
 

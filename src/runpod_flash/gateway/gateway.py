@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from runpod_flash.engine.engine import Engine
 from runpod_flash.errors import ConfigError
-from runpod_flash.gateway.runpod.webhooks import Teller, secret_of
+from runpod_flash.gateway.runpod.webhooks import Teller
 from runpod_flash.gateway.token import Key
 from runpod_flash.settings import Settings
+from runpod_flash.wire.signing import secret_of
 
 if TYPE_CHECKING:
     from runpod_flash.gateway.connection import Connection

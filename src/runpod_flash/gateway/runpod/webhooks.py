@@ -7,8 +7,6 @@ The body is the status object, with the input. Any answer of 200 to 299 will do.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import ssl
 import time
@@ -21,6 +19,7 @@ from runpod_flash.engine.http_jobs import Told
 from runpod_flash.engine.webhooks import Due, Webhooks
 from runpod_flash.gateway.runpod import rendering
 from runpod_flash.wire.frame import Buffer
+from runpod_flash.wire.signing import signature
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ class Teller:
 
     def __init__(self, webhooks: Webhooks, secret: str, pause_s: float) -> None:
         self._webhooks = webhooks
-        self._secret = secret.encode()
+        self._secret = secret
         self._pause_ms = int(pause_s * 1000)
         self._loop = asyncio.get_running_loop()
         self._telling: dict[str, asyncio.Task[None] | None] = {}
@@ -128,16 +127,6 @@ class Teller:
             "\r\n",
         ]
         return "\r\n".join(lines).encode("ascii")
-
-
-def secret_of(token: str) -> str:
-    """What a receiver needs to know to check signatures: made of the engine's token, and no way back to that."""
-    return "whsec_" + hmac.new(token.encode(), b"flash webhooks", hashlib.sha256).hexdigest()
-
-
-def signature(secret: bytes, seconds: int, body: bytes) -> str:
-    """The signature of a body that is sent at that time."""
-    return hmac.new(secret, b"%d." % seconds + body, hashlib.sha256).hexdigest()
 
 
 async def _post(url: SplitResult, head: bytes, body: bytes) -> int:

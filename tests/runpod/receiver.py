@@ -1,0 +1,69 @@
+"""A server that gets webhooks."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import NamedTuple
+
+from runpod_flash.wire.signing import signature
+
+
+class Told(NamedTuple):
+    headers: dict[str, str]
+    body: bytes
+
+    def is_signed_with(self, secret: str) -> bool:
+        """As docs/runpod.md tells receivers to look."""
+        said = dict(piece.split("=", 1) for piece in self.headers["x-flash-signature"].split(","))
+        return said["v1"] == signature(secret, int(said["t"]), self.body)
+
+
+class Receiver:
+    """Answers with these statuses, one after the other, and then with 200."""
+
+    def __init__(self, statuses: list[int] | None = None) -> None:
+        self._statuses = statuses or []
+        self._told: list[Told] = []
+        self._more = threading.Condition()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                status = receiver._take(Told({name.lower(): value for name, value in self.headers.items()}, body))
+                self.send_response(status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Says nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/told?by=flash"
+
+    def _take(self, told: Told) -> int:
+        with self._more:
+            self._told.append(told)
+            self._more.notify_all()
+            return self._statuses.pop(0) if self._statuses else 200
+
+    def wait(self, number: int) -> list[Told]:
+        """Everything that has come, once it is so many."""
+        with self._more:
+            assert self._more.wait_for(lambda: len(self._told) >= number, 60), f"{len(self._told)} came"
+            return list(self._told)
+
+    def __enter__(self) -> Receiver:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
