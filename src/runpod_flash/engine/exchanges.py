@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from runpod_flash.engine.question import Question
 from runpod_flash.engine.records import Asker, Converser, Endpoint, Exchange, Function, Worker
 from runpod_flash.engine.registry import Registry
 from runpod_flash.engine.relay import Relay
@@ -38,7 +39,10 @@ class Exchanges:
 
     def named(self, name: str) -> Sequence[Endpoint]:
         """Those of this id, or of this name: more than one where several apps or environments have it."""
-        return [one for one in self._registry.named(name) if one.spec.kind == "lb"]
+        found = self._registry.named(name)
+        if len(found) == 1 and found[0].spec.kind == "lb":
+            return found
+        return [one for one in found if one.spec.kind == "lb"]
 
     def routes(self, endpoint: Endpoint) -> Routes[Function]:
         """Who answers what there."""
@@ -57,86 +61,51 @@ class Exchanges:
 
     # ── asked ─────────────────────────────────────────────────────────────────────────────────────
 
-    def begin(
+    def question(
         self,
         fn: Function,
-        asker: Asker,
         *,
         method: str,
         path: str,
         query: str,
         headers: list[tuple[str, str]],
-        params: Mapping[str, str],
-        body: bytes,
-        more: bool,
+        params: Mapping[str, str] | None = None,
+        more: bool = False,
+        upgrade: str = "",
         target: str = "",
-    ) -> Exchange:
-        """Takes a request. With `more` its body goes on, as far as the asker is allowed. EngineRefused, QueueFull."""
-        call, spec = new_job_id(), fn.spec
+    ) -> Question:
+        """What is asked of a function. With `more` its body goes on, as far as the asker is allowed."""
+        spec = fn.spec
         head = HttpReq(
-            call=call,
+            call="",
             name=spec.name,
             digest=spec.digest,
             method=method,
             path=path,
             query=query,
             headers=headers,
-            params=dict(params),
+            params=dict(params or {}),
             timeout_ms=spec.timeout_ms,
             more=more,
-            target=target,
-        )
-        self.last_at = now = self._state.clock.monotonic()
-        exchange = Exchange(
-            id=call,
-            fn=fn,
-            timeout_ms=spec.timeout_ms,
-            asked_at=now,
-            size=len(body),
-            asker=asker,
-            head=head,
-            body=body,
-        )
-        self._relay.take(exchange)
-        return exchange
-
-    def converse(
-        self,
-        fn: Function,
-        asker: Converser,
-        *,
-        upgrade: str,
-        path: str,
-        query: str,
-        headers: list[tuple[str, str]],
-        target: str,
-    ) -> Exchange:
-        """Takes a request for another protocol. EngineRefused, QueueFull."""
-        call, spec = new_job_id(), fn.spec
-        head = HttpReq(
-            call=call,
-            name=spec.name,
-            digest=spec.digest,
-            method="GET",
-            path=path,
-            query=query,
-            headers=headers,
-            timeout_ms=spec.timeout_ms,
-            more=True,
             upgrade=upgrade,
             target=target,
         )
+        return Question(fn, head)
+
+    def begin(self, question: Question, asker: Asker, body: bytes, converser: Converser | None = None) -> Exchange:
+        """Takes a request; `converser` is the asker, where it asks for another protocol. EngineRefused, QueueFull."""
+        fn = question.fn
         self.last_at = now = self._state.clock.monotonic()
         exchange = Exchange(
-            id=call,
+            id=new_job_id(),
             fn=fn,
-            timeout_ms=spec.timeout_ms,
+            timeout_ms=fn.spec.timeout_ms,
             asked_at=now,
-            size=0,
+            size=len(body),
             asker=asker,
-            converser=asker,
-            head=head,
-            body=b"",
+            question=question,
+            body=body,
+            converser=converser,
         )
         self._relay.take(exchange)
         return exchange

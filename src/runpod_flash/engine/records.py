@@ -9,9 +9,11 @@ from enum import IntEnum
 from typing import Literal, Protocol
 
 from runpod_flash.engine.placement import Placement
+from runpod_flash.engine.question import Question
 from runpod_flash.engine.routes import Routes
 from runpod_flash.engine.turn import Link
 from runpod_flash.model.endpoint import EndpointSpec, PoolSpec
+from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Buffer
 from runpod_flash.wire.messages import (
     Call,
@@ -19,7 +21,6 @@ from runpod_flash.wire.messages import (
     ErrorInfo,
     Exited,
     FunctionSpec,
-    HttpReq,
     HttpRes,
     Invoke,
     Machine,
@@ -276,7 +277,7 @@ class Exchange(Request):
     """An HTTP request and its answer."""
 
     asker: Asker
-    head: HttpReq
+    question: Question
     body: bytes
     converser: Converser | None = None  # the asker, where it asked for another protocol
     answered: bool = False  # its answer has begun
@@ -288,7 +289,8 @@ class Exchange(Request):
             self.converser.retire()
 
     def encode(self) -> bytes:
-        return self.head.encode((self.body,) if self.body else (), sid=self.number)
+        parts = (self.body,) if self.body else ()
+        return frame.encode(kinds.HTTP_REQ, self.question.head_for(self.id), parts, sid=self.number)
 
 
 @dataclass(slots=True, eq=False)

@@ -219,11 +219,11 @@ class Relay:
 
     def _repeat(self, request: Request) -> bool:
         """Has another worker answer, if that can do no harm."""
-        if not isinstance(request, Exchange) or request.answered or request.head.more or self._state.draining:
+        if not isinstance(request, Exchange) or request.answered or request.question.head.more or self._state.draining:
             return False
         self._state.lineage.abandon(request.id, CALLER_LOST)
         request.losses += 1
-        if request.head.method not in REPEATABLE or request.losses >= MOST_LOSSES:
+        if request.question.head.method not in REPEATABLE or request.losses >= MOST_LOSSES:
             return False
         pool, request.worker = request.fn.pool, None
         pool.requests.appendleft(request)
@@ -325,7 +325,7 @@ class Relay:
         worker.requests[request.number] = request
         self._dispatcher.engage(worker, request.fn, request.defs)
         self._state.turn.send(worker.link, request.encode())
-        if isinstance(request, Exchange) and request.head.more:
+        if isinstance(request, Exchange) and request.question.head.more:
             request.asker.allow(kinds.WINDOW - len(request.body))
         if len(worker.requests) > request.fn.pool.endpoint.spec.scaler_value:
             self._state.replan()

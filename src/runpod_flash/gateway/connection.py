@@ -90,6 +90,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._deaf:
             return
+        fresh = self._reading is None and self._current is None
+        if fresh and self._repeats(data):
+            return
         if self._reading is None or not self._reading.headed:
             self._head_size += len(data)
         try:
@@ -107,6 +110,20 @@ class Connection(asyncio.Protocol):
             reading = self._reading
             if reading is not None and not reading.headed and self._head_size > MOST_HEAD:
                 self._malformed(_TOO_LARGE)
+            elif fresh and self._current is not None and (known := self._current.known()) is not None:
+                self._gateway.repeats.keep(data, known)
+
+    def _repeats(self, data: bytes) -> bool:
+        """Whether that was one whole request with a head that is known; then it is on its way."""
+        found = self._gateway.repeats.find(data)
+        if found is None:
+            return False
+        self.minor = 1
+        if not self.full:
+            self.deadline = math.inf
+        self._current = incoming = Incoming(self)
+        incoming.repeat(*found)
+        return True
 
     def eof_received(self) -> None:
         """The client is gone, or says nothing more, which nobody can tell apart; the transport closes."""

@@ -75,15 +75,17 @@ class Conversation(asyncio.Protocol):
         asked = self._asked
         prefix = [("x-forwarded-prefix", asked.answerer.prefix)] if asked.answerer.prefix else []
         try:
-            self._exchange = self._exchanges.converse(
+            question = self._exchanges.question(
                 asked.answerer.function,
-                self,
-                upgrade=asked.upgrade.name,
+                method="GET",
                 path=asked.answerer.path,
                 query=asked.query,
                 headers=[*asked.passed_on, *prefix],
+                more=True,
+                upgrade=asked.upgrade.name,
                 target=asked.target,
             )
+            self._exchange = self._exchanges.begin(question, self, b"", converser=self)
         except (EngineRefused, QueueFull) as error:
             self.refuse(failures.refusal_of(error))
 

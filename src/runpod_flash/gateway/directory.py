@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from runpod_flash.engine.exchanges import Exchanges
 from runpod_flash.engine.records import Endpoint, Function
+from runpod_flash.engine.routes import Routes
 from runpod_flash.errors import did_you_mean
 from runpod_flash.gateway import pages
 from runpod_flash.gateway.pages import PING
@@ -36,6 +37,9 @@ class Answerer(NamedTuple):
     params: Mapping[str, str]
     path: str
     prefix: str
+    # Why it was this one.
+    endpoint: str
+    routes: Routes[Function]
 
 
 class Place(NamedTuple):
@@ -64,9 +68,10 @@ class Directory:
         endpoints = self._exchanges.named(place.endpoint)
         endpoint = endpoints[0] if len(endpoints) == 1 else None
         if endpoint is not None:
-            found = self._exchanges.routes(endpoint).find(method, place.path)
+            routes = self._exchanges.routes(endpoint)
+            found = routes.find(method, place.path)
             if found is not None and may:
-                return Answerer(found.target, found.params, place.path, place.prefix)
+                return Answerer(found.target, found.params, place.path, place.prefix, place.endpoint, routes)
             if found is None and method in _READING:
                 shown = pages.of_endpoint(self._exchanges, endpoint, place.path, place.prefix)
                 if shown is not None:
@@ -76,6 +81,11 @@ class Directory:
                 return Reply(200 if self._exchanges.is_ready(endpoint) else 204)
             return _unauthorized(authorization)
         return self._refuse(method, place, endpoints)
+
+    def still_finds(self, answerer: Answerer) -> bool:
+        """Whether the same request would be answered by the same function."""
+        endpoints = self._exchanges.named(answerer.endpoint)
+        return len(endpoints) == 1 and endpoints[0].routes is answerer.routes
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
 

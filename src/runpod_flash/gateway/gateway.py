@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runpod_flash.gateway.connection import Connection
     from runpod_flash.gateway.conversation import Conversation
     from runpod_flash.gateway.directory import Directory
+    from runpod_flash.gateway.repeats import Repeats
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,13 @@ class Gateway:
         from runpod_flash.gateway.directory import Directory  # noqa: PLC0415 - as below
 
         return Directory(self.exchanges, Key(self._token))
+
+    @functools.cached_property
+    def repeats(self) -> Repeats:
+        """What was asked lately."""
+        from runpod_flash.gateway.repeats import Repeats  # noqa: PLC0415 - as below
+
+        return Repeats(self.directory)
 
     async def start(self) -> None:
         """Takes connections from here on. What reads them is loaded with the first."""

@@ -7,11 +7,13 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
+from runpod_flash.engine.question import Question
 from runpod_flash.engine.records import Exchange
 from runpod_flash.errors import EngineRefused, QueueFull
 from runpod_flash.gateway import failures, fields, reply, target
 from runpod_flash.gateway.directory import Answerer
 from runpod_flash.gateway.handshake import Asked, Upgrade
+from runpod_flash.gateway.repeats import Known
 from runpod_flash.gateway.reply import Reply, refusal
 from runpod_flash.gateway.runpod.request import Request
 from runpod_flash.gateway.runpod.verbs import Operation
@@ -51,8 +53,8 @@ class Incoming:
 
     __slots__ = (
         "_answerer", "_asked", "_chunked", "_connection", "_exchange", "_fields", "_length", "_operation", "_query",
-        "_refused", "_unpaid", "_upload", "answered", "begun", "current", "done", "headed", "headers", "keep_alive",
-        "method", "target",
+        "_question", "_refused", "_unpaid", "_upload", "answered", "begun", "current", "done", "headed", "headers",
+        "keep_alive", "method", "target",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -71,6 +73,7 @@ class Incoming:
         self._answerer: Answerer | None = None
         self._operation: Operation | None = None  # instead: it is of Runpod's protocol
         self._refused: Reply | None = None
+        self._question: Question | None = None
         self._exchange: Exchange | None = None
         self._asked: Request | None = None  # instead: it waits for its answer
         self.begun = False  # a worker has it, or it waits for one
@@ -225,26 +228,44 @@ class Incoming:
         self.begun = True
         first = self._upload.take(kinds.WINDOW)
         prefix = (("x-forwarded-prefix", answerer.prefix),) if answerer.prefix else ()
+        self._question = connection.exchanges.question(
+            answerer.function,
+            method=self.method,
+            path=answerer.path,
+            query=self._query,
+            headers=[*known.passed_on, *prefix],
+            params=answerer.params,
+            more=not self.complete or self._upload.waiting > 0,
+        )
+        self._put(self._question, first)
+
+    def _put(self, question: Question, body: bytes) -> None:
         try:
-            self._exchange = connection.exchanges.begin(
-                answerer.function,
-                self,
-                method=self.method,
-                path=answerer.path,
-                query=self._query,
-                headers=[*known.passed_on, *prefix],
-                params=answerer.params,
-                body=first,
-                more=not self.complete or self._upload.waiting > 0,
-            )
+            self._exchange = self._connection.exchanges.begin(question, self, body)
         except (QueueFull, EngineRefused) as error:
             self.keep_alive = isinstance(error, QueueFull) and self.keep_alive
             self.write(failures.refusal_of(error))
 
+    def known(self) -> Known | None:
+        """What another request with the same head means; None where that has to be found out again."""
+        answerer, question, said = self._answerer, self._question, self._fields
+        if answerer is None or question is None or said is None:
+            return None
+        if question.head.more or said.continues or not self.keep_alive or not self._connection.minor:
+            return None
+        return Known(self.method, answerer, question, self.received)
+
+    @_contained
+    def repeat(self, known: Known, body: bytes) -> None:
+        """All of it is there, and its head is known."""
+        self.method, self.keep_alive = known.method, True
+        self.headed = self.current = self.begun = self._upload.complete = True
+        self._put(known.question, body)
+
     def _pass_on(self) -> None:
         """Sends what has come of the body as far as its worker has room, and has the client wait where it has not."""
         exchange = self._exchange
-        if exchange is not None and exchange.head.more:
+        if exchange is not None and exchange.question.head.more:
             send = self._connection.exchanges.send
             self._upload.pass_on(lambda piece, last: send(exchange, piece, last=last))
             self._connection.hold_back(self._upload.waiting > HOLD_BACK)

@@ -20,6 +20,7 @@ CHUNKED: Final = b"transfer-encoding: chunked\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK: Final = b"0\r\n\r\n"
 _CLOSE: Final = b"connection: close\r\n"
+_SERVER: Final = f"server: flash/{__version__}\r\n".encode()
 _STATUS: Final = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n" for each in HTTPStatus}
 _OURS: Final = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "trailer"})
 """What a worker cannot say: it is about the connection, which is the gateway's."""
@@ -67,18 +68,19 @@ class Clock:
 
     def __init__(self) -> None:
         self._second = 0
-        self._lines = ""
+        self._lines = (b"", b"")
+        self._both = b""
 
-    def lines(self, *, date: bool = True, server: bool = True) -> str:
+    def lines(self, date: bool = True, server: bool = True) -> bytes:
         """Date and Server, or what is asked for of them."""
         second = int(time.time())
         if second != self._second:
             self._second = second
-            self._lines = f"date: {formatdate(second, usegmt=True)}\r\nserver: flash/{__version__}\r\n"
+            self._lines = b"date: %b\r\n" % formatdate(second, usegmt=True).encode(), _SERVER
+            self._both = b"".join(self._lines)
         if date and server:
-            return self._lines
-        both = self._lines.splitlines(keepends=True)
-        return (both[0] if date else "") + (both[1] if server else "")
+            return self._both
+        return (self._lines[0] if date else b"") + (self._lines[1] if server else b"")
 
 
 CLOCK: Final = Clock()
@@ -98,22 +100,22 @@ def check_header(name: str, value: str) -> None:
 
 def head_of(status: int, headers: Headers, *, length: int | None, chunked: bool = False, close: bool = False) -> bytes:
     """Everything above the body. BadHeader for what would end a line before its time."""
-    lines = [_STATUS.get(status) or f"HTTP/1.1 {status} \r\n"]
-    said = set()
-    for name, value in headers:
-        lower = name.lower()
-        if lower in _OURS:
-            continue
-        said.add(lower)
-        lines.append(_line(name, value))
-    lines.append(CLOCK.lines(date="date" not in said, server="server" not in said))
-    if length is not None:
-        lines.append(f"content-length: {length}\r\n")
+    said, ours = _said(status, tuple(headers))
+    size = b"" if length is None else b"content-length: %d\r\n" % length
+    return b"".join((said, CLOCK.lines(*ours), size, CHUNKED if chunked else b"", _CLOSE if close else b"", b"\r\n"))
+
+
+@functools.lru_cache(maxsize=256)
+def _said(status: int, headers: tuple[tuple[str, str], ...]) -> tuple[bytes, tuple[bool, bool]]:
+    """The lines of whoever answers, and whether Date and Server are left for us to say."""
+    kept = [(name, value) for name, value in headers if name.lower() not in _OURS]
+    lines = [_STATUS.get(status) or f"HTTP/1.1 {status} \r\n", *(_line(name, value) for name, value in kept)]
+    names = {name.lower() for name, _value in kept}
     try:
         encoded = "".join(lines).encode("latin-1")
     except UnicodeEncodeError:
         encoded = "".join(lines).encode("utf-8", "replace")
-    return b"".join((encoded, CHUNKED if chunked else b"", _CLOSE if close else b"", b"\r\n"))
+    return encoded, ("date" not in names, "server" not in names)
 
 
 def switching(headers: Headers, protocol: str) -> bytes:
