@@ -219,9 +219,9 @@ def test_it_makes_room_when_a_newer_client_asks_and_the_host_stays(machine: Mach
     assert isinstance(peer.ask(messages.Admin(verb="handover")), messages.Ok)
     goodbye = peer.hear()
     assert (goodbye.reason, goodbye.stop_host) == ("handover", False)
+    second = machine.start()
     assert first.wait() == 0
     assert psutil.pid_exists(host)
-    second = machine.start()
     assert machine.peer().host() == host
     assert second.stop() == 0
     until(lambda: machine.processes() == [])
@@ -240,8 +240,8 @@ def test_an_engine_whose_package_is_no_more_makes_room(machine: Machine, fate: s
     after = machine.peer().welcome
     assert (after.code, after.handover) == ("replaced", True)
     assert before.hear().reason == "handover"
-    assert first.wait() == 0
     second = machine.start()
+    assert first.wait() == 0
     assert machine.peer().welcome.pid == second.process.pid
 
 

@@ -459,6 +459,20 @@ def test_an_engine_that_leaves_lets_requests_finish_and_takes_no_new_ones(home: 
         assert idle.ended()
 
 
+def test_what_waits_for_a_worker_when_the_engine_has_left_may_come_again(home: Path) -> None:
+    held = Held()
+    with stage(home) as one, Client(one) as client, Client(one) as waiting:
+        one.serve("m:held", "GET /held", held, concurrency=1, workers_max=1)
+        client.send(get("/held"))
+        until(lambda: held.asked)
+        waiting.send(get("/held"))
+        until(lambda: any(pool.requests for pool in one.engine.state.pools.values()))
+        one.wait(one.engine.stop(reason="handover", stop_host=False, grace_s=0))
+        answer = waiting.read()
+        assert (answer.status, "retry-after" in answer.headers) == (503, True)
+        assert b"nothing has run" in answer.body
+
+
 def test_what_is_not_finished_when_the_engine_has_left_is_told_so(home: Path) -> None:
     held = Held()
     with stage(home) as one, Client(one) as client:

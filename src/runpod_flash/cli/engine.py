@@ -74,20 +74,39 @@ def stop(drain: bool, grace: float | None, as_json: bool) -> None:
     _report_stop(link.welcome.pid, as_json)
 
 
-@engine.command(epilog=examples("flash engine restart"))
+@engine.command(
+    epilog=examples(
+        "flash engine restart",
+        "flash engine restart --grace 60     give load-balanced calls a minute",
+    )
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    default=DEFAULT_GRACE,
+    help=f"Time for load-balanced calls to finish.  [default: {DEFAULT_GRACE:g}]",
+)
 @json_option
-def restart(as_json: bool) -> None:
+def restart(grace: float, as_json: bool) -> None:
     """Replace the engine by a new one, or start it.
 
-    Workers and the jobs that they run are not disturbed. To start those anew as well, stop and start.
+    Workers and the jobs that they run are not disturbed. Load-balanced calls, which go through the engine, may finish
+    within the grace; new ones wait for the new engine, or are told to come again. To start workers anew as well, stop
+    and start.
     """
     from runpod_flash.cli.connection import connect_running
 
     link = connect_running()
-    if link is not None:
-        with link:
-            leave(link, "handover", ENDING_SECONDS)
-    _report_start(_start(), as_json, started=True)
+    if link is None:
+        _report_start(_start(), as_json, started=True)
+        return
+    with link:
+        _leave(link, "handover", grace + ENDING_SECONDS, grace_s=grace)
+    successor = _start()
+    # It lives until its successor has taken the gateway's port over.
+    _await_end(link)
+    _report_start(successor, as_json, started=True)
 
 
 @engine.command(epilog=examples("flash engine status", "flash engine status --json | jq -r .socket"))
@@ -208,11 +227,20 @@ def _start() -> Connection:
 
 def leave(link: Connection, verb: str, patience: float | None, **how: float) -> None:
     """Tells the engine to leave, and returns when its process is gone."""
-    from runpod_flash.errors import EngineError
+    _leave(link, verb, patience, **how)
+    _await_end(link)
+
+
+def _leave(link: Connection, verb: str, patience: float | None, **how: float) -> None:
     from runpod_flash.wire import messages
 
     link.ask(messages.Admin(verb=verb, args=how))
     link.wait_until_closed(patience)
+
+
+def _await_end(link: Connection) -> None:
+    from runpod_flash.errors import EngineError
+
     if not _gone(link.welcome.pid):
         raise EngineError(
             f"engine {link.welcome.pid} did not end",

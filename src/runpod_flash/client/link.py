@@ -31,6 +31,7 @@ PERSISTENCE: Final = 30.0
 _FORGOTTEN: Final = {"unknown_function", "no_definition"}
 """Errors of an engine that has lost sight of something that was declared; declaring it again mends them."""
 _NO_BLOB: Final = "no_blob"
+_LEAVING: Final = "leaving"
 _CALLS: Final = {messages.Submit, messages.Call}
 _MAX_TRIES: Final = 5
 _FULL_MS: Final = 1000
@@ -288,6 +289,9 @@ class Link(asyncio.Protocol):
             self._mend(self._bind_and_send(binding, stream))
         elif error.code == _NO_BLOB and type(stream.head) in _CALLS and stream.tries < _MAX_TRIES:
             self._bring_files(stream)
+        elif error.code == _LEAVING:
+            stream.sent = False  # it was not begun, so it waits for the next engine
+            self._session.add(stream)
         elif error.code == QueueFull.code and stream.patient:
             stream.tries = 0
             self.loop.call_later((error.retry_after_ms or _FULL_MS) / 1000, self._open_if_wanted, stream)

@@ -35,7 +35,7 @@ from runpod_flash.engine.engine import Engine
 from runpod_flash.engine.store.base import Store
 from runpod_flash.engine.store.sqlite import open_store
 from runpod_flash.errors import ConfigError, EngineUnavailable, FlashError
-from runpod_flash.gateway import gateway, token
+from runpod_flash.gateway import gateway, succession, token
 from runpod_flash.host import strays
 from runpod_flash.providers.base import HostProcess
 from runpod_flash.providers.local import LocalProvider
@@ -64,6 +64,8 @@ LEAST_IDLE_S: Final = 1.0
 FLUSH_S: Final = 2.0
 HOST_S: Final = 8.0
 BURY_S: Final = 3.0
+HEIR_S: Final = 10.0
+"""How long an engine that has handed over keeps the gateway's port for the next one."""
 _REAP_S: Final = 0.25
 
 _PACKAGE_MARK: Final = Path(__file__).absolute().parents[1] / "_version.py"
@@ -126,15 +128,21 @@ def _run(options: argparse.Namespace, ready: _Ready) -> int:
     if locks is None:
         ready.ok()
         return 0
+    offer: succession.Offer | None = None
     try:
         _log_to(home / LOG, debug=settings.debug)
         retention = int(settings.retention_awaited * 1000), int(settings.retention_spawned * 1000)
         store = open_store(home / STORE, durability=settings.durability, retention_ms=retention)
         with contextlib.closing(store):
-            return _in_loop(Daemon(settings, folder, store, options), ready)
+            daemon = Daemon(settings, folder, store, options)
+            code = _in_loop(daemon, ready)
+            offer = daemon.offer
     finally:
         for fd in locks:
             os.close(fd)
+    if offer is not None and not offer.wait(HEIR_S):
+        logger.info("nobody came for the port")
+    return code
 
 
 # ── settle ────────────────────────────────────────────────────────────────────────────────────────
@@ -221,6 +229,8 @@ class Daemon:
         self._address = folder / rundir.SOCKET
         self._package = _identity(_PACKAGE_MARK)
         self._hosts = _Hosts()
+        self.offer: succession.Offer | None = None
+        """The gateway's port, for the next engine."""
         self._farewell: _Farewell | None = None
         self._told = asyncio.Event()
 
@@ -261,7 +271,7 @@ class Daemon:
     async def _open_gateway(self) -> None:
         home, settings = self._settings.home, self._settings
         key = token.open_token(home)
-        listener = gateway.listen(home, settings.gateway_port)
+        listener = succession.fetch(self._folder, settings.gateway_port) or gateway.listen(home, settings.gateway_port)
         self._gateway = gateway.Gateway(self._engine, key, listener, settings)
         await self._gateway.start()
         self._engine.state.gateway_url = self._gateway.url
@@ -309,16 +319,16 @@ class Daemon:
     def _asked(self, verb: str, how: dict[str, Any]) -> None:
         """By the engine: a client wants it, or the store cannot be read any more."""
         if verb == "handover":
-            self._hand_over()
+            self._hand_over(float(how.get("grace_s", GRACE_S)))
         elif verb == "failed":
             self._tell(_Farewell("stop", stop_host=False, grace_s=0, code=1))
         else:
             grace = float("inf") if how.get("drain") else float(how.get("grace_s", GRACE_S))
             self._tell(_Farewell("stop", stop_host=True, grace_s=grace))
 
-    def _hand_over(self) -> None:
-        """The host and its workers stay, for the next engine."""
-        self._tell(_Farewell("handover", stop_host=False, grace_s=0))
+    def _hand_over(self, grace_s: float = GRACE_S) -> None:
+        """The host and its workers stay, for the next engine; load-balanced calls go through this one, and may end."""
+        self._tell(_Farewell("handover", stop_host=False, grace_s=grace_s))
 
     def _signalled(self) -> None:
         """The second time there is no more patience."""
@@ -357,7 +367,9 @@ class Daemon:
         # which waits for our lock.
         server.close()
         self._disappear()
-        # Those who ask over HTTP as well, before the port is another engine's.
+        # Those who ask over HTTP as well, before the port is another engine's; who comes now waits for that.
+        if farewell.reason == "handover":
+            self.offer = succession.Offer(self._folder, self._gateway.listener)
         await self._gateway.close(FLUSH_S)
         # Then the links, so that GOODBYE arrives.
         await self._reception.close(FLUSH_S)

@@ -256,10 +256,15 @@ class Engine:
 
         May be cancelled and called again while it waits.
         """
-        self.state.draining = True
         end = self.state.clock.monotonic() + grace_s
-        while (self.state.active or self._relay.busy) and self.state.clock.monotonic() < end:  # noqa: ASYNC110  (once in a life)
+        if stop_host:
+            self.state.draining = True
+        else:
+            self._relay.leaving = True  # jobs go on without an engine, so only what passes through it is waited for
+        while self._has_to_end(stop_host) and self.state.clock.monotonic() < end:  # noqa: ASYNC110  (once in a life)
             await asyncio.sleep(_LOOK_S)
+        self.state.draining = True
+        self._guarded(self._relay.send_away)
         if stop_host:
             await self._await_host()
             self._guarded(self._fleet.give_back_all)
@@ -271,6 +276,9 @@ class Engine:
         goodbye = Goodbye(reason=reason, stop_host=stop_host).encode()
         for link in list(self._links):
             link.send(goodbye)
+
+    def _has_to_end(self, stop_host: bool) -> bool:
+        return self._relay.busy or (stop_host and bool(self.state.active))
 
     async def _await_host(self) -> None:
         """A host whose engine has just died comes back within a second: unless it hears GOODBYE, it starts another."""

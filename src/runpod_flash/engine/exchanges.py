@@ -31,7 +31,7 @@ class Exchanges:
     @property
     def draining(self) -> bool:
         """The engine is about to leave, and takes nothing new."""
-        return self._state.draining
+        return self._state.draining or self._relay.leaving
 
     def endpoints(self) -> list[Endpoint]:
         """The load-balanced endpoints there are."""

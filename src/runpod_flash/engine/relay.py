@@ -25,7 +25,7 @@ from runpod_flash.errors import EngineRefused, QueueFull
 from runpod_flash.model.job import ErrorKind
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
-from runpod_flash.wire.messages import Call, Cancel, ErrorInfo, Exited, Returned, Taken
+from runpod_flash.wire.messages import Call, Cancel, Error, ErrorInfo, Exited, Returned, Taken
 
 MOST_WAITING: Final = 10_000
 """Calls of one endpoint that wait for a worker, beyond which new ones are refused."""
@@ -39,9 +39,21 @@ MOST_LOSSES: Final = 3
 """Workers that one request may cost."""
 _SLACK_S: Final = 10.0
 _STUCK: Final = "stuck"
+_LEFT: Final = ErrorInfo(
+    type="EngineRefused",
+    module="runpod_flash.errors",
+    message="the engine left before a worker was free; nothing has run",
+    kind=ErrorKind.ENV,
+)
 _STARTED_AGAIN: Final = ErrorInfo(
     type="StoreError", module="runpod_flash.errors", message="the engine had to start again", kind=ErrorKind.LOST
 )
+
+
+class Leaving(EngineRefused):
+    """The engine leaves, and has begun nothing of what was asked: the next one may be asked without harm."""
+
+    code = "leaving"
 
 
 class Relay:
@@ -54,6 +66,7 @@ class Relay:
         self._requests: dict[str, Request] = {}
         self._numbers = count(2, 2)  # even, as every stream that the engine opens
         self._waiting_bytes = 0
+        self.leaving = False  # the engine is about to leave its workers to the next one: what comes is that one's
 
     @property
     def busy(self) -> bool:
@@ -110,14 +123,25 @@ class Relay:
 
     def _enter(self, request: Request) -> Worker | None:
         """The worker that has room; else the request waits for one, if it may."""
-        if self._state.draining:
-            raise EngineRefused("the engine is leaving", why="load-balanced calls do not wait for the next one")
+        if self._state.draining or self.leaving:
+            raise Leaving("the engine is leaving", why="load-balanced calls are for the next one")
         worker = self._choose(request)
         if worker is None:
             self._check_room(request.fn.pool)
             self._wait(request)
         self._requests[request.id] = request
         return worker
+
+    def send_away(self) -> None:
+        """The engine leaves: what has not begun is told to try the next one."""
+        for pool in self._state.pools.values():
+            while pool.requests:
+                request = self._next(pool)
+                if isinstance(request, ClientCall):
+                    error = Error(code=Leaving.code, what="the engine has left")
+                    self._finish(request, error.encode(sid=request.sid, flags=kinds.END | kinds.FAILED))
+                else:
+                    self._answer(request, _LEFT)
 
     def cancel(self, call: str, cause: str) -> bool:
         """Its caller does not want it any more; False if there is no such call."""

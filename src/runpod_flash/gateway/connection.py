@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._upgrading: tuple[Upgrade, Incoming] | None = None  # which asks for another protocol
         self._head_size = 0
         self._body_since = 0.0
+        self.fresh = True  # it has asked nothing yet
         self._deaf = False  # nothing that comes is looked at any more
         self._held = False
         self._paused = False
@@ -227,6 +228,7 @@ class Connection(asyncio.Protocol):
     # ── one after the other ───────────────────────────────────────────────────────────────────────
 
     def _queue(self, incoming: Incoming) -> None:
+        self.fresh = False
         if self._current is None:
             self._body_since = self._loop.time()
             self.deadline = self._body_since + BODY_S

@@ -34,6 +34,9 @@ _FIRST_PORT: Final = 21_000
 _PORTS: Final = 8_000
 _TRIES: Final = 20
 _LOOK_S: Final = 1.0
+FRESH_S: Final = 0.5
+"""Time for the first request on a connection that was there when the gateway is closed."""
+_TICK_S: Final = 0.01
 
 
 class Gateway:
@@ -46,7 +49,7 @@ class Gateway:
         self.loop = asyncio.get_running_loop()
         self._token = token
         self._teller = Teller(engine.webhooks, secret_of(token), settings.webhook_pause)
-        self._listener = listener
+        self.listener = listener
         self._server: asyncio.AbstractServer | None = None
         self._connections: set[Connection | Conversation] = set()
         self._looking: asyncio.TimerHandle | None = None
@@ -56,7 +59,7 @@ class Gateway:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://{ADDRESS}:{self._listener.getsockname()[1]}"
+        return f"http://{ADDRESS}:{self.listener.getsockname()[1]}"
 
     @functools.cached_property
     def directory(self) -> Directory:
@@ -75,7 +78,7 @@ class Gateway:
     async def start(self) -> None:
         """Takes connections from here on. What reads them is loaded with the first."""
         self._teller.start()
-        self._server = await self.loop.create_server(self._connection, sock=self._listener, backlog=_BACKLOG)
+        self._server = await self.loop.create_server(self._connection, sock=self.listener, backlog=_BACKLOG)
 
     def _connection(self) -> asyncio.Protocol:
         from runpod_flash.gateway.connection import Connection  # noqa: PLC0415 - an engine nobody asks needs none
@@ -105,12 +108,15 @@ class Gateway:
         self._looking = self.loop.call_later(_LOOK_S, self._look) if self._connections else None
 
     async def close(self, patience_s: float) -> None:
-        """Takes nobody in any more, and ends all connections."""
+        """Takes nobody in any more, and ends all connections; who has just come is told why."""
         if self._server is not None:
             self._server.close()
-        self._listener.close()
+        self.listener.close()
         if self._looking is not None:
             self._looking.cancel()
+        end = self.loop.time() + FRESH_S
+        while self._is_any_fresh() and self.loop.time() < end:  # noqa: ASYNC110  (once in a life)
+            await asyncio.sleep(_TICK_S)
         for connection in list(self._connections):
             connection.close()
         await self._teller.close()
@@ -118,6 +124,9 @@ class Gateway:
             await asyncio.wait_for(self._empty.wait(), patience_s)
         for connection in list(self._connections):
             connection.cut_off()
+
+    def _is_any_fresh(self) -> bool:
+        return any(getattr(connection, "fresh", False) for connection in self._connections)
 
 
 # ── the port ──────────────────────────────────────────────────────────────────────────────────────
