@@ -16,7 +16,7 @@ import pytest
 
 from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, UsageError
 from runpod_flash.client import application, background, transport
-from runpod_flash.model.endpoint import Application
+from runpod_flash.model.endpoint import Application, Program
 from runpod_flash.testing import IsolatedEngine, isolated_engine
 
 PATIENCE_S = 30
@@ -114,13 +114,22 @@ def until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def declare(target: str, folder: Path, name: str, *, requirements: tuple[str, ...] = (), **options: Any) -> None:
+def declare(target: str, folder: Path, name: str, *, version: str = "", **options: Any) -> None:
+    declare_served(Application(target, str(folder), version), name, **options)
+
+
+def declare_served(
+    served: Application | Program,
+    name: str,
+    *,
+    requirements: tuple[str, ...] = (),
+    variables: dict[str, str] | None = None,
+    **options: Any,
+) -> None:
     """As a deployment does, but held by this program alone."""
-    variables = options.pop("variables", {})
-    version = options.pop("version", "")
     told = application.declaration(
         CpuLiveLoadBalancer(name=name, **{"workersMax": 1, **options}),
-        Application(target, str(folder), version),
+        served,
         app="shop",
         env="dev",
         origin="script",

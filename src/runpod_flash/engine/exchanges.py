@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from runpod_flash.engine.affinity import NOBODY_WANTED, wanted_by
 from runpod_flash.engine.question import Question
 from runpod_flash.engine.records import Asker, Converser, Endpoint, Exchange, Function, Worker
 from runpod_flash.engine.registry import Registry
@@ -75,7 +76,7 @@ class Exchanges:
         target: str = "",
     ) -> Question:
         """What is asked of a function. With `more` its body goes on, as far as the asker is allowed."""
-        spec = fn.spec
+        spec, wanted = fn.spec, wanted_by(headers) if fn.pool.serves else NOBODY_WANTED
         head = HttpReq(
             call="",
             name=spec.name,
@@ -90,10 +91,13 @@ class Exchanges:
             upgrade=upgrade,
             target=target,
         )
-        return Question(fn, head)
+        return Question(fn, head, wanted)
 
     def begin(self, question: Question, asker: Asker, body: bytes, converser: Converser | None = None) -> Exchange:
-        """Takes a request; `converser` is the asker, where it asks for another protocol. EngineRefused, QueueFull."""
+        """Takes a request; `converser` is the asker, where it asks for another protocol.
+
+        EngineRefused, QueueFull; WorkerGone where it insists on a worker that is not there.
+        """
         fn = question.fn
         self.last_at = now = self._state.clock.monotonic()
         exchange = Exchange(
@@ -102,6 +106,8 @@ class Exchanges:
             timeout_ms=fn.spec.timeout_ms,
             asked_at=now,
             size=len(body),
+            wanted=question.wanted.worker,
+            strict=question.wanted.strict,
             asker=asker,
             question=question,
             body=body,
@@ -149,7 +155,7 @@ class Exchanges:
         exchange.asker.answer(head, _body(message), last=last)
         if last:
             self._end(exchange, stuck=head.stuck)
-        elif exchange.fn.pool.spec.serves:
+        elif exchange.fn.pool.serves:
             exchange.timeout_ms = 0  # what has begun, a stream of events say, may go on for as long as it likes
 
     def data(self, worker: Worker, message: Frame, head: Data) -> None:

@@ -37,6 +37,8 @@ _PLAN_PAUSE_S: Final = 0.01
 _FARTHEST_LOOK_S: Final = 86_400.0
 _START_TRIES: Final = 3
 _START_LIMIT_S: Final = 120.0
+_SERVING_START_LIMIT_S: Final = 420.0
+_START_SLACK_S: Final = 5.0
 _FIRST_BLOCK_S: Final = 0.2
 _LONGEST_BLOCK_S: Final = 30.0
 _WAIT_NOTICE_S: Final = 1.0
@@ -417,7 +419,7 @@ class Fleet:
         self._relay.check_times(now)
         for worker in list(self._state.workers.values()):
             front = worker.front
-            if worker.state == "starting" and now > worker.launched_at + _START_LIMIT_S:
+            if worker.state == "starting" and now > worker.launched_at + _start_limit_s(worker.pool):
                 self._dispatcher.stop(worker, _STARTS_TOO_SLOWLY)
             elif front is None or worker.state == "stopping":
                 continue
@@ -436,6 +438,16 @@ class Fleet:
         for waiting in list(worker.inflight)[1:]:
             head = Cancel(job=waiting.job, epoch=waiting.epoch, cause="release", only_waiting=True)
             self._state.turn.send(worker.link, head.encode())
+
+
+def _start_limit_s(pool: Pool) -> float:
+    """What is served may take its time to start; it says itself why it has not, a little before this."""
+    if not pool.spec.serves:
+        return _START_LIMIT_S
+    try:
+        return float(pool.spec.variables["RUNPOD_INIT_TIMEOUT"]) + _START_SLACK_S
+    except (KeyError, ValueError):
+        return _SERVING_START_LIMIT_S + _START_SLACK_S
 
 
 def _is_overdue(front: Active, now: float) -> bool:

@@ -98,6 +98,7 @@ class Pool:
     phase: Phase = Phase.CALLED
     least: int = 1  # workers that it has before it is called, if it is staged
     run_us: float = -1.0  # running mean of the time of its calls, -1 unknown
+    serves: bool = False  # an application or a program answers its requests
 
     @property
     def waiting(self) -> int:
@@ -213,6 +214,8 @@ class Request:
     defs: Sequence[str] = ()  # definitions it needs beyond the function's own
     instance: str = ""
     drop: Sequence[str] = ()  # instances that give way to it
+    wanted: str = ""  # the worker that it asks for, and …
+    strict: bool = False  # … whether no other will do
     worker: Worker | None = None
     number: int = 0  # its stream at the worker
     sent_at: float = 0.0  # monotonic; 0 while it waits

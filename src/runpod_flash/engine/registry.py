@@ -259,7 +259,8 @@ class Registry:
         return self._new_pool(row, endpoint, key, spec)
 
     def _new_pool(self, row: int, endpoint: Endpoint, key: str, spec: PoolSpec) -> Pool:
-        pool = Pool(row, endpoint, key, spec, self._state.environment(spec.environment_key()))
+        environment = self._state.environment(spec.environment_key())
+        pool = Pool(row, endpoint, key, spec, environment, serves=spec.serves)
         self._state.add_pool(pool)
         self.place(pool)
         return pool

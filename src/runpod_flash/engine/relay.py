@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Final
 
-from runpod_flash.engine import homes
+from runpod_flash.engine import affinity, homes
 from runpod_flash.engine.dispatcher import Dispatcher
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.lineage import CALLER_ENDED, CALLER_LOST
@@ -127,6 +127,8 @@ class Relay:
             raise Leaving("the engine is leaving", why="load-balanced calls are for the next one")
         worker = self._choose(request)
         if worker is None:
+            if request.strict and not affinity.is_there(request.fn.pool, request.wanted):
+                raise affinity.WorkerGone(request.wanted)
             self._check_room(request.fn.pool)
             self._wait(request)
         self._requests[request.id] = request
@@ -219,19 +221,19 @@ class Relay:
     def _hand_out(self, pool: Pool) -> None:
         while pool.requests and (free := self._choose(pool.requests[0])) is not None:
             self._send(free, self._next(pool))
-        if pool.homes:
+        if pool.homes or (pool.requests and pool.requests[0].strict):
             self._pass_by(pool)
         if pool.requests:
             self._retire(pool.requests[0].fn)
 
     def _pass_by(self, pool: Pool) -> None:
-        """Those at the head wait for the worker in which their instance lives; others need not wait with them."""
+        """Those at the head wait for a certain worker, say for that of their instance; others need not with them."""
         for request in list(pool.requests):
             if (free := self._choose(request)) is not None:
                 pool.requests.remove(request)
                 self._waiting_bytes -= request.size
                 self._send(free, request)
-            elif request.instance not in pool.homes:
+            elif request.instance not in pool.homes and not request.strict:
                 return
 
     def lost(self, worker: Worker, why: ErrorInfo) -> None:
@@ -273,9 +275,13 @@ class Relay:
         """Ends what its worker should have ended long ago: it does not even read."""
         for request in list(self._requests.values()):
             worker, limit = request.worker, request.timeout_ms / 1000
-            if worker is not None and worker.state == "draining" and isinstance(request, Exchange):
+            if worker is None:
+                if (why := affinity.too_long(request, now)) is not None:
+                    self.fail(request, why)
+                continue
+            if worker.state == "draining" and isinstance(request, Exchange):
                 request.retire()
-            if worker is not None and limit and now > request.sent_at + limit + _SLACK_S:
+            if limit and now > request.sent_at + limit + _SLACK_S:
                 del worker.requests[request.number]
                 message = f"it took longer than its timeout of {limit:g} s, and its worker did not answer"
                 self._answer(request, ErrorInfo(type="TimeoutError", message=message, kind=ErrorKind.TIMEOUT))
@@ -303,8 +309,8 @@ class Relay:
     def _retire(self, fn: Function) -> None:
         """What runs finishes on the code that it was called with; for new code there are new workers."""
         outdated = [worker for worker in fn.pool.workers.values() if not self._dispatcher.suits(worker, fn)]
-        if fn.pool.spec.serves:  # an endpoint has one application or program, whose versions have pools of their own
-            others = [pool for pool in fn.pool.endpoint.pools if pool is not fn.pool and pool.spec.serves]
+        if fn.pool.serves:  # an endpoint has one application or program, whose versions have pools of their own
+            others = [pool for pool in fn.pool.endpoint.pools if pool is not fn.pool and pool.serves]
             outdated += [worker for pool in others for worker in pool.workers.values()]
         for worker in outdated:
             if worker.state in {"idle", "busy"}:
@@ -328,6 +334,12 @@ class Relay:
             if home is None and not homes.may_settle(pool):
                 return None
             workers = (home,) if home is not None else workers
+        elif request.wanted:
+            named = pool.workers.get(request.wanted)
+            if named is not None and self._has_room(named, fn):
+                return named
+            if request.strict:
+                return None
         best: Worker | None = None
         rank = pool.spec.concurrency, -math.inf
         for worker in workers:
@@ -340,6 +352,10 @@ class Relay:
             ):
                 best, rank = worker, theirs
         return best
+
+    def _has_room(self, worker: Worker, fn: Function) -> bool:
+        there = worker.link is not None and worker.state in {"idle", "busy"}
+        return there and len(worker.requests) < fn.pool.spec.concurrency and self._dispatcher.suits(worker, fn)
 
     def _send(self, worker: Worker, request: Request) -> None:
         request.worker, request.number = worker, next(self._numbers)

@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
+from runpod_flash.engine import affinity
+from runpod_flash.engine.affinity import WorkerGone
 from runpod_flash.engine.records import Exchange
 from runpod_flash.errors import EngineRefused, QueueFull
 from runpod_flash.gateway import failures, reply
@@ -86,6 +88,8 @@ class Conversation(asyncio.Protocol):
                 target=asked.target,
             )
             self._exchange = self._exchanges.begin(question, self, b"", converser=self)
+        except WorkerGone as error:
+            self.refuse(failures.answer_to(affinity.gone(str(error)), ""))
         except (EngineRefused, QueueFull) as error:
             self.refuse(failures.refusal_of(error))
 

@@ -13,11 +13,16 @@ from runpod_flash.wire.messages import ErrorInfo
 logger = logging.getLogger(__name__)
 
 _CODES: Final[dict[str, int]] = {ErrorKind.TIMEOUT: 504, ErrorKind.ENV: 503, ErrorKind.LOST: 502}
+_OF_AFFINITY: Final = {"WorkerGone": (404, "affinity_worker_gone"), "WorkerTimeout": (400, "worker_timeout")}
+"""As Runpod names them, in the body as `error`."""
 _MOST_WORDS: Final = 2000
 
 
 def answer_to(error: ErrorInfo, id: str) -> Reply:
     """To a request that was taken, and that no worker has answered."""
+    if error.type in _OF_AFFINITY:
+        status, name = _OF_AFFINITY[error.type]
+        return refusal(status, error.message, error=name)
     status, first = _CODES.get(error.kind, 502), error.message.partition("\n")[0]
     logger.warning("request %s: %d, %s", id, status, first)
     if status == 503:

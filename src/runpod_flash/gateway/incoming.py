@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
+from runpod_flash.engine import affinity
+from runpod_flash.engine.affinity import WorkerGone
 from runpod_flash.engine.question import Question
 from runpod_flash.engine.records import Exchange
 from runpod_flash.errors import EngineRefused, QueueFull
@@ -112,8 +114,8 @@ class Incoming:
         """Whether whoever answers speaks other protocols than HTTP, and this one."""
         if self._answerer is None or self.method != "GET" or not self._fields:
             return False
-        spec = self._answerer.function.pool.spec
-        return spec.serves and (spec.application is None or upgrade.name == "websocket")
+        pool = self._answerer.function.pool
+        return pool.serves and (pool.spec.application is None or upgrade.name == "websocket")
 
     def asked(self, upgrade: Upgrade, early: bytes) -> Asked:
         """All of it, for whoever goes on in the other protocol."""
@@ -236,12 +238,15 @@ class Incoming:
             headers=[*known.passed_on, *prefix],
             params=answerer.params,
             more=not self.complete or self._upload.waiting > 0,
+            target=self._below() if answerer.function.pool.serves else "",
         )
         self._put(self._question, first)
 
     def _put(self, question: Question, body: bytes) -> None:
         try:
             self._exchange = self._connection.exchanges.begin(question, self, body)
+        except WorkerGone as error:
+            self.write(failures.answer_to(affinity.gone(str(error)), ""))
         except (QueueFull, EngineRefused) as error:
             self.keep_alive = isinstance(error, QueueFull) and self.keep_alive
             self.write(failures.refusal_of(error))

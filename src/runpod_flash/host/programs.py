@@ -15,7 +15,11 @@ cloud, and keeps the key that it was given for this to itself."""
 
 def order(program: Program | None) -> Mapping[str, Any]:
     """What a zygote is told of it."""
-    return {} if program is None else {"program": {"command": list(program.command), "folder": program.folder}}
+    if program is None:
+        return {}
+    told = {"command": list(program.command), "folder": program.folder}
+    # One that serves HTTP has a worker of ours beside it, which brings it its requests.
+    return {"relayed": told} if program.protocol == "http" else {"program": told}
 
 
 def hidden_from(home: str) -> list[str]:

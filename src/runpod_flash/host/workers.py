@@ -222,7 +222,8 @@ class Workers:
 
     def connect(self, worker: Worker) -> None:
         """Gives a worker a stream to the engine: its first, or a new one after a new engine came."""
-        if worker.launch.program is not None:  # it asks over HTTP
+        program = worker.launch.program
+        if program is not None and program.protocol == "jobs":  # it asks over HTTP
             return
         if engine := self._stream_to(worker.id, worker.launch.key, "worker"):
             worker.hand_over(engine)

@@ -734,7 +734,7 @@ class HttpReq(Head):
     timeout_ms: int = 0
     more: bool = False
     upgrade: str = ""  # such as websocket
-    target: str = ""  # for a program: path and query as they came, below the endpoint
+    target: str = ""  # for an application or a program: path and query as they came, below the endpoint
 
 
 class HttpRes(Head):

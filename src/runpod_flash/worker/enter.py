@@ -85,6 +85,10 @@ def enter(message: dict[str, Any], descriptors: list[int], parent_before: int = 
             from runpod_flash.worker.application.server import ApplicationServer  # noqa: PLC0415
 
             ApplicationServer(name, stream, pipe, born, *application).serve()
+        elif relayed := message.get("relayed"):
+            from runpod_flash.worker.relayed.server import ProgramServer  # noqa: PLC0415 - as above
+
+            ProgramServer(name, stream, pipe, born, **relayed).serve()
         elif at_once:
             Server(name, stream, pipe, born, at_once).serve()
         else:

@@ -21,7 +21,8 @@ Every message, both ways, is `u32 little endian length | JSON object`.
    `<scratch>/files` (its working directory: apart, so that user code which opens "page" hurts nobody).
    Further fields, where there is something to say: `mounts` ([folder, place] each, for a view of the files of its
    own), `hidden` (folders that are empty in it), `links` ([folder, name] each, where there can be no such view),
-   `processors` (those it runs on), `application` (its target and folder: what it serves, instead of functions).
+   `processors` (those it runs on), `application` (its target and folder: what it serves, instead of functions),
+   `relayed` or `program` (command and folder: what it starts, and relays requests to, or becomes).
    `variables` is the whole environment of the worker. The host closes its copies
    of the write ends and of the worker's side of the control socket after sending.
 3. Zygote → host, for each: ``{"worker": "w1", "pid": 34}``, or ``{"worker": "w1", "error": "…", "why": "…"}``

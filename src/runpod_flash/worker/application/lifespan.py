@@ -18,7 +18,7 @@ class Lifespan:
     def __init__(self, application: Asgi, target: str) -> None:
         self.state: dict[str, Any] = {}
         """What the application has put aside at its start: every request gets a copy."""
-        self._application = application
+        self.application = application
         self._target = target
         self._said: asyncio.Queue[Message] = asyncio.Queue()
         self._answered: asyncio.Queue[Message] = asyncio.Queue()
@@ -27,7 +27,7 @@ class Lifespan:
     async def start(self) -> None:
         """Returns when the application is ready; CannotStart if it says that it will not be."""
         scope = {"type": "lifespan", "asgi": ASGI, "state": self.state}
-        self._task = asyncio.create_task(self._application(scope, self._said.get, self._answered.put))  # type: ignore[arg-type]
+        self._task = asyncio.create_task(self.application(scope, self._said.get, self._answered.put))  # type: ignore[arg-type]
         answer = await self._tell("lifespan.startup")
         if answer is None:
             error = self._task.exception() if not self._task.cancelled() else None

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Final
+from urllib.parse import quote
 
 from runpod_flash.wire.frame import Frame
-from runpod_flash.worker.application.lifespan import ASGI
-from runpod_flash.worker.application.loading import Asgi, Message, Scope
+from runpod_flash.worker.application.lifespan import ASGI, Lifespan
+from runpod_flash.worker.application.loading import Message, Scope
 from runpod_flash.worker.call import Finish
 from runpod_flash.worker.http import asgi
 from runpod_flash.worker.http.body import BrokenOff
-from runpod_flash.worker.http.exchange import Exchange, Exchanges
+from runpod_flash.worker.http.exchange import Exchanges
 from runpod_flash.worker.http.heads import Head
+from runpod_flash.worker.serving import WORKER_ID, Served
 
 _CLIENT: Final = ("127.0.0.1", 0)
 """The gateway listens here alone; nobody needs the number of the client's port."""
@@ -23,20 +25,25 @@ class ClientGone(OSError):
     """Whoever asked is gone, and nothing can be sent to him: ASGI wants this to be an OSError."""
 
 
-class Served(Exchange):
+class AppRequest(Served):
     """A request that an application answers."""
 
-    __slots__ = ("_gone", "_pieces", "_start")
+    __slots__ = ("_gone", "_lifespan", "_pieces", "_start", "_target", "_worker")
 
-    def __init__(self, call: str, head: Head, message: Frame, exchanges: Exchanges) -> None:
+    def __init__(
+        self, call: str, head: Head, message: Frame, exchanges: Exchanges, lifespan: Lifespan, worker: str
+    ) -> None:
         super().__init__(call, head, message, exchanges)
+        self._lifespan = lifespan
+        self._target: str = head.said.get("target", "")  # as it came
+        self._worker = worker
         self._gone = asyncio.Event()
         self._pieces: AsyncIterator[bytes] | None = self.request.body.pieces()
         self._start: Message | None = None
 
-    async def serve(self, application: Asgi, state: dict[str, Any]) -> Finish:
+    async def serve(self) -> Finish:
         """Has the application answer; it may go on after that."""
-        await application(self._scope(state), self._receive, self._send)
+        await self._lifespan.application(self._scope(), self._receive, self._send)
         if not self._gone.is_set():
             raise RuntimeError("the application returned before its answer was whole")
         return self._last(failed=True)  # of an answer that is complete the last frame was sent, and this one is not
@@ -49,10 +56,13 @@ class Served(Exchange):
 
     # ── the events of ASGI ────────────────────────────────────────────────────────────────────────
 
-    def _scope(self, state: dict[str, Any]) -> Scope:
+    def _scope(self) -> Scope:
         scope = asgi.scope_of(self.request)
         del scope["path_params"]
-        return {**scope, "asgi": ASGI, "client": _CLIENT, "state": state.copy()}
+        if self._target:
+            prefix = scope["root_path"]
+            scope["raw_path"] = (quote(prefix) + self._target.partition("?")[0]).encode()
+        return {**scope, "asgi": ASGI, "client": _CLIENT, "state": self._lifespan.state.copy()}
 
     async def _receive(self) -> Message:
         if (whole := self.request.body.take_all()) is not None:
@@ -89,7 +99,8 @@ class Served(Exchange):
             raise ClientGone("the client is gone")
         self._exchanges.runner.untime(self)
         try:
-            await self._take(int(start["status"]), asgi.headers_of(start.get("headers", ())), body, more)
+            headers = [*asgi.headers_of(start.get("headers", ())), (WORKER_ID, self._worker)]
+            await self._take(int(start["status"]), headers, body, more)
         except BrokenOff:
             raise ClientGone("the client is gone") from None
         if not more:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 from runpod_flash.wire import kinds
 from runpod_flash.wire.frame import Frame
-from runpod_flash.worker.application.loading import Asgi, Message, Scope
-from runpod_flash.worker.application.requests import ClientGone, Served
+from runpod_flash.worker.application.lifespan import Lifespan
+from runpod_flash.worker.application.loading import Message, Scope
+from runpod_flash.worker.application.requests import AppRequest, ClientGone
 from runpod_flash.worker.call import Finish
 from runpod_flash.worker.http.answers import Answer
 from runpod_flash.worker.http.asgi import headers_of
@@ -17,6 +18,7 @@ from runpod_flash.worker.http.body import BrokenOff
 from runpod_flash.worker.http.exchange import Exchanges
 from runpod_flash.worker.http.heads import Head
 from runpod_flash.worker.link import decode_head
+from runpod_flash.worker.serving import WORKER_ID
 
 _NORMAL: Final = 1000
 _ABNORMAL: Final = 1006
@@ -26,7 +28,7 @@ _FAREWELL_S: Final = 30.0
 _PROTOCOL: Final = "sec-websocket-protocol"
 
 
-class WebSocket(Served):
+class WebSocket(AppRequest):
     """A websocket, from its handshake to its end."""
 
     __slots__ = (
@@ -42,8 +44,10 @@ class WebSocket(Served):
         "_turn",
     )
 
-    def __init__(self, call: str, head: Head, message: Frame, exchanges: Exchanges) -> None:
-        super().__init__(call, head, message, exchanges)
+    def __init__(
+        self, call: str, head: Head, message: Frame, exchanges: Exchanges, lifespan: Lifespan, worker: str
+    ) -> None:
+        super().__init__(call, head, message, exchanges, lifespan, worker)
         self._messages: deque[tuple[str, bytes, int]] = deque()  # kind, message, bytes of it that are yet to be allowed
         self._half: list[bytes] = []  # of a message whose rest is to come
         self._arrived = asyncio.Event()
@@ -55,10 +59,10 @@ class WebSocket(Served):
         self._farewell: asyncio.TimerHandle | None = None  # ends an application that does not notice
         self._denial: tuple[int, list[tuple[str, str]], bytearray] | None = None
 
-    async def serve(self, application: Asgi, state: dict[str, Any]) -> Finish:
+    async def serve(self) -> Finish:
         """Has the application converse; when it returns, the websocket ends."""
         try:
-            await application(self._scope(state), self._receive, self._send)
+            await self._lifespan.application(self._scope(), self._receive, self._send)
         except Exception:
             if self._close is None:
                 raise
@@ -98,8 +102,8 @@ class WebSocket(Served):
 
     # ── the events of ASGI ────────────────────────────────────────────────────────────────────────
 
-    def _scope(self, state: dict[str, Any]) -> Scope:
-        scope = super()._scope(state)
+    def _scope(self) -> Scope:
+        scope = super()._scope()
         del scope["method"]
         offered = ",".join(self.request.header(_PROTOCOL))
         return {
@@ -151,6 +155,7 @@ class WebSocket(Served):
         headers = headers_of(message.get("headers", ()))
         if chosen := message.get("subprotocol"):
             headers.append((_PROTOCOL, chosen))
+        headers.append((WORKER_ID, self._worker))
         self.outflow.begin(101, headers)
 
     def _deny(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
