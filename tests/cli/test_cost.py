@@ -44,9 +44,18 @@ def test_workers_are_priced_as_asked_for_and_functions_by_their_part(flash: Flas
 
 
 def test_what_has_no_price_is_counted_and_said(flash: Flash, engine: StandIn) -> None:
-    engine.answers["cost"] = rows({**WORKERS, "gpu": "", "gpus": 0, "vcpus": 4, "cards": []})
+    engine.answers["cost"] = rows({**WORKERS, "gpu": "ADA_32_PRO", "cards": []})
     assert told(flash)["totals"] == told(flash)["totals"] | {"usd": None, "unpriced_seconds": 60}
+
+
+def test_the_price_of_a_vcpu_is_an_assumption_unless_it_is_given(flash: Flash, engine: StandIn) -> None:
+    engine.answers["cost"] = rows({**WORKERS, "gpu": "", "gpus": 0, "vcpus": 4, "cards": []})
+    facts = told(flash)
+    assert facts["totals"]["usd"] == pytest.approx(60 * 4 * 0.03 / 3600)
+    assert "assumption" in facts["vcpu_price_source"]
+    assert "an assumption: $0.03 an hour" in flash("cost").out
     assert told(flash, "--vcpu-price", "0.001")["totals"]["usd"] == pytest.approx(60 * 4 * 0.001)
+    assert "a second, as you said" in flash("cost", "--vcpu-price", "0.001").out
 
 
 def test_any_card_costs_what_the_one_that_was_used_does(flash: Flash, engine: StandIn) -> None:

@@ -67,7 +67,7 @@ COLUMNS = (
     "--vcpu-price",
     type=click.FloatRange(min=0, max=1000),
     metavar="USD",
-    help="Price of a vCPU for a second: the price table has none.",
+    help="Price of a vCPU for a second, in place of the assumed one: the price table has none.",
 )
 @named("endpoint", "function", "app", "env")
 @json_option
@@ -75,7 +75,8 @@ def cost(since: int | None, vcpu_price: float | None, as_json: bool, **names: st
     """Show what functions and workers took, and what it would cost in the cloud.
 
     Running costs nothing here. The prices are those of Runpod's serverless workers, so that one can tell before
-    moving there; the source and its date are printed. They have no price for workers without a card.
+    moving there; the source and its date are printed. They have no price for workers without a card, so one is assumed
+    and marked as that.
     """
     from runpod_flash.cli.connection import connect
 
@@ -94,8 +95,10 @@ def cost(since: int | None, vcpu_price: float | None, as_json: bool, **names: st
 
 def report(rows: Sequence[Row], since: int | None, vcpu_price: float | None) -> Row:
     """The facts with their prices, and totals."""
-    from runpod_flash.model.hardware import PRICE_DATE, PRICE_SOURCE
+    from runpod_flash.model.hardware import PRICE_DATE, PRICE_SOURCE, VCPU_PRICE, VCPU_PRICE_SOURCE
 
+    source = VCPU_PRICE_SOURCE if vcpu_price is None else "as you said"
+    vcpu_price = VCPU_PRICE if vcpu_price is None else vcpu_price
     functions = [_function(row, vcpu_price) for row in rows if row["what"] == "function"]
     workers = [{**_priced(row, vcpu_price), "workers": row["workers"]} for row in rows if row["what"] == "workers"]
     first = [row["first_at_ms"] for row in rows if row["first_at_ms"]]
@@ -104,6 +107,7 @@ def report(rows: Sequence[Row], since: int | None, vcpu_price: float | None) -> 
         "price_source": PRICE_SOURCE,
         "price_date": PRICE_DATE,
         "vcpu_price": vcpu_price,
+        "vcpu_price_source": source,
         "functions": functions,
         "workers": workers,
         "totals": _totals(functions, workers),
@@ -111,7 +115,7 @@ def report(rows: Sequence[Row], since: int | None, vcpu_price: float | None) -> 
     }
 
 
-def _function(row: Row, vcpu_price: float | None) -> Row:
+def _function(row: Row, vcpu_price: float) -> Row:
     priced = _priced(row, vcpu_price)
     per_call = priced["usd"] / row["calls"] if priced["usd"] is not None and row["calls"] else None
     return {
@@ -125,7 +129,7 @@ def _function(row: Row, vcpu_price: float | None) -> Row:
     }
 
 
-def _priced(row: Row, vcpu_price: float | None) -> Row:
+def _priced(row: Row, vcpu_price: float) -> Row:
     seconds = row["run_ms"] / 1000
     price = _price(row, vcpu_price)
     return {
@@ -145,12 +149,12 @@ def _priced(row: Row, vcpu_price: float | None) -> Row:
     }
 
 
-def _price(row: Row, vcpu_price: float | None) -> float | None:
+def _price(row: Row, vcpu_price: float) -> float | None:
     """US dollars a second for one worker of this kind; None where nobody has said."""
     from runpod_flash.model.hardware import GpuGroup, GpuType
 
     if not row["gpu"]:
-        return None if vcpu_price is None else vcpu_price * float(row["vcpus"])
+        return vcpu_price * float(row["vcpus"])
     for name in (row["gpu"], *row["cards"]):
         kind = GpuGroup.__members__.get(name) or next((one for one in GpuType if one.value == name), None)
         if kind is not None and kind.price_per_second is not None:
@@ -191,8 +195,8 @@ def _show(told: Row) -> None:
         "since": views.when(told["since_at_ms"]),
         "prices": f"{told['price_source']}, {told['price_date']}",
     }
-    if told["vcpu_price"] is not None:
-        facts["vCPU"] = f"${told['vcpu_price']:g} a second, as you said"
+    if any(not row["gpu"] for row in told["workers"]):
+        facts["vCPU"] = f"${told['vcpu_price']:.3g} a second, {told['vcpu_price_source']}"
     views.show_facts(facts)
     for caveat in told["caveats"]:
         views.note(caveat)

@@ -15,6 +15,12 @@ PRICE_SOURCE: Final = "Runpod's public documentation, the table of serverless GP
 PRICE_DATE: Final = "2026-06-08"
 """The day the table last changed at its source. Flex prices, billed from a worker's start to its end."""
 
+VCPU_PRICE: Final = 0.03 / 3600
+"""US dollars for a vCPU and second. An assumption: no table has a price for workers without a card."""
+VCPU_PRICE_SOURCE: Final = (
+    "an assumption: $0.03 an hour, the example in the catalogue of Runpod's public OpenAPI document, mid-2026"
+)
+
 
 class _Word(str, Enum):
     """A string with a name: prints, formats and compares as its value."""
