@@ -70,14 +70,14 @@ def request(port: int, path: str, headers: str = "") -> bytes:
     return f"{head}content-length: {len(BODY)}\r\n\r\n".encode() + BODY
 
 
-def one_after_another(port: int, asked: bytes, calls: int) -> dict[str, float]:
-    """Microseconds of a request, and requests a second, on one connection."""
+def one_after_another(port: int, asked: bytes, calls: int, end: bytes = BODY) -> dict[str, float]:
+    """Microseconds of a request, and requests a second, on one connection; `end` is how each answer ends."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def call(_: int) -> None:
             connection.sendall(asked)
-            read_answer(connection)
+            read_answer(connection, end)
 
         found = laps.sequential(call, calls // laps.ROUNDS)
     return {"p50": found["p50"], "p99": found["p99"], "rate": 1e6 / found["p50"]}
@@ -99,7 +99,7 @@ class Lane(asyncio.Protocol):
         self._transport.write(self._load.asked)
 
     def data_received(self, data: bytes) -> None:
-        if not data.endswith(BODY):
+        if not data.endswith(self._load.end):
             return
         self._load.took(time.perf_counter_ns() - self._began)
         if not self._load.over:
@@ -109,8 +109,9 @@ class Lane(asyncio.Protocol):
 class Load:
     """Many connections."""
 
-    def __init__(self, asked: bytes, calls: int) -> None:
+    def __init__(self, asked: bytes, calls: int, end: bytes) -> None:
         self.asked = asked
+        self.end = end
         self.over = False
         self._calls = calls
         self._done = asyncio.get_running_loop().create_future()
@@ -131,35 +132,35 @@ class Load:
         return {"p50": median(warm) / 1e3, "p99": warm[len(warm) * 99 // 100] / 1e3, "rate": rate}
 
 
-async def at_once(port: int, asked: bytes, connections: int, calls: int) -> dict[str, float]:
+async def at_once(port: int, asked: bytes, connections: int, calls: int, end: bytes = BODY) -> dict[str, float]:
     """The same with many connections."""
-    load = Load(asked, calls)
+    load = Load(asked, calls, end)
     loop = asyncio.get_running_loop()
     for _ in range(connections):
         await loop.create_connection(lambda: Lane(load), "127.0.0.1", port)
     return await load.result()
 
 
-def measured(port: int, asked: bytes, connections: int, calls: int) -> dict[str, float]:
+def measured(port: int, asked: bytes, connections: int, calls: int, end: bytes = BODY) -> dict[str, float]:
     """Asks a server, having seen that it answers."""
-    check(port, asked)
+    check(port, asked, end)
     if connections == 1:
-        return one_after_another(port, asked, calls)
-    return uvloop.run(at_once(port, asked, connections, calls))
+        return one_after_another(port, asked, calls, end)
+    return uvloop.run(at_once(port, asked, connections, calls, end))
 
 
-def check(port: int, asked: bytes) -> None:
+def check(port: int, asked: bytes, end: bytes = BODY) -> None:
     """AssertionError unless the server answers as it should."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(asked)
-        answer = read_answer(connection)
+        answer = read_answer(connection, end)
     assert answer.startswith(b"HTTP/1.1 200"), answer
 
 
-def read_answer(connection: socket.socket) -> bytes:
+def read_answer(connection: socket.socket, end: bytes = BODY) -> bytes:
     """An answer, whole."""
     answer = connection.recv(65536)
-    while not answer.endswith(BODY):
+    while not answer.endswith(end):
         more = connection.recv(65536)
         assert more, answer
         answer += more
