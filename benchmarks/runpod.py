@@ -1,4 +1,4 @@
-"""The Job API: a no-op by /runsync, beside a plain Starlette application, and beside Runpod's own server of one's machine.
+"""The Job API: a no-op by /runsync, beside a plain Starlette application and Runpod's own server of one's machine.
 
 Every job of ours is on record before its worker has it, and its result before its client does; the others run the
 function in the process that reads the socket, and record nothing.

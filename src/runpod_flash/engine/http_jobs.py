@@ -39,6 +39,8 @@ T = TypeVar("T")
 
 _TAKES_TIME: Final = kinds.INLINE_LIMIT
 _ITEMS_AT_ONCE: Final = 1000
+_LOOK_S: Final = 0.1
+"""Who waits for a time is answered so much later at most."""
 
 
 class Asked(NamedTuple):
@@ -109,10 +111,13 @@ class HttpJobs:
         self._followers = followers
         self._streams = streams
         self._blobs = state.settings.home / "blobs"
+        self._waits: dict[_Wait, None] = {}
+        self._looking = False
 
     def clear(self) -> None:
         """Memory is being read anew from the store: who waits has to ask again."""
         held, self.held = self.held, set()
+        self._waits.clear()
         for asker in held:
             asker.fail(
                 EngineRefused("the engine begins anew from its store", why="it could not write", fix="ask again")
@@ -214,23 +219,34 @@ class HttpJobs:
 
     def follow(self, job: str, asker: Asker, answer: Answer, seconds: float) -> None:
         """The same for a job that is known not to have ended."""
+        wait = _Wait(self, job, asker, answer, self._state.clock.monotonic() + seconds)
+        self._waits[wait] = None
+        if not self._looking:
+            self._looking = True
+            self._state.call_later(_LOOK_S, self._look)
+        asker.gone = wait.leave
+        self._followers.watch(job, wait.ended)
 
-        def ended(head: Outcome, parts: Sequence[Buffer]) -> None:
-            timer.cancel()
-            self._promise(asker, _ended(head, _first(parts)), answer)
+    def _look(self) -> None:
+        """One timer for all who wait: each would have to be set and cancelled for every job."""
+        now = self._state.clock.monotonic()
+        for wait in [one for one in self._waits if one.until <= now]:
+            self.leave(wait)
+            if row := self._state.store.told(wait.job):
+                self._promise(wait.asker, self.told(row), wait.answer)
+        self._looking = bool(self._waits)
+        if self._looking:
+            self._state.call_later(_LOOK_S, self._look)
 
-        def leave() -> None:
-            timer.cancel()
-            self._followers.unwatch(job, ended)
+    def leave(self, wait: _Wait) -> None:
+        """Nobody waits for that any more."""
+        if self._waits.pop(wait, self) is None:
+            self._followers.unwatch(wait.job, wait.ended)
 
-        def give_up() -> None:
-            self._followers.unwatch(job, ended)
-            if row := self._state.store.told(job):
-                self._promise(asker, self.told(row), answer)
-
-        timer = self._state.call_later(seconds, give_up)
-        asker.gone = leave
-        self._followers.watch(job, ended)
+    def end(self, wait: _Wait, head: Outcome, parts: Sequence[Buffer]) -> None:
+        """What was waited for has come."""
+        self._waits.pop(wait, None)
+        self._promise(wait.asker, _ended(head, _first(parts)), wait.answer)
 
     def cancel(self, endpoint: Endpoint, job: str, asker: Asker, answer: Answer, seconds: float) -> bool:
         """Ends a job, and says so once it has ended, or after so many seconds; False if there is none.
@@ -331,6 +347,25 @@ class HttpJobs:
             return b"".join((b"[", b",".join(items), b"]"))
         (_index, blob, size), *_ = head.blobs
         return blobs.read(self._blobs, blob, size)
+
+
+class _Wait:
+    """Somebody who waits for the end of a job."""
+
+    __slots__ = ("answer", "asker", "job", "jobs", "until")
+
+    def __init__(self, jobs: HttpJobs, job: str, asker: Asker, answer: Answer, until: float) -> None:
+        self.jobs = jobs
+        self.job = job
+        self.asker = asker
+        self.answer = answer
+        self.until = until
+
+    def ended(self, head: Outcome, parts: Sequence[Buffer]) -> None:
+        self.jobs.end(self, head, parts)
+
+    def leave(self) -> None:
+        self.jobs.leave(self)
 
 
 def _first(parts: Sequence[Buffer]) -> Buffer | None:

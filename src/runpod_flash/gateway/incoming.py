@@ -346,6 +346,17 @@ class Incoming:
         self._connection.write(head + body)
         self._finish(close=close)
 
+    def write_json(self, body: bytes, request: str) -> None:
+        """Sends JSON, as the answer to a request of that id."""
+        self.answered = True
+        close = self._closes()
+        head = reply.head_of_json(len(body), request, close=close)
+        if len(body) < _SEPARATELY:
+            self._connection.write(head + body)
+        else:
+            self._connection.write_all((head, body))
+        self._finish(close=close)
+
     def _write_head(self, head: HttpRes, body: bytes, *, last: bool) -> None:
         close = self._closes()
         carries = reply.has_body(head.status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -24,6 +25,7 @@ class Target(NamedTuple):
     query: str
 
 
+@functools.lru_cache(maxsize=256)  # clients ask for the same, over and over
 def read(raw: bytes) -> Target:
     """The target of a request. BadTarget if it is none."""
     if _NOT_PLAIN.search(raw):

@@ -29,7 +29,7 @@ def arguments(digest: str, function: Callable[..., Any], text: Buffer) -> tuple[
             del _plans[next(iter(_plans))]
         plan = _plans[digest] = Plan(parameters.of_input(function))
     try:
-        value = parse_json(bytes(text))
+        value = parse_json(text if type(text) is bytes else bytes(text))
         return plan.bind_input({} if value == _NOTHING else value)
     except Invalid as error:
         raise InvalidInput("; ".join(map(_told, error.errors))) from None

@@ -181,8 +181,8 @@ class Worker:
             return arguments(start.encoding, start.parts, start.blobs, self._link.blob_dir)
         from runpod_flash.worker import json_input  # noqa: PLC0415 - calls from Python need nothing of it
 
-        (text, *_more) = blobs.gather(Path(self._link.blob_dir), start.parts, start.blobs)
-        return json_input.arguments(start.digest, function, text)
+        parts = blobs.gather(Path(self._link.blob_dir), start.parts, start.blobs) if start.blobs else start.parts
+        return json_input.arguments(start.digest, function, parts[0])
 
     def _method(self, start: Start, construct: Callable[..., Any]) -> Callable[..., Any]:
         """The method of its instance, which is made if it does not live here; in the time of this call."""

@@ -236,8 +236,8 @@ class SqliteStore:
     # ── the queue ─────────────────────────────────────────────────────────────────────────────────
 
     def put(self, job: NewJob) -> int | None:
-        usual = job.worker and job.args_head is None and job.ready_ms is None and job.expires_ms is None
-        usual = usual and job.parent is None
+        usual = job.worker and job.ready_ms is None and job.expires_ms is None
+        usual = usual and job.parent is None and job.instance is None
         statement, values = self._put_at_worker(job) if usual else self._put(job)
         try:
             return self._execute(statement, values).lastrowid
@@ -247,7 +247,9 @@ class SqliteStore:
             raise explain(error, self.path) from error
 
     def _put_at_worker(self, job: NewJob) -> tuple[str, tuple[Any, ...]]:
-        return self._sql["put_at_worker"], (
+        head = job.args_head
+        more = () if head is None else (head,)
+        return self._sql["put_at_worker" if head is None else "put_at_worker_with_head"], (
             job.id,
             job.pool,
             job.fn,
@@ -260,6 +262,7 @@ class SqliteStore:
             job.max_retries,
             1 if job.awaited else 0,
             bytearray(job.args),
+            *more,
         )
 
     def _put(self, job: NewJob) -> tuple[str, tuple[Any, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -27,13 +28,16 @@ class _Policy(msgspec.Struct, rename="camel"):
     low_priority: bool = False
 
 
+_NONE: Final = msgspec.Raw(b"")
+
+
 class Body(msgspec.Struct, rename="camel"):
     """What stands in it that means something here."""
 
-    input: msgspec.Raw = msgspec.Raw(b"")
+    input: msgspec.Raw = _NONE
     webhook: str | None = None
     policy: _Policy | None = None
-    s3_config: msgspec.Raw = msgspec.Raw(b"")
+    s3_config: msgspec.Raw = _NONE
 
 
 _decode: Final = msgspec.json.Decoder(Body).decode
@@ -60,17 +64,20 @@ def read(body: bytes, content_type: bytes) -> Body:
 
 def job(found: Body, fn: Function, name: str) -> Asked:
     """The job that a body asks for, with what its function says where the body says nothing."""
-    spec, said = fn.spec, found.policy or _Policy()
+    spec, said = fn.spec, found.policy
+    if said is None:
+        policy = _policy(spec.timeout_ms, spec.max_retries, None, 0)
+        return Asked(name, bytes(found.input), policy, _more(found), _webhook(found.webhook))
     timeout, ttl = said.execution_timeout, said.ttl
     _check("executionTimeout", timeout)
     _check("ttl", ttl)
-    policy = JobPolicy(
-        timeout_ms=timeout or spec.timeout_ms,
-        max_retries=spec.max_retries,
-        ttl_ms=ttl,
-        priority=_LOW if said.low_priority else 0,
-    )
+    policy = _policy(timeout or spec.timeout_ms, spec.max_retries, ttl, _LOW if said.low_priority else 0)
     return Asked(name, bytes(found.input), policy, _more(found), _webhook(found.webhook))
+
+
+@functools.lru_cache(maxsize=256)  # mostly one for each function
+def _policy(timeout_ms: int, max_retries: int, ttl_ms: int | None, priority: int) -> JobPolicy:
+    return JobPolicy(timeout_ms, max_retries, ttl_ms, priority)
 
 
 def new_id(prefix: str = "") -> str:
@@ -98,6 +105,8 @@ def _webhook(url: str | None) -> str:
 
 def _more(found: Body) -> bytes:
     """What else a worker of Runpod's protocol is shown of a job."""
+    if found.webhook is None and found.policy is None and found.s3_config is _NONE:
+        return b""
     shown: dict[str, Any] = {}
     if found.webhook:
         shown["webhook"] = found.webhook

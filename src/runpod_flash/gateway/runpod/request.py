@@ -33,11 +33,14 @@ class Answering(Protocol):
     def write(self, answer: Reply) -> None:
         """Sends the whole answer."""
 
+    def write_json(self, body: bytes, request: str) -> None:
+        """Sends JSON, as the answer to a request of that id."""
+
 
 class Request:
     """A request whose body is all there. See the docstring of this folder."""
 
-    __slots__ = ("_headers", "_incoming", "answered", "body", "gone", "jobs", "method", "operation", "query")
+    __slots__ = ("_headers", "_incoming", "_said", "answered", "body", "gone", "jobs", "method", "operation", "query")
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class Request:
         self.gone: Callable[[], None] = _nothing
         self._incoming = incoming
         self._headers = headers
+        self._said: dict[bytes, bytes] | None = None
 
     # ── what was asked ────────────────────────────────────────────────────────────────────────────
 
@@ -74,7 +78,9 @@ class Request:
 
     def header(self, name: bytes) -> bytes:
         """The first header of that name, which is in lower case; b"" if there is none."""
-        return next((value for key, value in self._headers if key == name), b"")
+        if self._said is None:
+            self._said = dict(reversed(self._headers))
+        return self._said.get(name, b"")
 
     @property
     def fields(self) -> dict[str, str]:
@@ -108,7 +114,10 @@ class Request:
 
     def send(self, data: bytes) -> None:
         """200, with JSON text."""
-        self._write(Reply(200, (JSON,), data))
+        if not self.answered:
+            self.answered = True
+            self.jobs.held.discard(self)
+            self._incoming.write_json(data, self._id())
 
     def reply(self, status: int, facts: Mapping[str, Any]) -> None:
         """Facts as JSON."""
@@ -151,7 +160,7 @@ class Request:
     def _id(self) -> str:
         """The id that the caller gave this request, or one of ours."""
         said = self.header(b"x-request-id")
-        return said.decode("ascii") if _ID.fullmatch(said) else f"{_START}-{next(_NUMBERS):x}"
+        return said.decode("ascii") if said and _ID.fullmatch(said) else f"{_START}-{next(_NUMBERS):x}"
 
 
 class Refused(FlashError):

@@ -14,6 +14,12 @@ INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, crea
                   timeout_ms, max_retries, awaited, args)
 VALUES (?1, ?2, ?3, ?4, ?5, 1, 1, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12);
 
+-- name: put_at_worker_with_head
+-- The same with arguments of which there is more to say, such as that they are JSON.
+INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, created_ms, assigned_ms, sent,
+                  timeout_ms, max_retries, awaited, args, args_head)
+VALUES (?1, ?2, ?3, ?4, ?5, 1, 1, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13);
+
 -- name: claim
 -- The next ready job of a pool goes to a worker: highest priority first, then the oldest.
 UPDATE jobs SET state = 3, epoch = epoch + 1, attempt = attempt + 1, worker = ?1, assigned_ms = ?2, sent = ?3
