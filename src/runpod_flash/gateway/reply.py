@@ -24,7 +24,7 @@ _SERVER: Final = f"server: flash/{__version__}\r\n".encode()
 _STATUS: Final = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n" for each in HTTPStatus}
 _OURS: Final = frozenset({"connection", "content-length", "transfer-encoding", "keep-alive", "upgrade", "trailer"})
 """What a worker cannot say: it is about the connection, which is the gateway's."""
-_JSON_START: Final = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+_JSON_START: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _BROKEN: Final = re.compile(r"[\r\n\0]")
 
@@ -101,8 +101,8 @@ def check_header(name: str, value: str) -> None:
 
 def head_of_json(length: int, request: str, *, close: bool) -> bytes:
     """The same for JSON that answers a request of that id: 200, and nothing in it that could end a line."""
-    last = "connection: close\r\n\r\n" if close else "\r\n"
-    return f"{_JSON_START}{CLOCK.lines()}x-request-id: {request}\r\ncontent-length: {length}\r\n{last}".encode("ascii")
+    more = request.encode("ascii"), length, _CLOSE if close else b""
+    return b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n" % (_JSON_START, CLOCK.lines(), *more)
 
 
 def head_of(status: int, headers: Headers, *, length: int | None, chunked: bool = False, close: bool = False) -> bytes:
