@@ -22,6 +22,7 @@ from runpod_flash.cli.pages import examples
 from runpod_flash.cli.ps import ps
 from runpod_flash.cli.purge import purge
 from runpod_flash.cli.runpod import runpod
+from runpod_flash.cli.serve import serve
 from runpod_flash.cli.upkeep import backup, restore, verify
 from runpod_flash.cli.volume import volume
 
@@ -45,6 +46,7 @@ def flash() -> None:
 for verb in (
     init,
     call,
+    serve,
     jobs,
     job,
     logs,

@@ -39,6 +39,8 @@ _RUN_MEAN: Final = 0.9
 _STOPPED: Final = "stopped"
 """The end of an attempt that the engine itself cut short: nobody is to blame, and nothing is used up."""
 _WAS_READ: Final = "items of it had been read, and another attempt would begin anew"
+_FOR_ANOTHER: Final = {"timeout": "deadline", "cancel": "cancel"}
+"""Why a worker was ended by us, for those of its jobs that were not the reason."""
 _END_WORDS: Final = {
     ErrorKind.TIMEOUT: "timeout",
     ErrorKind.LOST: "lost",
@@ -70,7 +72,10 @@ class Attempts:
                 self._completed(job, worker, head, parts, raw)
             else:
                 error = head.error or ErrorInfo(type="RuntimeError", message="the worker gave no reason")
-                self._failed(job, worker, error, head, parts)
+                if error.kind == ErrorKind.LOST:  # of a program, which lives on
+                    self.lost(job, worker, started=True, why=error)
+                else:
+                    self._failed(job, worker, error, head, parts)
             worker.acks.append((head.job, head.epoch, "recorded"))
         self._dispatcher.begin_next(worker)
         self._dispatcher.fill(worker)
@@ -99,6 +104,8 @@ class Attempts:
         elif worker.stop_why == "stop" and not job.cancelling:
             self.given_back(job, worker, started=started)
         else:
+            if head.why == "stop":
+                head = msgspec.structs.replace(head, why=_FOR_ANOTHER.get(worker.stop_why, head.why))
             self.lost(job, worker, started=started, why=exit_error(head, worker.pool.spec.memory_mb))
 
     def lost(self, job: Active, worker: Worker, *, started: bool, why: ErrorInfo) -> None:
@@ -166,7 +173,7 @@ class Attempts:
     def _end_grace(self, worker: Worker, job: Active) -> None:
         if self._state.active.get(job.job) is not job or worker.state == "stopping":
             return
-        if worker.front is job:
+        if worker.front is job or worker.pool.asks:
             self._dispatcher.stop(worker, "cancel")
         else:  # the worker cannot read, because of the call in front of it, which is none of our business
             self._state.call_later(_CANCEL_GRACE_MS / 1000, self._end_grace, worker, job)
@@ -275,9 +282,9 @@ class Attempts:
     def _policy(self, job: Active) -> JobPolicy:
         """What somebody has been given items of is not run again: the next attempt would begin anew.
 
-        Nor is what has called as deep as calls may go: it would do so again.
+        Nor is what has called as deep as calls may go: it would do so again. And of a program an error is its answer.
         """
-        final = self._is_read(job) or self._state.lineage.is_hopeless(job.job)
+        final = job.fn.pool.asks or self._is_read(job) or self._state.lineage.is_hopeless(job.job)
         return JobPolicy(timeout_ms=job.timeout_ms, max_retries=0) if final else _policy(job)
 
     def _started_ms(self, job: Active, head: Done | None, now: int) -> int | None:

@@ -15,11 +15,13 @@ from runpod_flash.engine.store.base import Claimed, Returned
 from runpod_flash.errors import StoreError
 from runpod_flash.model.job import JobState
 from runpod_flash.wire import frame
-from runpod_flash.wire.messages import Ack, Def, Start, Stop
+from runpod_flash.wire.messages import Ack, Def, Drain, Start, Stop
 
 AHEAD_LIMIT: Final = 512
 """Calls at most that wait at a worker behind the one that runs."""
 IDLE_GRACE_MS: Final = 2000
+PROGRAM_GRACE_MS: Final = 10_000
+"""The same for a program of the user's own, which may have to put away much more than we do."""
 _SHORT_US: Final = 1000.0
 _AHEAD_US: Final = 20_000.0
 _ACK_AFTER_S: Final = 0.05
@@ -48,6 +50,8 @@ class Dispatcher:
         A worker that holds another version of the same function is no choice: both at once could need twice
         the memory that one needs.
         """
+        if fn.pool.asks:
+            return _asking(fn.pool)
         for worker in reversed(fn.pool.idle):
             if self.suits(worker, fn):
                 return worker
@@ -88,7 +92,7 @@ class Dispatcher:
 
     def ahead(self, fn: Function) -> int:
         """Calls that a worker of `fn` may hold: 1 unless it is known to be short, then 20 ms worth of them."""
-        if not 0 <= fn.run_us < _SHORT_US:
+        if not 0 <= fn.run_us < _SHORT_US or fn.pool.asks:
             return 1
         return min(AHEAD_LIMIT, 1 + int(_AHEAD_US / (fn.run_us + 20)))
 
@@ -128,6 +132,10 @@ class Dispatcher:
 
     def serve(self, pool: Pool) -> None:
         """Gives the pool's idle workers what is ready, the newest first."""
+        if pool.asks:
+            while pool.queued and not self._state.draining and (asking := _asking(pool)) and self._may_claim(asking):
+                pass
+            return
         if pool.of_instances:  # what one may not have, another may
             for worker in reversed(list(pool.idle)):
                 self.fill(worker)
@@ -143,10 +151,21 @@ class Dispatcher:
         pool = worker.pool
         if worker.link is None or worker.state not in {"idle", "busy"} or self._state.draining:
             return
+        if pool.asks:
+            while worker.room and pool.queued and self._may_claim(worker):
+                pass
+            return
         if not worker.inflight and pool.queued and not (self._has_place(worker) and self._claim(worker)):
             return
         if worker.inflight and pool.queued:
             self._claim_ahead(worker)
+
+    def offer(self, worker: Worker, room: int) -> None:
+        """A program asks for so many jobs; 0: it has ceased to."""
+        worker.room = room
+        worker.pool.at_once = max(worker.pool.at_once, len(worker.inflight) + room)
+        if room:
+            self.fill(worker)
 
     def rest(self, worker: Worker) -> None:
         """A worker has nothing to do."""
@@ -186,6 +205,10 @@ class Dispatcher:
         worker.state = "stopping"
         homes.vacate(worker)
         worker.stop_why = worker.stop_why or why
+        if worker.pool.asks:
+            # Before the signal: one that waits for a job ends only when it has its answer.
+            self._state.turn.send(worker.link, Drain().encode())
+            grace_ms = PROGRAM_GRACE_MS if grace_ms else 0
         # To a host that is away it is said again when it comes back.
         if self._state.host:
             self._state.turn.send(self._state.host.link, Stop(worker=worker.id, grace_ms=grace_ms, why=why).encode())
@@ -193,7 +216,7 @@ class Dispatcher:
     def begin_next(self, worker: Worker) -> None:
         """The first of a worker's jobs runs now, if it did not yet: the result of the one before it has come."""
         front = worker.front
-        if front is not None and not front.begun_at:
+        if front is not None and not front.begun_at and not worker.pool.asks:
             front.begun_at = worker.last_done
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
@@ -224,8 +247,14 @@ class Dispatcher:
             return False
         return True
 
+    def _may_claim(self, worker: Worker) -> bool:
+        """One job for a program that asks for some; False if it gets none."""
+        return self._has_place(worker) and self._claim(worker)
+
     def _note(self, worker: Worker, job: Active) -> None:
-        if not worker.inflight:
+        if worker.pool.asks:
+            worker.room -= 1  # it begins the job when it says so
+        elif not worker.inflight:
             job.begun_at = self._state.clock.monotonic()
         worker.inflight.append(job)
         self._state.active[job.job] = job
@@ -304,6 +333,12 @@ class Dispatcher:
             if worker.acks and worker.link is not None:
                 self._state.turn.promise(worker.link, Ack(acks=worker.acks).encode())
                 worker.acks = []
+
+
+def _asking(pool: Pool) -> Worker | None:
+    """Of the programs that ask for a job the one with the fewest, of those the newest."""
+    asking = [one for one in pool.workers.values() if one.room and one.link and one.state in {"idle", "busy"}]
+    return min(reversed(asking), key=lambda worker: len(worker.inflight), default=None)
 
 
 def active(claimed: Claimed, fn: Function, assigned_ms: int) -> Active:

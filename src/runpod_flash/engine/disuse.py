@@ -141,7 +141,8 @@ class Disuse:
     def _is_free(self, pool: Pool) -> bool:
         endpoint = pool.endpoint
         busy = pool.queued or pool.workers or pool.failing
-        return not (busy or endpoint.holders or (endpoint.deployed and pool.phase is not Phase.RETIRED))
+        served = endpoint.spec.origin == "served" and endpoint.last_pool is pool
+        return not (busy or endpoint.holders or served or (endpoint.deployed and pool.phase is not Phase.RETIRED))
 
 
 def _take(items: list[T]) -> list[T]:

@@ -28,6 +28,7 @@ from runpod_flash.engine.fleet import Fleet
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.hosts import Hosts, Watch, key_hash
 from runpod_flash.engine.http_jobs import HttpJobs
+from runpod_flash.engine.programs import Programs
 from runpod_flash.engine.purge import Purge
 from runpod_flash.engine.questions import OnStop, Questions
 from runpod_flash.engine.queue import Queue
@@ -111,11 +112,29 @@ class Engine:
         self._hosts = Hosts(state, self._registry, provider, rundir, self._guarding(watch))
         self._relay = relay = Relay(state, dispatcher, self._followers)
         self.exchanges = Exchanges(state, self._registry, relay)
-        self.http_jobs = HttpJobs(state, self._registry, self._queue, self._followers, self._streams, self._guarded)
-        self.webhooks = Webhooks(state, self._followers, self.http_jobs)
         self._environments = Environments(state, self._hosts, self._queue, self._followers, relay)
+        self.programs = programs = Programs(
+            state,
+            dispatcher,
+            join=self.worker_joined,
+            receive=self.received,
+            left=self.left,
+            guarded=self._guarded,
+        )
+        self.http_jobs = HttpJobs(
+            state, self._registry, self._queue, self._followers, self._streams, self._guarded, programs
+        )
+        self.webhooks = Webhooks(state, self._followers, self.http_jobs)
         self._fleet = Fleet(
-            state, dispatcher, self._queue, self._attempts, self._followers, self._hosts, self._environments, relay
+            state,
+            dispatcher,
+            self._queue,
+            self._attempts,
+            self._followers,
+            self._hosts,
+            self._environments,
+            relay,
+            programs,
         )
         self._dispatcher = dispatcher
         self._timers = Timers(state, loop, self._guarded, queue=self._queue, fleet=self._fleet, hosts=self._hosts)
@@ -148,6 +167,7 @@ class Engine:
             clients=self._programs,
             on_stop=self._asked_to_stop,
             hold_blobs=self._retention.hold,
+            withdraw=self._registry.withdraw,
         )
         return {
             "client": {
@@ -445,7 +465,7 @@ class Engine:
             or any(pool.queued for pool in self.state.pools.values())
             or self._expects_a_delayed_job()
             or self.webhooks.pending
-            or any(each.spec.origin == "deployed" for each in self.state.endpoints.values())
+            or any(each.spec.origin != "script" for each in self.state.endpoints.values())
         )
         if busy:
             self._busy_at = self.state.clock.monotonic()

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from runpod_flash.engine import homes, programs
+from runpod_flash.engine import homes, program_variables
 from runpod_flash.engine import plan as planning
 from runpod_flash.engine.attempts import Attempts
 from runpod_flash.engine.deadlock import Deadlocks
@@ -23,6 +23,7 @@ from runpod_flash.engine.environments import Environments
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.hosts import Hosts, key_hash
 from runpod_flash.engine.outcomes import exit_error
+from runpod_flash.engine.programs import Programs
 from runpod_flash.engine.queue import Queue
 from runpod_flash.engine.records import Active, Phase, Pool, Worker
 from runpod_flash.engine.relay import Relay
@@ -63,8 +64,10 @@ class Fleet:
         hosts: Hosts,
         environments: Environments,
         relay: Relay,
+        programs: Programs,
     ) -> None:
         self._state = state
+        self._programs = programs
         self._dispatcher = dispatcher
         self._queue = queue
         self._attempts = attempts
@@ -203,7 +206,7 @@ class Fleet:
         spec = worker.pool.spec
         if spec.program is None:
             return {**spec.base_env, **secret, **spec.variables}
-        return {**secret, **programs.variables(worker, key, self._state.gateway_url or "")}
+        return {**secret, **program_variables.variables(worker, key, self._state.gateway_url or "")}
 
     def _secrets_of(self, pool: Pool) -> dict[str, str]:
         """Those of the app's environment, if it is deployed there. Read now: they are kept nowhere else."""
@@ -224,13 +227,16 @@ class Fleet:
             self._start_failed(worker.pool, head.error)
             self._state.replan()
 
-    def _start_failed(self, pool: Pool, why: str) -> None:
-        """Backs off; after three starts in a row that failed, nothing of this pool can run."""
+    def _start_failed(self, pool: Pool, why: str, *, hopeless: bool = True) -> None:
+        """Backs off; after three starts in a row that failed, nothing of this pool can run.
+
+        Not `hopeless` is a program that had started, and ended by itself: perhaps over one job.
+        """
         pool.failed_starts += 1
         pool.last_error = why
         pause = min(_LONGEST_BLOCK_S, _FIRST_BLOCK_S * 2.0 ** (pool.failed_starts - 1))
         pool.blocked_until = self._state.clock.monotonic() + pause
-        if pool.failed_starts % _START_TRIES == 0:
+        if hopeless and pool.failed_starts % _START_TRIES == 0:
             self._fail_all(pool, f"its workers cannot start ({_START_TRIES} tries):\n{why}")
 
     def _nothing_can_start(self, why: str) -> None:
@@ -306,8 +312,9 @@ class Fleet:
         if worker.joining is not link:
             return  # it has said so before, or a newer stream has taken this one's place
         worker.joining, worker.link = None, link
-        worker.pool.failed_starts = 0
-        worker.pool.last_error = ""
+        if not worker.pool.asks:  # a program has proven nothing yet
+            worker.pool.failed_starts = 0
+            worker.pool.last_error = ""
         worker.last_done = self._state.clock.monotonic()
         if worker.state == "starting":
             worker.state, worker.ready_at = "busy", worker.last_done
@@ -387,7 +394,10 @@ class Fleet:
         self._relay.exited(worker, head)
         jobs = list(worker.inflight)
         worker.inflight.clear()
-        started_badly = not worker.ready_at and head.why != "host" and worker.stop_why in {"", _STARTS_TOO_SLOWLY}
+        if is_program := worker.pool.asks:
+            last_begun = len(jobs) - 1  # each may have begun: it was given them, and can begin any number at once
+        by_itself = head.why != "host" and worker.stop_why in {"", _STARTS_TOO_SLOWLY}
+        started_badly = by_itself and (is_program or not worker.ready_at)
         if not self._state.draining and (jobs or started_badly):
             data = {"worker": worker.id, "code": head.code, "signal": head.signal, "why": head.why}
             self._state.event("worker_lost", data, endpoint=worker.pool.endpoint.id)
@@ -396,7 +406,8 @@ class Fleet:
             running = index == last_begun
             self._attempts.exited(job, worker, head, started=index <= last_begun, running=running)
         if started_badly:
-            self._start_failed(worker.pool, "\n".join(head.last_lines) or exit_error(head, None).message)
+            why = worker.complaint or "\n".join(head.last_lines) or exit_error(head, None).message
+            self._start_failed(worker.pool, why, hopeless=not worker.ready_at)
         self._state.replan()
 
     def _remove(self, worker: Worker, end: str) -> None:
@@ -419,7 +430,9 @@ class Fleet:
         self._relay.check_times(now)
         for worker in list(self._state.workers.values()):
             front = worker.front
-            if worker.state == "starting" and now > worker.launched_at + _start_limit_s(worker.pool):
+            if worker.pool.asks:
+                self._programs.check_times(worker, now)
+            elif worker.state == "starting" and now > worker.launched_at + _start_limit_s(worker.pool):
                 self._dispatcher.stop(worker, _STARTS_TOO_SLOWLY)
             elif front is None or worker.state == "stopping":
                 continue

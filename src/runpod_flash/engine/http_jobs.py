@@ -19,6 +19,7 @@ from runpod_flash.engine.dispatcher import args_head
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.http_facts import HttpFacts
 from runpod_flash.engine.outcomes import outcome_of
+from runpod_flash.engine.programs import Programs
 from runpod_flash.engine.purge import Done
 from runpod_flash.engine.queue import Queue
 from runpod_flash.engine.records import Active, Endpoint, Function
@@ -97,8 +98,10 @@ class HttpJobs:
         followers: Followers,
         streams: Streams,
         guarded: Callable[[Callable[[], None]], None],
+        programs: Programs,
     ) -> None:
         self.held: set[Asker] = set()
+        self.programs = programs  # the workers among those who ask
         self.guarded = guarded  # runs what may meet a store that fails
         self.facts = HttpFacts(state)
         # Set by those who do it.

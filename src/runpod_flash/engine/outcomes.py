@@ -162,6 +162,8 @@ def _exit_words(head: Exited, memory_mb: int | None) -> str:
         return "died with its host"
     if head.why == "stop":
         return "was ended with its engine"
+    if head.why == "cancel":
+        return "was ended because another call on it was cancelled and did not stop"
     if head.why == "deadline":
         return "was ended because another call on it took too long"
     if head.signal is not None:

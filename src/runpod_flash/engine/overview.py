@@ -100,6 +100,8 @@ class Overview:
             "queued": pool.queued,
             "delayed": delayed.number if delayed else 0,
             "used_at_ms": known.used_ms.get(pool.id),
+            "failed_starts": pool.failed_starts,
+            "last_error": pool.last_error,
         }
 
     def _worker(self, worker: Worker, uses: _Uses) -> Facts:

@@ -58,6 +58,7 @@ class PoolView:
     cpus: float = 1  # for people: CPU time is shared, so this limits nothing here
     concurrency: int = 1
     launch_blocked_ms: int = 0  # back-off after workers that crashed while they started
+    starts_slowly: bool = False  # its workers take seconds to start, as in a cloud
     queued_runs_soon: bool = False  # measured: its workers come to every queued job within RUNS_SOON_MS
     unmanned_ms: int = 1 << 40  # since it last had a worker that was not stopping; 0 while it has one
 
@@ -184,7 +185,7 @@ def _wanted(pool: _Pool) -> int:
 
 def _patience_ms(pool: PoolView, endpoint: EndpointView) -> int:
     """How long a queue may wait before more workers than the first one come."""
-    delay = 1000 * endpoint.scaler_value // DELAY_DIVISOR
+    delay = 1000 * endpoint.scaler_value // (1 if pool.starts_slowly else DELAY_DIVISOR)
     return max(delay, REFUTED_MS) if pool.queued_runs_soon else delay
 
 

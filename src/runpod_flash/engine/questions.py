@@ -17,6 +17,7 @@ from runpod_flash.engine.hosts import Hosts
 from runpod_flash.engine.overview import OnRecord, Overview
 from runpod_flash.engine.purge import Purge
 from runpod_flash.engine.queries import Queries
+from runpod_flash.engine.records import Endpoint
 from runpod_flash.engine.requests import refuse
 from runpod_flash.engine.state import State
 from runpod_flash.engine.turn import Link
@@ -50,6 +51,7 @@ class Questions:
         clients: Callable[[], int],
         on_stop: OnStop,
         hold_blobs: Callable[[Link], None],
+        withdraw: Callable[..., list[Endpoint]],
     ) -> None:
         self._state = state
         self._turn = state.turn
@@ -62,6 +64,7 @@ class Questions:
         self._clients = clients
         self._on_stop = on_stop
         self._hold_blobs = hold_blobs
+        self._withdraw = withdraw
         self._started_at = state.clock.monotonic()
         self.handlers: dict[int, Callable[[Link, Frame, Any], None]] = {
             kinds.QUERY: self._query,
@@ -183,6 +186,11 @@ class Questions:
             self._prune_deps(link, message.sid, everything=bool(head.args.get("all")))
         elif head.verb in self._apps.verbs:
             data = self._apps.verbs[head.verb](head.args)
+            self._turn.promise(link, Ok(data=data).encode(sid=message.sid, flags=_END))
+        elif head.verb == "withdraw":
+            found = self._withdraw(link, str(head.args.get("endpoint", "")), held=bool(head.args.get("held")))
+            waiting = sum(pool.queued for endpoint in found for pool in endpoint.pools)
+            data = {"endpoints": [endpoint.spec.id for endpoint in found], "waiting": waiting}
             self._turn.promise(link, Ok(data=data).encode(sid=message.sid, flags=_END))
         elif head.verb == "hold_blobs":
             self._hold_blobs(link)

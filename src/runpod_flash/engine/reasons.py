@@ -35,6 +35,8 @@ def reason_of(state: State, pool: Pool, delayed: Delayed | None) -> Reason | Non
     """What the jobs of `pool` wait for; None if none of them waits."""
     if pool.queued:
         return _of_queued(state, pool)
+    if pool.failed_starts and not any(worker.ready_at for worker in pool.workers.values()):
+        return _of_failures(state, pool)
     return _of_delayed(state, delayed) if delayed else None
 
 
@@ -88,10 +90,9 @@ def _of_plan(state: State, pool: Pool) -> Reason:
         ]
         return Reason("gpu", pool.why, since, detail={"leases": sorted(leases, key=lambda one: int(str(one["gpu"])))})
     if pool.wait_code == "backoff":
-        error = next((line.strip() for line in reversed(pool.last_error.splitlines()) if line.strip()), "")
+        error = _last_line(pool)
         words = f"{pool.why}: {error}" if error else pool.why
-        detail = {"error": error, "failed_starts": pool.failed_starts}
-        return Reason("backoff", words, since, _wall(state, pool.blocked_until), detail)
+        return Reason("backoff", words, since, _wall(state, pool.blocked_until), _failures(pool))
     return Reason(pool.wait_code, pool.why, since)
 
 
@@ -104,6 +105,22 @@ def _of_workers(state: State, pool: Pool) -> Reason:
     whose = "its worker is" if hands == 1 else f"its {hands} workers are"
     words = f"in line: {whose} busy" if hands else "in line: a worker is about to start"
     return Reason("busy" if hands else "starting", words)
+
+
+def _of_failures(state: State, pool: Pool) -> Reason:
+    """Nobody waits, but whoever comes will: its workers end before they have done anything."""
+    many = pool.failed_starts > 1
+    who = f"its last {pool.failed_starts} workers ended by themselves" if many else "its last worker ended by itself"
+    words = f"{who}: {_last_line(pool)}"
+    return Reason("backoff", words, until_ms=_wall(state, pool.blocked_until), detail=_failures(pool))
+
+
+def _failures(pool: Pool) -> dict[str, Any]:
+    return {"error": _last_line(pool), "failed_starts": pool.failed_starts}
+
+
+def _last_line(pool: Pool) -> str:
+    return next((line.strip() for line in reversed(pool.last_error.splitlines()) if line.strip()), "")
 
 
 def _of_delayed(state: State, delayed: Delayed) -> Reason:

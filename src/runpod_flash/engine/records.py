@@ -99,6 +99,8 @@ class Pool:
     least: int = 1  # workers that it has before it is called, if it is staged
     run_us: float = -1.0  # running mean of the time of its calls, -1 unknown
     serves: bool = False  # an application or a program answers its requests
+    asks: bool = False  # its workers are programs that ask for their jobs
+    at_once: int = 1  # programs: the most jobs that one of its workers has had or wanted at a time
 
     @property
     def waiting(self) -> int:
@@ -189,6 +191,9 @@ class Worker:
     launched_ms: int = 0
     stop_why: str = ""
     released_behind: Active | None = None  # the call so long that those behind it were asked back
+    room: int = 0  # of a program: jobs that it asks for, and may be given now
+    complaint: str = ""  # of a program: why it is about to end, in its own words
+    heard_at: float = 0.0  # of a program: when it last asked or said anything
     last_words: tuple[Exited, Callable[[], None]] | None = None  # it has exited; its stream is yet to be read out
 
     @property

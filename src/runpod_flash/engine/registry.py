@@ -46,6 +46,8 @@ class Registry:
             self._state.functions[row] = function = Function(row, self._state.pools[pool], _function.decode(spec))
             if not function.pool.spec.release:
                 _serve(function)
+            if function.pool.endpoint.spec.origin == "served":  # nobody has to declare it again
+                function.pool.endpoint.last_pool = function.pool
 
     def declare(self, link: Link, head: Declare) -> Declared:
         """Takes a function with its endpoint and pool; the same again changes nothing."""
@@ -94,6 +96,21 @@ class Registry:
         """The endpoint of that id, or those of that name."""
         one = self._by_public_id.get(name)
         return [one] if one is not None else self._by_name.get(name, [])
+
+    def withdraw(self, link: Link, name: str, *, held: bool) -> list[Endpoint]:
+        """Takes programs' endpoints of that id or name away: their workers end after what they run, and none follows.
+
+        What waits is kept, for when the same is served again. With `held` also what another program than the one at
+        `link` still serves. Those taken away are returned.
+        """
+        found = [one for one in self.named(name) if any(pool.asks for pool in one.pools)]
+        found = [one for one in found if held or all(holder.pid == link.pid for holder in one.holders)]
+        for endpoint in found:
+            endpoint.spec = spec = replace(endpoint.spec, workers_min=0, workers_max=0, origin="script")
+            self._state.turn.write().save_endpoint(spec.id, _encode(spec), self._state.clock.wall_ms())
+            self._state.event("withdrawn", {}, endpoint=endpoint.id)
+        self._state.replan()
+        return found
 
     def remove_function(self, number: int) -> None:
         """Nobody uses it any more."""
@@ -260,7 +277,7 @@ class Registry:
 
     def _new_pool(self, row: int, endpoint: Endpoint, key: str, spec: PoolSpec) -> Pool:
         environment = self._state.environment(spec.environment_key())
-        pool = Pool(row, endpoint, key, spec, environment, serves=spec.serves)
+        pool = Pool(row, endpoint, key, spec, environment, serves=spec.serves, asks=spec.asks)
         self._state.add_pool(pool)
         self.place(pool)
         return pool

@@ -71,7 +71,7 @@ def _endpoint_view(endpoint: Endpoint, now: float) -> planning.EndpointView:
         scaler=spec.scaler,
         scaler_value=spec.scaler_value,
         lb=spec.kind == "lb",
-        held=bool(endpoint.holders) or lately or spec.origin == "deployed",
+        held=bool(endpoint.holders) or lately or spec.origin != "script",
         priority_pool=endpoint.last_pool.id if endpoint.last_pool else None,
         name=spec.name,
     )
@@ -100,8 +100,9 @@ def _pool_view(state: State, pool: Pool, now: float, wall: int) -> planning.Pool
         cards=pool.placement.cards,
         memory_mb=pool.placement.memory_mb,
         cpus=pool.placement.cpus,
-        concurrency=pool.spec.concurrency,
+        concurrency=max(pool.spec.concurrency, pool.at_once),
         launch_blocked_ms=max(0, int((pool.blocked_until - now) * 1000)),
+        starts_slowly=pool.asks,
         queued_runs_soon=soon and hands > 0,
         unmanned_ms=int((now - pool.manned_at) * 1000),
     )

@@ -20,7 +20,8 @@ from runpod_flash.errors import ConfigError, call_site, shown
 EndpointKind = Literal["queue", "lb"]
 ScalerKind = Literal["QUEUE_DELAY", "REQUEST_COUNT"]
 Protocol = Literal["jobs", "http"]
-Origin = Literal["script", "deployed"]
+Origin = Literal["script", "deployed", "served"]
+"""Who declared an endpoint: a program that calls, `flash deploy`, or `flash serve --detach`. The last two stay."""
 
 OWN_DISTRIBUTIONS: Final = frozenset({"runpod-flash", "tetra-rp", "flash-anywhere"})
 """Requirements of these names mean this package, which every worker has; they are never installed."""
@@ -46,6 +47,11 @@ class EndpointSpec:
     def id(self) -> str:
         """The public id, the same wherever and whenever this endpoint is declared."""
         return endpoint_id(self.app, self.env, self.name)
+
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether it was taken away; what waits there is kept for when it comes back."""
+        return self.workers_max == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,11 @@ class PoolSpec:
     program: Program | None = None  # what its workers run; None: our loop
     application: Application | None = None
     release: str = ""  # deployed: what its code and secrets were then, so that others get workers of their own
+
+    @property
+    def asks(self) -> bool:
+        """Whether its workers are programs that ask for their jobs."""
+        return self.program is not None and self.program.protocol == "jobs"
 
     @property
     def serves(self) -> bool:

@@ -482,9 +482,9 @@ class Admin(Head):
     """Operates the engine. → OK.
 
     `verb`: stop {drain: bool, grace_s: float} | handover | prune_deps {all: bool} | hold_blobs, which keeps every blob
-    file for as long as this link lives | purge {ended: bool, older_than_ms: int, dry: bool, and by what endpoint, app,
-    env and fn they are named}, answered with what was done | undeploy, create_app, delete_app, create_env, delete_env
-    {app, env, project}.
+    file for as long as this link lives | withdraw {endpoint, held: bool}, of a program | purge {ended: bool,
+    older_than_ms: int, dry: bool, and by what endpoint, app, env and fn they are named}, answered with what was done |
+    undeploy, create_app, delete_app, create_env, delete_env {app, env, project}.
     """
 
     KIND = kinds.ADMIN

@@ -44,6 +44,8 @@ def function(request: Request) -> Function:
     """The function that is meant: the endpoint's only one, or the one that is named; Refused lists them."""
     endpoint = request.queue()
     served = endpoint.served
+    if endpoint.spec.is_withdrawn:
+        raise Refused(404, f"endpoint {endpoint.spec.name!r} was taken away: flash serve brings it back")
     name = request.operation.function or request.header(b"x-flash-function").decode("utf-8", "replace")
     if name:
         found = [one for full, one in served.items() if name in (full, full.rpartition(":")[2])]

@@ -10,7 +10,7 @@ from runpod_flash.engine.http_jobs import HttpJobs
 from runpod_flash.engine.records import Endpoint
 from runpod_flash.errors import did_you_mean
 from runpod_flash.gateway.reply import Reply
-from runpod_flash.gateway.runpod import control, facts, follow, submit
+from runpod_flash.gateway.runpod import control, facts, follow, submit, workers
 from runpod_flash.gateway.runpod.request import Refused, Request, refusal
 from runpod_flash.gateway.token import Key
 
@@ -45,6 +45,13 @@ VERBS: Final[dict[str, Verb]] = {
     "health": Verb(facts.health, _GET),
     "metrics": Verb(facts.metrics, _GET),
     "requests": Verb(facts.requests, _GET),
+    # Workers.
+    "job-take": Verb(workers.take, _GET, token=False),
+    "job-take-batch": Verb(workers.take_batch, _GET, token=False),
+    "job-stop": Verb(workers.stop, _GET, token=False),
+    "job-done": Verb(workers.done, _POST, token=False),
+    "job-stream": Verb(workers.stream, _POST, token=False),
+    "ping": Verb(workers.ping, _GET, token=False),
 }
 
 

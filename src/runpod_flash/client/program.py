@@ -1,0 +1,195 @@
+"""A program of the user's own as an endpoint: what the engine is told of it.
+
+The program is not imported, and runs where it lies: only its text is read, to name its version, and to say at once what
+would keep every worker from starting.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from runpod_flash.analysis.published import COMMON_NAMES
+from runpod_flash.client import environment
+from runpod_flash.errors import ConfigError
+from runpod_flash.model.endpoint import Program, normalise_requirements
+from runpod_flash.model.resolve import resolve_endpoint
+from runpod_flash.model.resources import CpuLiveServerless, LiveServerless, QueueResource
+from runpod_flash.settings import Settings
+from runpod_flash.wire.messages import Declare, FunctionSpec
+
+RUNPOD: Final = "runpod==1.12.0"
+"""The package of workers for Runpod, at the newest version of its protocol that is spoken here."""
+TIMEOUT_S: Final = 600.0
+"""Of one job, as in Runpod's cloud."""
+_MOST_FILES: Final = 2000
+_LEFT_OUT: Final = frozenset({"__pycache__", "node_modules", "venv", "env", "site-packages"})
+
+
+@dataclass(frozen=True)
+class Served:
+    """What shall be served, as somebody asked for it. Times in seconds."""
+
+    file: Path
+    name: str
+    arguments: Sequence[str] = ()
+    dependencies: Sequence[str] = ()
+    workers_min: int | None = None
+    workers_max: int | None = None
+    idle_timeout: float | None = None
+    timeout: float = TIMEOUT_S
+    env: Mapping[str, str | None] = field(default_factory=dict)
+    volume: str | None = None
+    gpus: Sequence[str] = ()
+    stays: bool = False  # without a program that holds it
+
+
+def with_runpod(dependencies: Iterable[str]) -> tuple[list[str], bool]:
+    """The requirements of a worker for Runpod, and whether its package had to be added."""
+    found = list(dependencies)
+    names = {one.partition("[")[0].rstrip("=<>!~ ") for one in normalise_requirements(found)}
+    if any(
+        name == "runpod" or name.startswith(("runpod=", "runpod<", "runpod>", "runpod~", "runpod ")) for name in names
+    ):
+        return found, False
+    return [*found, RUNPOD], True
+
+
+def check(file: Path) -> ast.Module:
+    """The text of a program, read. ConfigError for what no interpreter would start."""
+    if not file.exists():
+        raise ConfigError(
+            f"there is no file {file}",
+            why=_near(file) or f"the current folder is {Path.cwd()}",
+            fix="flash serve FILE.py --name NAME",
+        )
+    if file.is_dir():
+        raise ConfigError(
+            f"{file} is a folder", why="a worker is one file that is run", fix=f"flash serve {file}/handler.py"
+        )
+    try:
+        return ast.parse(file.read_bytes(), filename=str(file))
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise ConfigError(
+            f"{file.name} is no Python: {error.msg}",
+            where=f"{file}:{error.lineno}",
+            why=f"line {error.lineno}: {line}" if line else None,
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read", why=str(error)) from None
+
+
+def starts_worker(tree: ast.Module) -> bool:
+    """Whether `start(…)` of something is called in a program: `runpod.serverless.start({"handler": …})`."""
+    calls = (one.func for one in ast.walk(tree) if isinstance(one, ast.Call))
+    return any(isinstance(one, ast.Attribute) and one.attr == "start" for one in calls)
+
+
+def declaration(asked: Served, settings: Settings) -> Declare:
+    """Endpoint, pool and function that serve it. ConfigError for values that are not possible."""
+    file = asked.file.absolute()
+    environment.stand_in_for(file.parent)
+    resource = _resource(asked)
+    endpoint = resolve_endpoint(resource, environment.app_name(settings.app), settings.env)
+    if asked.stays:
+        endpoint = replace(endpoint, origin="served")
+    variables = environment.resolve_variables(asked.env)
+    pool = environment.pool_spec(resource, normalise_requirements(asked.dependencies), (), variables, is_async=True)
+    digest = digest_of(file)
+    program = Program(("python", str(file), *asked.arguments), str(file.parent), digest)
+    function = FunctionSpec(
+        name=file.name,
+        version=digest,
+        digest=digest,
+        where=str(file),
+        is_async=True,  # its jobs are stopped one by one, and have a while for that
+        takes_json=True,
+        timeout_ms=round(asked.timeout * 1000),
+        yields=True,  # perhaps: nobody knows before it does
+    )
+    return Declare(
+        endpoint=endpoint,
+        pool=replace(pool, program=program),
+        function=function,
+        exact=settings.hardware == "exact",
+    )
+
+
+def _resource(asked: Served) -> QueueResource:
+    given: dict[str, Any] = {
+        "workersMin": asked.workers_min,
+        "workersMax": asked.workers_max,
+        "idleTimeout": asked.idle_timeout,
+        "networkVolumeId": asked.volume,
+    }
+    kept = {name: value for name, value in given.items() if value is not None}
+    if asked.gpus:
+        return LiveServerless(name=asked.name, gpus=list(asked.gpus), **kept)
+    return CpuLiveServerless(name=asked.name, **kept)
+
+
+def digest_of(file: Path) -> str:
+    """64 hex digits for a program and the Python files beside and below it: what it can import of its own."""
+    found = hashlib.sha256(file.read_bytes())
+    for number, path in enumerate(_sources(file.parent)):
+        if number == _MOST_FILES:
+            break
+        try:
+            text = path.read_bytes()
+        except OSError:
+            continue
+        found.update(f"\0{path.relative_to(file.parent)}\0".encode(errors="surrogateescape"))
+        found.update(hashlib.sha256(text).digest())
+    return found.hexdigest()
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    for where, folders, files in os.walk(folder):
+        folders[:] = sorted(one for one in folders if one not in _LEFT_OUT and not one.startswith("."))
+        yield from (Path(where, one) for one in sorted(files) if one.endswith(".py"))
+
+
+def _near(file: Path) -> str:
+    """What else could be meant."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only where a file is missing
+
+    folder = file.parent
+    names = [one.name for one in folder.glob("*.py")] if folder.is_dir() else []
+    close = get_close_matches(file.name, names, 1)
+    return f"did you mean {folder / close[0]}?" if close else ""
+
+
+# ── why it does not start ─────────────────────────────────────────────────────────────────────────
+
+_FRAME: Final = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+_NO_MODULE: Final = re.compile(r"ModuleNotFoundError: No module named '(?P<name>[\w.]+)'")
+
+
+def blame(output: str, file: Path) -> tuple[str, str]:
+    """The last place in the user's own files that a traceback names, `file:line`, and the text of that line."""
+    folder = file.absolute().parent
+    for found in reversed(list(_FRAME.finditer(output))):
+        path = Path(found["file"])
+        if path.is_relative_to(folder) and not _LEFT_OUT & set(path.parts):
+            number = int(found["line"])
+            try:
+                line = path.read_text(encoding="utf-8", errors="replace").splitlines()[number - 1].strip()
+            except (OSError, IndexError):
+                line = ""
+            return f"{path}:{number}", line
+    return "", ""
+
+
+def mend(error: str, served: Served) -> str:
+    """What to do about an error at the start."""
+    if found := _NO_MODULE.search(error):
+        module = found["name"].partition(".")[0]
+        return f"add the package that has it: --dependencies {COMMON_NAMES.get(module, (module,))[0]}"
+    return f"run it by hand to see more: python {served.file}"

@@ -1,0 +1,139 @@
+"""Workers of Runpod's own package, unmodified, as the workers of endpoints here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.runpod.served import Served, serving, until
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving() as one:
+        one.serve("many.py", "--workers-min", "1", "--env", "GIVEN=yes", "--workers-max", "1")
+        one.serve("yields.py", "--workers-min", "1")
+        one.serve("gathers.py", "--workers-min", "1", "--workers-max", "2")
+        one.serve("one.py", "--workers-min", "1", "--workers-max", "2")
+        yield one
+
+
+def test_a_job_gets_to_the_handler_as_it_was_sent(served: Served) -> None:
+    said = {"word": "grüße", "list": [1, None, {"a": True}]}
+    ended = served.result("many", said)
+    assert ended["status"] == "COMPLETED"
+    assert ended["output"]["input"] == said
+    assert ended["output"]["id"] == ended["id"]
+    assert ended["output"]["keys"] == ["id", "input"]
+    assert ended["workerId"] == ended["output"]["worker"]
+    assert ended["executionTime"] >= 0
+
+
+def test_an_empty_input_arrives_unharmed_and_what_else_was_said_of_a_job_as_well(served: Served) -> None:
+    ended = served.result("many", {}, webhook="http://127.0.0.1:1/hook", s3Config={"bucketName": "b"})
+    assert ended["output"]["input"] == {}
+    assert ended["output"]["keys"] == ["id", "input", "s3Config", "webhook"]
+
+
+@pytest.mark.parametrize(("what", "output"), [("none", None), ("empty", {})])
+def test_a_handler_may_return_nothing(served: Served, what: str, output: object) -> None:
+    ended = served.result("many", {"do": what})
+    assert (ended["status"], ended["output"]) == ("COMPLETED", output)
+
+
+def test_an_exception_is_told_in_the_words_of_the_worker_and_is_final(served: Served) -> None:
+    ended = served.result("many", {"do": "fail"})
+    assert ended["status"] == "FAILED"
+    told = json.loads(ended["error"])
+    assert (told["error_type"], told["error_message"]) == ("<class 'ValueError'>", "boom!")
+    assert 'raise ValueError("boom!")' in told["error_traceback"]
+    assert "retries" not in ended
+
+
+def test_an_error_that_a_handler_returns_goes_with_the_rest_of_what_it_returned(served: Served) -> None:
+    ended = served.result("many", {"do": "soft"})
+    assert (ended["status"], ended["error"], ended["output"]) == ("FAILED", "not today", {"half": 1})
+
+
+def test_what_python_calls_json_and_nobody_else_does_fails_and_says_so(served: Served) -> None:
+    ended = served.result("many", {"do": "nan"})
+    assert ended["status"] == "FAILED"
+    assert "NaN" in ended["error"]
+
+
+def test_inputs_and_outputs_of_ten_megabytes(served: Served) -> None:
+    size = 10_000_000
+    ended = served.result("many", {"do": "echo", "data": "y" * size})
+    assert ended["output"]["input"]["data"] == "y" * size
+
+
+def test_progress_is_seen_while_a_job_runs_and_none_after_its_end(served: Served, tmp_path: Path) -> None:
+    job = served.run("many", {"do": "progress", "until": str(tmp_path / "go")})
+    said = served.wait("many", job, lambda found: found.get("output"))
+    assert (said["status"], said["output"]) == ("IN_PROGRESS", {"percent": 50})
+    (tmp_path / "go").touch()
+    assert served.wait("many", job)["output"] == "done"
+
+
+def test_one_worker_runs_as_many_jobs_at_once_as_it_says(served: Served) -> None:
+    jobs = [served.run("many", {"do": "sleep", "s": 600}) for _ in range(8)]
+    for job in jobs:
+        assert served.wait("many", job, lambda found: found["status"] == "IN_PROGRESS")["workerId"]
+    served.cancel(*jobs)
+    assert {served.wait("many", job)["status"] for job in jobs} == {"CANCELLED"}
+
+
+def test_one_of_two_jobs_is_cancelled_and_the_other_goes_on(served: Served, tmp_path: Path) -> None:
+    stays = served.run("many", {"do": "progress", "until": str(tmp_path / "go")})
+    goes = served.run("many", {"do": "sleep", "s": 600})
+    for job in (stays, goes):
+        served.wait("many", job, lambda found: found["status"] == "IN_PROGRESS")
+    served.cancel(goes)
+    assert served.wait("many", goes)["status"] == "CANCELLED"
+    (tmp_path / "go").touch()
+    assert served.wait("many", stays)["status"] == "COMPLETED"
+
+
+def test_a_job_that_takes_too_long_is_stopped_and_its_worker_lives_on(served: Served) -> None:
+    ended = served.result("many", {"do": "sleep", "s": 600}, policy={"executionTimeout": 1000})
+    assert ended["status"] == "TIMED_OUT"
+    assert "timeout of 1 s" in ended["error"]
+    assert served.result("many", {})["output"]["worker"] == ended["workerId"]
+
+
+def test_a_program_is_told_who_it_is_and_has_a_folder_of_its_own(served: Served) -> None:
+    output = served.result("many", {"do": "look"})["output"]
+    variables = output["variables"]
+    assert variables["GIVEN"] == "yes"
+    assert variables["RUNPOD_ENDPOINT_ID"] == served.endpoint("many")["id"]
+    assert output["here"].endswith(f"workers/{variables['RUNPOD_POD_ID']}/files")
+
+
+def test_what_a_generator_yields_is_streamed_and_its_output_is_empty(served: Served) -> None:
+    ended = served.result("yields", {"n": 3})
+    assert (ended["status"], ended["output"]) == ("COMPLETED", [])
+
+
+def test_a_generator_that_raises_fails_with_its_error(served: Served) -> None:
+    ended = served.result("yields", {"n": 3, "fail": 1})
+    assert ended["status"] == "FAILED"
+    assert "in the middle" in ended["error"]
+
+
+def test_what_is_gathered_is_the_output_and_a_worker_that_wants_to_be_replaced_is(served: Served) -> None:
+    first, second = (served.result("gathers", {"n": 2}) for _ in range(2))
+    assert first["output"] == second["output"] == ["item 0", "item 1"]
+    assert first["workerId"] != second["workerId"]
+
+
+def test_a_plain_handler_that_is_cancelled_ends_with_its_worker(served: Served, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    job = served.run("one", {"s": 600, "mark": str(mark)})
+    until(mark.exists)
+    worker = served.wait("one", job, lambda found: found["status"] == "IN_PROGRESS")["workerId"]
+    served.cancel(job)
+    assert served.wait("one", job)["status"] == "CANCELLED"
+    assert served.result("one", {})["workerId"] != worker
