@@ -156,7 +156,7 @@ class Session:
         for stream in self.streams.values():
             stream.sent = False
 
-    def feed(self, data: bytes) -> Iterator[tuple[Stream | None, Frame]]:
+    def feed(self, data: Buffer) -> Iterator[tuple[Stream | None, Frame]]:
         """Gives replies to those who wait. What is left for the link to act on is yielded.
 
         That is: (None, frame) for frames of the link itself, and (stream, frame) for a request that failed.

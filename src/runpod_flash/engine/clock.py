@@ -16,6 +16,5 @@ class Clock:
         self._last = max(self._last, time.time_ns() // 1_000_000)
         return self._last
 
-    def monotonic(self) -> float:
-        """Seconds that only ever grow; of this process only."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
+    """Seconds that only ever grow; of this process only."""

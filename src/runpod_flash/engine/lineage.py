@@ -96,6 +96,8 @@ class Lineage:
 
     def ended(self, job: str, why: str) -> None:
         """A job has ended, or an attempt of it: nobody waits any more for what that has called."""
+        if not (self._above or self._below or self._hopeless):
+            return
         self.abandon(job, why)
         self._hopeless.discard(job)
         above = self._above.pop(job, None)
