@@ -43,6 +43,11 @@ def endpoint(
     )
 
 
+def lookup(name: str, at: str = "e") -> messages.Lookup:
+    function = FunctionSpec(name=name, version="", digest="")
+    return messages.Lookup(app="shop", env="prod", endpoint=at, function=function)
+
+
 class Deployer:
     """A program that deploys."""
 
@@ -81,7 +86,7 @@ def host(scene: Scene) -> HostSide:
 
 
 def called(client: ClientSide, name: str = "f", at: str = "e") -> int:
-    head = client.ask(messages.Lookup(app="shop", env="prod", endpoint=at, function=name))
+    head = client.ask(lookup(name, at))
     assert isinstance(head, messages.Declared), head
     return head.fn
 
@@ -95,9 +100,7 @@ def test_a_release_is_called_once_its_worker_is_ready(scene: Scene) -> None:
     host(scene).launches = "never"
     deployer.begin(endpoint())
     assert deployer.is_under_way()
-    assert (
-        deployer.client.ask(messages.Lookup(app="shop", env="prod", endpoint="e", function="f")).code == "not_deployed"
-    )
+    assert deployer.client.ask(lookup("f")).code == "not_deployed"
     (launch,) = host(scene).wire.all(Launch)
     host(scene).launches = "ready"
     host(scene).launch(launch)
@@ -114,7 +117,7 @@ def test_a_program_calls_by_the_short_name_and_ships_nothing(scene: Scene) -> No
     Deployer(scene).deploy(endpoint(functions={"f": "v1", "g": "v1"}))
     client = scene.client()
     assert version_of(scene, called(client, "script.py:f")) == "v1"
-    head = client.ask(messages.Lookup(app="shop", env="prod", endpoint="e", function="h"))
+    head = client.ask(lookup("h"))
     assert "without a function 'h'" in head.what
 
 

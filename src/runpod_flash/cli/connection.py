@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -44,6 +44,7 @@ _MEANT = {
     "bad_request": UsageError.code,
     "already_ended": FlashError.code,
     "not_retryable": FlashError.code,
+    "deploy_failed": FlashError.code,
 }
 
 
@@ -124,9 +125,9 @@ class Connection:
         """The engine about itself."""
         return self._one("status", {})
 
-    def ask(self, request: messages.Head, timeout: float | None = REPLY_SECONDS) -> Any:
+    def ask(self, request: messages.Head, timeout: float | None = REPLY_SECONDS, parts: Sequence[bytes] = ()) -> Any:
         """The reply to one request; an ERROR is raised. None waits as long as it takes."""
-        for reply in self.follow(request, timeout):
+        for reply in self.follow(request, timeout, parts):
             return reply
         raise EngineRefused(
             "the engine answered with something this program does not know",
@@ -134,11 +135,13 @@ class Connection:
             fix="flash engine restart",
         )
 
-    def follow(self, request: messages.Head, timeout: float | None = None) -> Iterator[Any]:
+    def follow(
+        self, request: messages.Head, timeout: float | None = None, parts: Sequence[bytes] = ()
+    ) -> Iterator[Any]:
         """Sends a request now; gives every reply to it, up to the last. Others may be asked meanwhile."""
         self._sid += 2
         try:
-            data = request.encode(sid=self._sid)
+            data = request.encode(parts, sid=self._sid)
         except UnicodeEncodeError as error:  # what a shell passes on may be any bytes
             raise UsageError(
                 f"{error.object!r} cannot be the name or id of anything",

@@ -7,10 +7,13 @@ import sys
 import click
 
 from runpod_flash._version import __version__
+from runpod_flash.cli.apps import app, env
+from runpod_flash.cli.build import build
 from runpod_flash.cli.call import call
 from runpod_flash.cli.check import check
 from runpod_flash.cli.completion import completion
 from runpod_flash.cli.cost import cost
+from runpod_flash.cli.deploy import deploy, rollback, undeploy
 from runpod_flash.cli.deps import deps
 from runpod_flash.cli.doctor import doctor
 from runpod_flash.cli.engine import engine
@@ -22,6 +25,7 @@ from runpod_flash.cli.pages import examples
 from runpod_flash.cli.ps import ps
 from runpod_flash.cli.purge import purge
 from runpod_flash.cli.runpod import runpod
+from runpod_flash.cli.secret import secret
 from runpod_flash.cli.serve import serve
 from runpod_flash.cli.upkeep import backup, restore, verify
 from runpod_flash.cli.volume import volume
@@ -45,6 +49,13 @@ def flash() -> None:
 
 for verb in (
     init,
+    build,
+    deploy,
+    rollback,
+    undeploy,
+    app,
+    env,
+    secret,
     call,
     serve,
     jobs,

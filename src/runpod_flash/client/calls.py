@@ -14,7 +14,7 @@ from runpod_flash.client import environment, items, job, nested, output, scope, 
 from runpod_flash.client.classes import RemoteClass
 from runpod_flash.client.function import RemoteFunction, yields
 from runpod_flash.client.link import Link
-from runpod_flash.client.session import Binding, Stream
+from runpod_flash.client.session import Binding, NotDeployed, Stream
 from runpod_flash.errors import ConfigError, EncodingError, UsageError, call_site
 from runpod_flash.model.job import JobPolicy, new_job_id
 from runpod_flash.model.output import JobOutput
@@ -23,21 +23,30 @@ from runpod_flash.payload import codec
 from runpod_flash.wire import door
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.kinds import INLINE_LIMIT
-from runpod_flash.wire.messages import Accepted, Declare, FunctionSpec, Position, Submit, decode
+from runpod_flash.wire.messages import Accepted, Declare, Declared, FunctionSpec, Lookup, Position, Submit, decode
 
 
 class Prepared:
-    """A function as it is now: its shipping, its pool, its endpoint. Replaced when any of them changes."""
+    """A function as it is now: its shipping, its pool, its endpoint. Replaced when any of them changes.
+
+    Or, by its name alone, one that is deployed.
+    """
 
     __slots__ = ("app", "declare", "scope", "variables")
 
     def __init__(
-        self, declare: Declare, scope: scope.Scope | None, variables: dict[str, str], app: tuple[str, str]
+        self, declare: Declare | Lookup, scope: scope.Scope | None, variables: dict[str, str], app: tuple[str, str]
     ) -> None:
         self.declare = declare
-        self.scope = scope  # None in a worker, where nothing of it changes
+        self.scope = scope  # None in a worker and where it is deployed: nothing of it changes
         self.variables = variables
         self.app = app
+
+    @property
+    def shipped(self) -> Declare:
+        """How one is declared that is not deployed."""
+        assert isinstance(self.declare, Declare)
+        return self.declare
 
 
 class Call:
@@ -215,7 +224,7 @@ class Caller:
     async def _binding(self, link: Link) -> Binding:
         prepared = self._prepared
         if prepared is None or self._outdated(prepared, link):
-            prepared = self._prepared = self._prepare(link)
+            prepared = self._prepared = await self._deployed(link) or self.prepare(link)
         binding: Binding | None = link.bindings.get(prepared)
         if binding is None:
             watch = output.Watch(self._function.__name__, partial(transcript.past_lines, link))
@@ -225,6 +234,8 @@ class Caller:
                 await link.bind(binding)
             except BaseException as error:
                 link.bindings.pop(prepared, None)
+                if isinstance(error, NotDeployed):
+                    self._prepared = None  # any more: the next call ships it
                 if isinstance(error, ConfigError) and error.where is None:
                     error.where = self._where  # what the engine found wrong is written there
                 raise
@@ -242,12 +253,32 @@ class Caller:
     def _variables(self) -> dict[str, str]:
         return environment.resolve_variables(self._wanted, self._where)
 
-    def _prepare(self, link: Link) -> Prepared:
+    async def _deployed(self, link: Link) -> Prepared | None:
+        """What is called by its name, and nothing shipped; None unless it is deployed where this program calls.
+
+        That is where the program has named its app, and in a worker, whose own app it is, for what it was not told how
+        to call.
+        """
+        inside = door.here() is not None
+        if nested.was_told(self._handle) if inside else not link.names_app:
+            return None
+        app, env = ("", "") if inside else link.app
+        name = FunctionSpec(name=self._name(), version="", digest="", where=self._where)
+        head = Lookup(endpoint=self._config.resource.name, function=name, app=app, env=env)
+        try:
+            declared: Declared = await link.request(head)
+        except NotDeployed:
+            return None
+        name.digest = declared.digest
+        return Prepared(head, None, {}, link.app)
+
+    def prepare(self, link: Link) -> Prepared:
+        """The function as it is now, with all that its workers need of this program."""
         if door.here() is not None:
             return Prepared(nested.declaration(self._handle), None, {}, link.app)
         prepared, handles = self.judged(link)
         if handles:
-            function = prepared.declare.function
+            function = prepared.shipped.function
             function.defs = nested.merged(function.defs, self._table(link, handles))
         return prepared
 

@@ -64,6 +64,15 @@ def stand_in_for(folder: Path) -> None:
 _program: Path | None = None
 
 
+def leave_open() -> None:
+    """From here on, a variable that is to be taken from somewhere stays open: whoever deploys says what it is."""
+    global _open
+    _open = True
+
+
+_open = False
+
+
 def project_folder() -> Path:
     """The nearest project of the script that runs, else its folder; for what is no script, of the current folder."""
     start = _program or _script_folder() or Path.cwd()
@@ -88,7 +97,7 @@ def resolve_variables(wanted: Mapping[str, str | None], where: str = "") -> dict
 
     Read now, at the call, so that a module can be imported where they are not set.
     """
-    if None not in wanted.values():
+    if None not in wanted.values() or _open:
         return {name: value for name, value in wanted.items() if value is not None}
     found = {name: os.environ.get(name) if value is None else value for name, value in wanted.items()}
     missing = [name for name, value in found.items() if value is None]

@@ -53,6 +53,7 @@ class Link(asyncio.BufferedProtocol):
         for name, meant in settings_.misspelled().items():
             output.notice_once(f"the variable {name} has no effect. Did you mean {meant}?")
         self.app = environment.app_name(self.settings.app), self.settings.env
+        self.names_app = self.settings.app is not None
         self.bindings: dict[Any, Binding] = {}
         self._session = Session()
         self._coming: asyncio.Task[None] | None = None

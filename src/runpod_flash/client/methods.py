@@ -128,7 +128,7 @@ def judged(cls: RemoteClass, link: Link) -> tuple[Prepared, nested.Handles]:
     if not names:
         raise UsageError(f"{name} has no public methods", where=scope.location(cls.__wrapped__) or None)
     prepared, handles = caller_of(getattr(instance, names[0])).judged(link)
-    declare = prepared.declare
+    declare = prepared.shipped
     function = msgspec.structs.replace(declare.function, name=name, where=scope.location(cls.__wrapped__))
     prepared.declare = msgspec.structs.replace(declare, function=function)
     return prepared, handles

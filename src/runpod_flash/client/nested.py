@@ -134,7 +134,7 @@ def table_of(handles: Handles, judged: Callable[[Handle], tuple[Prepared, Handle
         except FlashError as error:
             table.refused[key] = str(error)
             continue
-        table.functions[key] = prepared.declare
+        table.functions[key] = prepared.shipped
         ahead += [item for item in more.items() if item[0] not in found]
         found |= more
     return [*_needs(table), _defined(table)] if table.functions or table.refused else []
@@ -152,6 +152,14 @@ def _needs(table: Table) -> list[str]:
 
 
 # ── in a worker ───────────────────────────────────────────────────────────────────────────────────
+
+
+def was_told(handle: RemoteFunction[..., Any, Any]) -> bool:
+    """Whether this worker was told how to call it, or why it cannot."""
+    owner: Handle = handle.instance.__remote_class__ if isinstance(handle, RemoteMethod) else handle
+    known = owner.__remote_key__ if isinstance(owner, RemoteClass) else owner.key
+    key = known or key_of(owner)
+    return any(key in table.functions or key in table.refused for _digest, table in _tables())
 
 
 def declaration(handle: RemoteFunction[..., Any, Any]) -> Declare:

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from runpod_flash.errors import FlashError, JobNotFound, UsageError, error_from_code
 from runpod_flash.wire import kinds, messages
 from runpod_flash.wire.frame import Buffer, Frame, FrameReader
-from runpod_flash.wire.messages import Declare, Head
+from runpod_flash.wire.messages import Declare, Head, Lookup
 
 Watcher = Callable[["Stream", Any], None]
 """Is told of every frame between a request and its reply: STATE, LOG, ENV_STATE."""
@@ -35,12 +35,16 @@ class AlreadyEnded(FlashError):
     """A job that was to be cancelled had ended."""
 
 
+class NotDeployed(FlashError):
+    """Nothing of that name is deployed there."""
+
+
 class Binding:
     """One version of a function on one pool, as the engine of this link knows it; `fn` is what SUBMIT names."""
 
     __slots__ = ("declare", "fn", "held", "task", "watcher")
 
-    def __init__(self, declare: Declare, watcher: Watcher) -> None:
+    def __init__(self, declare: Declare | Lookup, watcher: Watcher) -> None:
         self.declare = declare
         self.watcher = watcher
         self.fn = 0  # 0: the engine that we are connected to has not been told
@@ -194,6 +198,8 @@ def error_of(head: messages.Error | messages.Refuse) -> FlashError:
     """The exception for an ERROR or a REFUSE."""
     if head.code == "already_ended":
         return AlreadyEnded(head.what, why=head.why)
+    if head.code == "not_deployed":
+        return NotDeployed(head.what, why=head.why or None, fix=head.fix or None)
     return error_from_code(
         _MEANT.get(head.code, head.code),
         head.what,

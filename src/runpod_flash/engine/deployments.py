@@ -45,6 +45,12 @@ _deploy = msgspec.json.Decoder(Deploy)
 _encode = msgspec.json.encode
 
 
+class DeployFailed(FlashError):
+    """A release cannot be called."""
+
+    code = "deploy_failed"
+
+
 class Made(msgspec.Struct):
     """What a release was made into: its functions, by endpoint, and what seals its secrets."""
 
@@ -278,7 +284,8 @@ class Deployments:
 
     def _told_build(self, pool: Pool, head: EnvState) -> None:
         for staging in self._staging.values():
-            if pool in staging.waits:
+            mine = [one for one in staging.waits if one.environment is pool.environment]
+            if pool in mine[:1]:  # several pools may wait for one environment
                 self._state.turn.send(staging.link, head.encode(sid=staging.sid))
 
     def _say(self, staging: Staging, text: str) -> None:
@@ -290,7 +297,7 @@ class Deployments:
         for staging in list(self._staging.values()):
             if pool in staging.waits:
                 self._give_up(staging)
-                error = ConfigError(
+                error = DeployFailed(
                     f"version {staging.number} was not deployed: endpoint {pool.endpoint.spec.name!r} has no workers",
                     why=why,
                     fix="mend that and deploy again; the version before goes on as it was",

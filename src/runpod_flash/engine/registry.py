@@ -11,11 +11,11 @@ import msgspec
 
 from runpod_flash.engine.placement import Lack, asks_for_something, place, unplaced
 from runpod_flash.engine.records import Endpoint, Function, Phase, Pool
-from runpod_flash.engine.routes import canonical
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.turn import Link
 from runpod_flash.errors import ConfigError, EngineRefused, FlashError, did_you_mean
 from runpod_flash.model.endpoint import EndpointSpec, Mount, PoolSpec, endpoint_id, pool_key
+from runpod_flash.model.options import canonical
 from runpod_flash.wire.messages import Declare, Declared, FunctionSpec, Machine
 from runpod_flash.wire.volumes import Volume
 
@@ -312,7 +312,7 @@ def _as_deployed(endpoint: Endpoint, name: str) -> Declared:
             why=f"it has {', '.join(known)}" if known else "it is just being deployed",
             fix="deploy it with that function, or call in another environment: FLASH_ENV",
         )
-    return Declared(fn=found.id, endpoint=endpoint.spec.id)
+    return Declared(fn=found.id, endpoint=endpoint.spec.id, digest=found.spec.digest)
 
 
 def _of_short_name(endpoint: Endpoint, name: str) -> Function | None:

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from runpod_flash.engine.routes import canonical
 from runpod_flash.errors import ConfigError
 from runpod_flash.model.endpoint import EndpointSpec, PoolSpec, pool_key
+from runpod_flash.model.options import canonical
 from runpod_flash.wire.messages import DeployedEndpoint, FunctionSpec
 
 _SCALE: Final = {

@@ -132,7 +132,7 @@ class Requests:
         worker = link.state.worker
         spec = worker.pool.endpoint.spec if worker is not None else None
         app, env = (head.app, head.env) if head.app or spec is None else (spec.app, spec.env)
-        declared = self._registry.lookup(app, env, head.endpoint, head.function)
+        declared = self._registry.lookup(app, env, head.endpoint, head.function.name)
         self._turn.send(link, declared.encode(sid=message.sid, flags=_END))
 
     def _put_def(self, link: Link, message: Frame, head: PutDef) -> None:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
-from runpod_flash.model.options import ANY_METHOD, PATH_PARAMETER
+from runpod_flash.model.options import ANY_METHOD, PATH_PARAMETER, canonical
 
 T = TypeVar("T")
 
@@ -90,11 +90,6 @@ class Routes(Generic[T]):
                 target, names = pattern.methods[method]
                 return Found(target, dict(zip(names, match.groups(), strict=True)))
         return None
-
-
-def canonical(path: str) -> str:
-    """The same for all paths that cannot be told apart by a request."""
-    return (PATH_PARAMETER.sub(lambda found: "{:path}" if found[2] else "{}", path).rstrip("/")) or "/"
 
 
 def without_types(path: str) -> str:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from runpod_flash.host import mounts, programs, strays, zygotes
+from runpod_flash.host.artifacts import Artifacts
 from runpod_flash.host.environments import Environments
 from runpod_flash.host.groups import Groups, find_places
 from runpod_flash.host.loop import Loop
@@ -69,6 +70,7 @@ class Workers:
         self._processors = Processors()
         self._ports = Ports()
         self._groups = Groups(rundir.name, loop, note, find_places())
+        self._artifacts = Artifacts(home, loop, children)
         self._environments, self._prefixes = Environments(home), Prefixes(home)
         self.runtimes = Runtimes(home / "runtime")
         self.zygotes = Zygotes(loop, children, note)
@@ -93,7 +95,16 @@ class Workers:
             if known.pid:
                 self._answer(Launched(worker=known.id, pid=known.pid, ports=list(known.ports.items())), stream)
             return
-        self._try(order, stream, _TRIES)
+        if order.application is not None:
+            self._artifacts.ensure(Path(order.application.folder), lambda why: self._unpacked(order, stream, why))
+        else:
+            self._try(order, stream, _TRIES)
+
+    def _unpacked(self, order: Launch, stream: int, why: str) -> None:
+        if why:
+            self._answer(Launched(worker=order.worker, error=why), stream)
+        else:
+            self._try(order, stream, _TRIES)
 
     def warm(self, environment: Path, runtime: RuntimeSpec, variables: Mapping[str, str]) -> None:
         """Has a zygote ready for an environment that somebody will launch workers in."""

@@ -200,3 +200,8 @@ def _check_http(name: str, value: object, resource: Resource) -> None:
             why="only load-balanced resources are called over HTTP",
             fix="use a load-balanced class, such as LiveLoadBalancer, or leave it out",
         )
+
+
+def canonical(path: str) -> str:
+    """The same for all paths that cannot be told apart by a request."""
+    return (PATH_PARAMETER.sub(lambda found: "{:path}" if found[2] else "{}", path).rstrip("/")) or "/"

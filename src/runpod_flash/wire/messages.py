@@ -189,11 +189,15 @@ class Declare(Head):
 
 
 class Declared(Head):
-    """`fn` is what SUBMIT names. `missing` are digests to PUT_DEF first; `notices` are for the user."""
+    """`fn` is what SUBMIT names. `missing` are digests to PUT_DEF first; `notices` are for the user.
+
+    `digest`: of the function that is deployed there, whatever was declared.
+    """
 
     KIND = kinds.DECLARED
     fn: int
     endpoint: str
+    digest: str = ""
     missing: list[str] = []
     notices: list[str] = []
 
@@ -229,13 +233,13 @@ class Deploy(Head):
 class Lookup(Head):
     """Asks for a deployed function by its name. → DECLARED, or ERROR not_deployed.
 
-    `function` as in FunctionSpec, or what stands behind its colon, where only one has that. From a worker without app
-    and env: its own.
+    Of `function` the name counts, or what stands behind its colon, where only one has that. Without app and env, from a
+    worker: its own.
     """
 
     KIND = kinds.LOOKUP
     endpoint: str
-    function: str
+    function: FunctionSpec
     app: str = ""
     env: str = ""
 
