@@ -45,6 +45,20 @@ class Exchanges:
             return found
         return [one for one in found if one.spec.kind == "lb"]
 
+    def workers(self, name: str) -> Sequence[Worker] | None:
+        """The worker of that id, or those of the endpoint of that id or name that run, the oldest first.
+
+        None: there is nothing of that name, or more than one endpoint.
+        """
+        one = self._state.workers.get(name)
+        if one is not None:
+            return (one,)
+        endpoints = self._registry.named(name)
+        if len(endpoints) != 1:
+            return None
+        found = [worker for pool in endpoints[0].pools for worker in pool.workers.values()]
+        return sorted((one for one in found if one.state in {"idle", "busy"}), key=lambda one: one.launched_ms)
+
     def routes(self, endpoint: Endpoint) -> Routes[Function]:
         """Who answers what there."""
         if endpoint.routes is None:

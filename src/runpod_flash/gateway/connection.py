@@ -217,8 +217,7 @@ class Connection(asyncio.Protocol):
             return
         from runpod_flash.gateway import conversing  # noqa: PLC0415 - few clients ask for another protocol
 
-        upgrade, reading = upgrading
-        other = conversing.of(self._gateway, transport, reading.asked(upgrade, rest))
+        other = conversing.of(self._gateway, transport, *upgrading, rest)
         self._transport = None
         transport.set_protocol(other)
         self._gateway.leave(self)

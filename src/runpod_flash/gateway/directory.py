@@ -4,6 +4,7 @@
 /health                     that the gateway answers
 /lb/{endpoint}{path}        the endpoint by its id, or by a name that only one has
 {endpoint}.localhost{path}  the same, by the host
+/port/{worker or endpoint}/{number}/…  what listens at a port of a worker (ports.py)
 /v2/{endpoint}/…            jobs, in Runpod's protocol (runpod/)
 """
 
@@ -16,8 +17,9 @@ from runpod_flash.engine.exchanges import Exchanges
 from runpod_flash.engine.records import Endpoint, Function
 from runpod_flash.engine.routes import Routes
 from runpod_flash.errors import did_you_mean
-from runpod_flash.gateway import pages
+from runpod_flash.gateway import pages, ports
 from runpod_flash.gateway.pages import PING
+from runpod_flash.gateway.ports import Port
 from runpod_flash.gateway.reply import Reply, refusal
 from runpod_flash.gateway.runpod import verbs
 from runpod_flash.gateway.runpod.verbs import Operation
@@ -57,13 +59,15 @@ class Directory:
         self._exchanges = exchanges
         self._key = key
 
-    def find(self, method: str, host: str, target: Target, authorization: bytes) -> Answerer | Operation | Reply:
+    def find(self, method: str, host: str, target: Target, authorization: bytes) -> Answerer | Operation | Port | Reply:
         """`host` is trusted already, and in lower case."""
         if target.path.startswith(verbs.PREFIX) and not trust.endpoint_of(host):
             return verbs.find(method, target.path, authorization, self._key)
         place = _place(host, target.path)
         may = self._key.fits(authorization)
         if place is None:
+            if target.path.startswith(ports.PREFIX):
+                return ports.find(self._exchanges, target.path) if may else _unauthorized(authorization)
             return self._own(method, target.path, may=may)
         endpoints = self._exchanges.named(place.endpoint)
         endpoint = endpoints[0] if len(endpoints) == 1 else None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runpod_flash.gateway.connection import Connection
     from runpod_flash.gateway.conversation import Conversation
     from runpod_flash.gateway.directory import Directory
+    from runpod_flash.gateway.port_tunnel import PortTunnel
     from runpod_flash.gateway.repeats import Repeats
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Gateway:
         self._teller = Teller(engine.webhooks, secret_of(token), settings.webhook_pause)
         self.listener = listener
         self._server: asyncio.AbstractServer | None = None
-        self._connections: set[Connection | Conversation] = set()
+        self._connections: set[Connection | Conversation | PortTunnel] = set()
         self._looking: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -85,7 +86,7 @@ class Gateway:
 
         return Connection(self)
 
-    def enter(self, connection: Connection | Conversation) -> None:
+    def enter(self, connection: Connection | Conversation | PortTunnel) -> None:
         """Somebody has connected."""
         self._connections.add(connection)
         self._empty.clear()
@@ -94,7 +95,7 @@ class Gateway:
         elif self._looking is None:
             self._looking = self.loop.call_later(_LOOK_S, self._look)
 
-    def leave(self, connection: Connection | Conversation) -> None:
+    def leave(self, connection: Connection | Conversation | PortTunnel) -> None:
         """A connection has ended."""
         self._connections.discard(connection)
         if not self._connections:

@@ -12,9 +12,12 @@ from runpod_flash.engine.affinity import WorkerGone
 from runpod_flash.engine.question import Question
 from runpod_flash.engine.records import Exchange
 from runpod_flash.errors import EngineRefused, QueueFull
-from runpod_flash.gateway import failures, fields, reply, target
+from runpod_flash.gateway import failures, fields, ports, reply, target
 from runpod_flash.gateway.directory import Answerer
+from runpod_flash.gateway.fields import RawHeaders
 from runpod_flash.gateway.handshake import Asked, Upgrade
+from runpod_flash.gateway.port_request import PortRequest
+from runpod_flash.gateway.ports import Port
 from runpod_flash.gateway.repeats import Known
 from runpod_flash.gateway.reply import Reply, refusal
 from runpod_flash.gateway.runpod.request import Request
@@ -32,6 +35,7 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 _CREDIT_AT: Final = kinds.WINDOW // 4
+_CHUNKED: Final = (b"transfer-encoding", b"chunked")
 _SEPARATELY: Final = 64 * 1024
 _GONE: Final = "the one who asked over HTTP is gone"
 _LITTLE: Final = 64 * 1024
@@ -54,9 +58,9 @@ class Incoming:
     """A request as it comes in, and its answer as it goes out. It is the engine's asker."""
 
     __slots__ = (
-        "_answerer", "_asked", "_chunked", "_connection", "_exchange", "_fields", "_length", "_operation", "_query",
-        "_question", "_refused", "_unpaid", "_upload", "answered", "begun", "current", "done", "headed", "headers",
-        "keep_alive", "method", "target",
+        "_answerer", "_asked", "_chunked", "_connection", "_exchange", "_fields", "_length", "_operation", "_port",
+        "_query", "_question", "_refused", "_unpaid", "_upload", "answered", "begun", "current", "done", "headed",
+        "headers", "keep_alive", "method", "target",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -77,7 +81,8 @@ class Incoming:
         self._refused: Reply | None = None
         self._question: Question | None = None
         self._exchange: Exchange | None = None
-        self._asked: Request | None = None  # instead: it waits for its answer
+        self._asked: Request | PortRequest | None = None  # instead: it waits for its answer
+        self._port: Port | None = None  # instead: it is for a port of a worker
         self.begun = False  # a worker has it, or it waits for one
         # What goes out.
         self.answered = False  # its answer has begun …
@@ -107,11 +112,15 @@ class Incoming:
                 self._answerer = found
             elif isinstance(found, Operation):
                 self._operation = found
+            elif isinstance(found, Port):
+                self._port = found
             else:
                 self._refused = found
 
     def may_converse(self, upgrade: Upgrade) -> bool:
         """Whether whoever answers speaks other protocols than HTTP, and this one."""
+        if self._port is not None:
+            return True
         if self._answerer is None or self.method != "GET" or not self._fields:
             return False
         pool = self._answerer.function.pool
@@ -125,6 +134,15 @@ class Incoming:
             self._answerer, upgrade, self.headers, [*self._fields.passed_on], self._query, self._below(), early
         )
 
+    @property
+    def port(self) -> Port | None:
+        """The port that it is for."""
+        return self._port
+
+    def head_for_port(self, port: Port, more: RawHeaders) -> bytes:
+        """Its head as the program behind a port gets it."""
+        return ports.head_for(port, self.method, target.below(self.target, port.prefix), self.headers, more)
+
     def _below(self) -> str:
         """The target as it came, without what names the endpoint."""
         assert self._answerer is not None
@@ -133,6 +151,7 @@ class Incoming:
     def refuse(self, refused: Reply) -> None:
         """Whatever else it says, this is its answer, and the last one on its connection."""
         self._refused, self._answerer, self._operation, self.keep_alive = refused, None, None, False
+        self._port = None
         if self._asked is not None:
             self._asked.vanish()
         if self._exchange is not None and not self.done:
@@ -171,6 +190,8 @@ class Incoming:
                 self.write(self._refused)
         elif self._operation is not None and self.complete:
             self._ask(self._operation)
+        elif self._port is not None:
+            self._go_to(self._port)
         elif self.begun:
             self._pass_on()
         elif self._answerer is not None and (self.complete or self._upload.waiting >= kinds.WINDOW):
@@ -187,7 +208,7 @@ class Incoming:
 
     # ── who answers ───────────────────────────────────────────────────────────────────────────────
 
-    def _judge(self, minor: int) -> Answerer | Operation | Reply:
+    def _judge(self, minor: int) -> Answerer | Operation | Port | Reply:
         known = self._connection.fields_of(self.headers, minor)
         if isinstance(known, Reply):
             return known
@@ -220,6 +241,36 @@ class Incoming:
                 body=self._upload.take(self.received),
             )
             jobs.guarded(self._asked.run)
+
+    def _go_to(self, port: Port) -> None:
+        """Has it answered by what listens at a port."""
+        if isinstance(self._asked, PortRequest):
+            self._asked.advance()
+            return
+        self.keep_alive = False
+        chunked = any(name == b"transfer-encoding" for name, _value in self.headers)
+        more = [(b"connection", b"close"), _CHUNKED] if chunked else [(b"connection", b"close")]
+        head = self.head_for_port(port, more)
+        self._asked = PortRequest(self, self._connection, port, self._upload, head)
+
+    def pass_back(self, data: bytes) -> None:
+        """Bytes of an answer that is written as it came."""
+        self.answered = True
+        self._connection.write(data)
+
+    def passed_back(self) -> None:
+        """That was all of such an answer."""
+        if not self.done:
+            self._finish(close=True)
+
+    def not_passed_back(self, refused: Reply) -> None:
+        """There is none, or no end to it."""
+        if self.done:
+            return
+        if self.answered:
+            self._break_off()
+        else:
+            self.write(refused)
 
     # ── to the engine ─────────────────────────────────────────────────────────────────────────────
 
@@ -286,6 +337,8 @@ class Incoming:
 
     def flushed(self) -> None:
         """What was written has gone out."""
+        if isinstance(self._asked, PortRequest):
+            self._asked.flushed()
         if self._unpaid and self._exchange is not None and not self.done:
             self._connection.exchanges.used(self._exchange, self._unpaid)
             self._unpaid = 0
