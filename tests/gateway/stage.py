@@ -23,7 +23,7 @@ from runpod_flash.engine.engine import Engine
 from runpod_flash.engine.store.sqlite import open_store
 from runpod_flash.gateway import gateway as gateways
 from runpod_flash.gateway.gateway import Gateway
-from runpod_flash.model.endpoint import EndpointSpec, PoolSpec, RuntimeSpec
+from runpod_flash.model.endpoint import EndpointSpec, PoolSpec, Program, RuntimeSpec
 from runpod_flash.providers.base import HostProcess
 from runpod_flash.settings import load
 from runpod_flash.wire import kinds, messages
@@ -159,6 +159,7 @@ class Stage:
         self.functions: dict[str, Function] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.workers: dict[str, Worker] = {}
+        self.programs: list[messages.Launch] = []
         self.wanted = ""  # the environment that was asked for
         self.builds = "ready"  # or failed, or later: when `build` is called
         self._settings = load({"FLASH_HOME": str(home), **settings}, project=home)
@@ -214,7 +215,12 @@ class Stage:
                 self.build()
         elif isinstance(head, messages.Launch):
             self.host.says(messages.Launched(worker=head.worker, pid=os.getpid(), how="fork"))
+            if head.program is not None:
+                self.programs.append(head)  # a test asks in its stead
+                return
             self.workers[head.worker] = Worker(self, head)
+        elif isinstance(head, messages.Stop) and head.worker in {one.worker for one in self.programs}:
+            self.host.says(messages.Exited(worker=head.worker, code=0, why="stop"), sid=1)
         elif isinstance(head, messages.Stop) and head.worker in self.workers:
             self.workers[head.worker].die()
 
@@ -275,11 +281,20 @@ class Stage:
         self.do(lambda: self.client.says(head, sid=sid))
         return self.wait(self._answer())
 
-    def declare(self, name: str, *, endpoint: str, app: str = "app", **fields: Any) -> Any:
+    def declare(
+        self,
+        name: str,
+        *,
+        endpoint: str,
+        app: str = "app",
+        program: Program | None = None,
+        workers_min: int = 0,
+        **fields: Any,
+    ) -> Any:
         """Declares a function of a queue, whose jobs may come over HTTP. What it is told."""
         head = messages.Declare(
-            endpoint=EndpointSpec(app, "dev", endpoint),
-            pool=PoolSpec("/usr/bin/python3", "cpython-311", RUNTIME),
+            endpoint=EndpointSpec(app, "dev", endpoint, workers_min=workers_min),
+            pool=PoolSpec("/usr/bin/python3", "cpython-311", RUNTIME, program=program),
             function=FunctionSpec(name=name, version="v1", digest=name, takes_json=True, timeout_ms=60_000, **fields),
         )
         sid = next(self._sids)

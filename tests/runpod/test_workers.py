@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,3 +139,46 @@ def test_a_plain_handler_that_is_cancelled_ends_with_its_worker(served: Served, 
     served.cancel(job)
     assert served.wait("one", job)["status"] == "CANCELLED"
     assert served.result("one", {})["workerId"] != worker
+
+
+# ── what goes wrong ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_job_whose_worker_is_killed_runs_again_on_another(served: Served, tmp_path: Path) -> None:
+    ended = served.result("one", {"do": "die", "mark": str(tmp_path / "mark")})
+    assert (ended["status"], ended["retries"]) == ("COMPLETED", 1)
+
+
+def test_a_job_that_kills_whatever_runs_it_comes_to_an_end(served: Served) -> None:
+    ended = served.result("many", {"do": "die"})
+    assert ended["status"] == "FAILED"
+    assert "its worker was lost 3 times" in ended["error"]
+
+
+def test_a_job_runs_on_while_its_engine_is_killed_and_another_takes_its_result(served: Served, tmp_path: Path) -> None:
+    mark, go = tmp_path / "mark", tmp_path / "go"
+    plain = served.run("one", {"mark": str(mark), "s": 1})
+    waits = served.run("many", {"do": "progress", "until": str(go)})
+    until(mark.exists)
+    served.wait("many", waits, lambda found: found.get("output"))
+    pid = served.engine.facts["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: served.engine.facts.get("pid", pid) != pid, "the next engine")
+    go.touch()
+    for endpoint, job in (("one", plain), ("many", waits)):
+        ended = served.wait(endpoint, job)
+        assert (ended["status"], ended.get("retries", 0)) == ("COMPLETED", 0)
+    assert len(mark.read_text().splitlines()) == 1, "it ran once"
+    assert served.result("many", {})["status"] == "COMPLETED"
+
+
+def test_a_program_that_is_served_no_more_is_unknown_and_its_workers_end_after_their_jobs(
+    served: Served, tmp_path: Path
+) -> None:
+    job = served.run("many", {"do": "progress", "until": str(tmp_path / "go")})
+    served.wait("many", job, lambda found: found.get("output"))
+    served.flash("serve", "--stop", "--name", "many")
+    assert served.ask("POST", "many/run", json={"input": {}}).status_code == 404
+    (tmp_path / "go").touch()
+    assert served.wait("many", job)["status"] == "COMPLETED"
+    until(lambda: not served.endpoint("many")["workers"], "the end of its workers")
