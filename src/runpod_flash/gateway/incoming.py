@@ -18,7 +18,7 @@ from runpod_flash.gateway.fields import RawHeaders
 from runpod_flash.gateway.handshake import Asked, Upgrade
 from runpod_flash.gateway.port_request import PortRequest
 from runpod_flash.gateway.ports import Port
-from runpod_flash.gateway.repeats import Known
+from runpod_flash.gateway.repeats import Known, KnownJob
 from runpod_flash.gateway.reply import Reply, refusal
 from runpod_flash.gateway.runpod.request import Request
 from runpod_flash.gateway.runpod.verbs import Operation
@@ -189,7 +189,7 @@ class Incoming:
             if not self.answered and not self._reads_on():
                 self.write(self._refused)
         elif self._operation is not None and self.complete:
-            self._ask(self._operation)
+            self._ask(self._operation, self._upload.take(self.received))
         elif self._port is not None:
             self._go_to(self._port)
         elif self.begun:
@@ -227,7 +227,7 @@ class Incoming:
         self._query = wanted.query
         return self._connection.directory.find(self.method, host, wanted, known.authorization)
 
-    def _ask(self, operation: Operation) -> None:
+    def _ask(self, operation: Operation, body: bytes) -> None:
         """Has a request of Runpod's protocol answered, once all of it is there."""
         if self._asked is None:
             jobs = self._connection.jobs
@@ -238,7 +238,7 @@ class Incoming:
                 method=self.method,
                 query=self._query,
                 headers=self.headers,
-                body=self._upload.take(self.received),
+                body=body,
             )
             jobs.guarded(self._asked.run)
 
@@ -302,9 +302,13 @@ class Incoming:
             self.keep_alive = isinstance(error, QueueFull) and self.keep_alive
             self.write(failures.refusal_of(error))
 
-    def known(self) -> Known | None:
+    def known(self) -> Known | KnownJob | None:
         """What another request with the same head means; None where that has to be found out again."""
         answerer, question, said = self._answerer, self._question, self._fields
+        if (operation := self._operation) is not None and said is not None:
+            if operation.rest or said.continues or not self._asked or not self.keep_alive or not self._connection.minor:
+                return None
+            return KnownJob(self.method, operation, self._query, self.headers, self.received)
         if answerer is None or question is None or said is None:
             return None
         if question.head.more or said.continues or not self.keep_alive or not self._connection.minor:
@@ -312,11 +316,16 @@ class Incoming:
         return Known(self.method, answerer, question, self.received)
 
     @_contained
-    def repeat(self, known: Known, body: bytes) -> None:
+    def repeat(self, known: Known | KnownJob, body: bytes) -> None:
         """All of it is there, and its head is known."""
         self.method, self.keep_alive = known.method, True
-        self.headed = self.current = self.begun = self._upload.complete = True
-        self._put(known.question, body)
+        self.headed = self.current = self._upload.complete = True
+        if isinstance(known, KnownJob):
+            self._query, self.headers = known.query, known.headers
+            self._ask(known.operation, body)
+        else:
+            self.begun = True
+            self._put(known.question, body)
 
     def _pass_on(self) -> None:
         """Sends what has come of the body as far as its worker has room, and has the client wait where it has not."""
