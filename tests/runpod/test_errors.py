@@ -91,3 +91,12 @@ def test_several_functions_have_to_be_told_apart(jobs: Stage) -> None:
 def test_the_id_that_a_caller_gives_its_request_comes_back(jobs: Stage) -> None:
     answer = ask(jobs, "GET", "/v2/echo/status/0-u1", headers=f"{AUTHORIZED}X-Request-ID: mine\r\n")
     assert answer.headers["x-request-id"] == "mine"
+
+
+def test_a_request_that_is_said_again_is_answered_anew(jobs: Stage) -> None:
+    with Client(jobs) as client:
+        for body, status in (('{"input": 1}', 200), ("no job here!", 400), ('{"input": 2}', 200)):
+            request = f"POST /v2/echo/run HTTP/1.1\r\n{AUTHORIZED}Content-Length: {len(body)}\r\n\r\n{body}"
+            answers = [client.ask(request) for _ in range(2)]
+            assert [answer.status for answer in answers] == [status, status]
+            assert answers[0].headers["x-request-id"] != answers[1].headers["x-request-id"]

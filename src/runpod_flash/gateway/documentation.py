@@ -13,6 +13,7 @@ from typing import Any
 from runpod_flash.engine.records import Endpoint, Function
 from runpod_flash.engine.routes import without_types
 from runpod_flash.gateway.reply import Reply, fact, page
+from runpod_flash.gateway.runpod import openapi as job_api
 from runpod_flash.web import swagger
 from runpod_flash.wire.messages import Route
 
@@ -23,8 +24,19 @@ def find(endpoint: Endpoint, path: str, prefix: str) -> Reply | None:
     """The page at `path` of an endpoint; None if there is none."""
     if path == "/openapi.json":
         return openapi(endpoint, prefix)
+    return _shown(endpoint.spec.name, path, prefix)
+
+
+def of_jobs(path: str) -> Reply | None:
+    """The same for the Job API, which all endpoints with a queue have."""
+    if path == "/openapi.json":
+        return fact(job_api.document())
+    return _shown("Flash: jobs over HTTP", path, "")
+
+
+def _shown(title: str, path: str, prefix: str) -> Reply | None:
     if path == "/docs":
-        return page(swagger.page(endpoint.spec.name, base=f"{prefix}/docs", openapi=f"{prefix}/openapi.json"))
+        return page(swagger.page(title, base=f"{prefix}/docs", openapi=f"{prefix}/openapi.json"))
     found = swagger.asset(path.removeprefix("/docs/"))
     return found and Reply(200, (("content-type", found.kind), ("cache-control", swagger.CACHED)), found.body)
 

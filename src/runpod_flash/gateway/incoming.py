@@ -20,7 +20,7 @@ from runpod_flash.gateway.port_request import PortRequest
 from runpod_flash.gateway.ports import Port
 from runpod_flash.gateway.repeats import Known, KnownJob
 from runpod_flash.gateway.reply import Reply, refusal
-from runpod_flash.gateway.runpod.request import Request
+from runpod_flash.gateway.runpod.request import Request, reworded
 from runpod_flash.gateway.runpod.verbs import Operation
 from runpod_flash.gateway.upload import HOLD_BACK, Upload
 from runpod_flash.web import trust
@@ -38,6 +38,7 @@ _CREDIT_AT: Final = kinds.WINDOW // 4
 _CHUNKED: Final = (b"transfer-encoding", b"chunked")
 _SEPARATELY: Final = 64 * 1024
 _GONE: Final = "the one who asked over HTTP is gone"
+_RUNPOD: Final = b"/v2/"
 _LITTLE: Final = 64 * 1024
 
 
@@ -400,6 +401,8 @@ class Incoming:
 
     def write(self, answer: Reply) -> None:
         """The gateway's own answer."""
+        if answer.status >= 400 and self.target.startswith(_RUNPOD):
+            answer = reworded(answer)
         self.answered = True
         close = self._closes()
         length = len(answer.body) if reply.has_body(answer.status) else None

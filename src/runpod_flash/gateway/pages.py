@@ -22,6 +22,10 @@ def of_gateway(exchanges: Exchanges, path: str, *, may: bool) -> Reply | None:
         return fact({"status": "ok", "version": __version__})
     if path == "/":
         return _index(exchanges, may=may)
+    if path == "/openapi.json" or path == "/docs" or path.startswith("/docs/"):
+        from runpod_flash.gateway import documentation  # noqa: PLC0415 - few ask for it
+
+        return documentation.of_jobs(path)
     return None
 
 
@@ -40,7 +44,8 @@ def _index(exchanges: Exchanges, *, may: bool) -> Reply:
     if may:
         return fact({"endpoints": [_facts(exchanges, one) for one in exchanges.endpoints()]})
     text = "This is the gateway of a Flash engine. With the token of <code>flash engine token</code> it lists its "
-    return page(f"<!doctype html><title>Flash</title>{_STYLE}<h1>Flash</h1><p>{text}endpoints here.")
+    text += "endpoints here; <a href='/docs'>/docs</a> has how they are asked for jobs."
+    return page(f"<!doctype html><title>Flash</title>{_STYLE}<h1>Flash</h1><p>{text}")
 
 
 def _facts(exchanges: Exchanges, endpoint: Endpoint) -> dict[str, object]:

@@ -180,6 +180,14 @@ def refusal(status: int, error: str, headers: tuple[tuple[str, str], ...] = (), 
     return Reply(status, (JSON, *headers), body)
 
 
+def reworded(answer: Reply) -> Reply:
+    """A refusal of the gateway, in the words of this protocol."""
+    if not answer.body.startswith(b'{"detail"'):
+        return answer
+    facts = json.loads(answer.body)
+    return answer._replace(body=json.dumps({"error": facts.pop("detail"), **facts}, ensure_ascii=False).encode())
+
+
 def _words(error: FlashError) -> str:
     return "; ".join(piece for piece in (error.what, error.why, error.fix) if piece)
 

@@ -1,0 +1,154 @@
+"""Whatever is asked of the Job API, it answers as its own OpenAPI document says, and never with a failure of ours."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runpod_flash.gateway.runpod import openapi
+from runpod_flash.gateway.runpod.verbs import VERBS
+from tests.gateway.raw import AUTHORIZED, HOST, Answer, Client
+from tests.gateway.stage import Stage
+
+DOCUMENT = openapi.document()
+OPERATIONS = [(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods]
+MOST_BODY = 1 << 16
+
+
+@pytest.fixture(scope="module")
+def client(jobs: Stage) -> Iterator[Client]:
+    with Client(jobs) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def known(client: Client) -> list[str]:
+    """The ids of some jobs, one of them cancelled."""
+    ids = []
+    for _ in range(3):
+        body = '{"input": {}}'
+        answer = client.ask(f"POST /v2/echo/run HTTP/1.1\r\n{AUTHORIZED}Content-Length: {len(body)}\r\n\r\n{body}")
+        ids.append(json.loads(answer.body)["id"])
+    client.ask(f"POST /v2/echo/cancel/{ids[0]} HTTP/1.1\r\n{AUTHORIZED}Content-Length: 0\r\n\r\n")
+    return ids
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+policies = st.fixed_dictionaries(
+    {},
+    optional={name: st.integers(-1, 1 << 70) | json_values for name in ("executionTimeout", "ttl", "lowPriority")},
+)
+bodies = st.fixed_dictionaries(
+    {},
+    optional={
+        "input": json_values,
+        "webhook": st.text(max_size=30) | st.just("http://127.0.0.1:9/x") | json_values,
+        "policy": policies | json_values,
+        "s3Config": json_values,
+        "more": json_values,
+    },
+).map(lambda value: json.dumps(value).encode())
+nested = st.integers(1, 6000).map(lambda deep: b'{"input":' + b"[" * deep + b"]" * deep + b"}")
+numbers = st.sampled_from(["", "0", "1", "-1", "x", "1e3", "9" * 30, "٣"]) | st.text(max_size=5)
+headers = st.sampled_from(
+    [
+        "",
+        "Content-Type: application/json\r\n",
+        "Content-Type: text/xml; charset=utf-8\r\n",
+        "Content-Type: \xff\r\n",
+        "X-Flash-Function: nothing\r\n",
+        "X-Flash-Endpoint: echo\r\nX-Flash-App: app\r\n",
+        "X-Request-ID: \x01\xff\r\n",
+    ]
+)
+authorizations = st.sampled_from([AUTHORIZED] * 6 + [HOST, f"{HOST}Authorization: Bearer \xff\r\n"])
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[str, str, bytes]:
+    """A method, a path of the document, and the bytes of a request for it."""
+    method, path = draw(st.sampled_from(OPERATIONS))
+    endpoints = st.sampled_from(["echo"] * 6 + ["two", "two:first", "two:none", "flash", "nobody"]) | st.text(
+        max_size=12
+    )
+    target = path.replace("{endpoint}", quote(draw(endpoints), safe=":"))
+    if "{id}" in path:
+        target = target.replace(
+            "{id}", quote(draw(st.sampled_from(["KNOWN0", "KNOWN1", "KNOWN2"]) | st.text(max_size=50)))
+        )
+    query = {name: draw(numbers) for name in ("from", "status", "limit", "cursor") if draw(st.booleans())}
+    query["wait"] = draw(st.sampled_from(["0", "1", "x", "-5", "9e9"]))
+    target += "?" + "&".join(f"{name}={quote(value)}" for name, value in query.items())
+    method = draw(st.sampled_from([method] * 6 + ["PUT", "DELETE", "OPTIONS", "HEAD"]))
+    body = draw(bodies | bodies | st.binary(max_size=40) | nested) if method not in {"GET", "HEAD"} else b""
+    head = f"{method} {target} HTTP/1.1\r\n{draw(authorizations)}{draw(headers)}Content-Length: {len(body)}\r\n\r\n"
+    return method, path, head.encode("latin-1") + body
+
+
+@given(asked=requests())
+@settings(max_examples=150)
+def test_every_answer_is_one_of_those_that_are_described(
+    asked: tuple[str, str, bytes], jobs: Stage, known: list[str]
+) -> None:
+    method, path, data = asked
+    for number, job in enumerate(known):
+        data = data.replace(b"KNOWN%d" % number, job.encode())
+    with Client(jobs) as client:
+        answer = client.ask(data, head=method == "HEAD")
+    check(method, path, answer)
+
+
+def check(method: str, path: str, answer: Answer) -> None:
+    assert answer.status < 500, answer
+    if method == "HEAD":
+        return
+    described = DOCUMENT["paths"][path]
+    responses = described.get(method.lower(), next(iter(described.values())))["responses"]
+    assert str(answer.status) in responses, answer
+    schema = responses[str(answer.status)]["content"]["application/json"]["schema"]
+    assert answer.headers["content-type"] == "application/json"
+    jsonschema.validate(json.loads(answer.body), {**schema, "components": DOCUMENT["components"]})
+
+
+def test_every_operation_for_clients_is_described_with_its_methods() -> None:
+    described: dict[str, set[str]] = {}
+    for path, methods in DOCUMENT["paths"].items():
+        described.setdefault(path.split("/")[3], set()).update(method.upper() for method in methods)
+    assert described == {name: set(verb.methods) for name, verb in VERBS.items() if verb.token}
+
+
+def test_the_document_and_its_page_are_served_and_fetch_nothing_from_elsewhere(client: Client) -> None:
+    served = client.ask(f"GET /openapi.json HTTP/1.1\r\n{HOST}\r\n")
+    assert json.loads(served.body) == DOCUMENT
+    page = client.ask(f"GET /docs HTTP/1.1\r\n{HOST}\r\n")
+    assert page.status == 200
+    assert b'"/openapi.json"' in page.body
+    assert b"http://" not in page.body
+    assert b"https://" not in page.body
+    assert client.ask(f"GET /docs/swagger-ui.css HTTP/1.1\r\n{HOST}\r\n").status == 200
+
+
+def test_a_body_beyond_the_limit_is_refused_before_it_is_read(client: Client, jobs: Stage) -> None:
+    with Client(jobs) as one:
+        one.send(f"POST /v2/echo/run HTTP/1.1\r\n{AUTHORIZED}Content-Length: {5 << 20}\r\n\r\n")
+        answer = one.read()
+    assert answer.status == 413
+    assert "FLASH_GATEWAY_BODY" in json.loads(answer.body)["error"]
+
+
+def test_nothing_of_an_id_can_break_out_of_a_line(client: Client) -> None:
+    for id in ("%0d%0a", "%00", string.printable.encode().hex()[:60], "../../x"):
+        answer: Any = client.ask(f"GET /v2/echo/status/{id} HTTP/1.1\r\n{AUTHORIZED}\r\n")
+        assert answer.status in {400, 404}
