@@ -31,7 +31,8 @@ from runpod_flash._version import __version__
 
 TYPE_CHECKING = False  # type checkers take it for typing's; importing that would double the time of this import
 if TYPE_CHECKING:
-    from runpod_flash.client.endpoints import FlashApp, ResourceManager
+    from runpod_flash.apps.flash_app import FlashApp
+    from runpod_flash.client.endpoints import ResourceManager
     from runpod_flash.client.job import EndpointJob, JobHandle
     from runpod_flash.client.remote import remote
     from runpod_flash.errors import (
@@ -82,7 +83,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "client.remote": ("remote",),
     "client.job": ("EndpointJob", "JobHandle"),
-    "client.endpoints": ("FlashApp", "ResourceManager"),
+    "client.endpoints": ("ResourceManager",),
+    "apps.flash_app": ("FlashApp",),
     "errors": (
         "ConfigError",
         "DependencyError",

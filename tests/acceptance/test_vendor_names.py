@@ -57,11 +57,25 @@ def test_progress_outside_of_a_job_is_a_line_on_standard_error(capfd: pytest.Cap
     assert capfd.readouterr().err == "progress: 0.5\nprogress: <class 'object'>\n"
 
 
-def test_what_stands_for_deployments_says_that_there_are_none_yet() -> None:
-    with pytest.raises(UsageError, match=r"FlashApp\(…\) cannot be used yet(.|\n)*FLASH_APP"):
-        FlashApp("shop")
-    with pytest.raises(UsageError, match=r"FlashApp\.from_name\(\) cannot be used yet"):
-        asyncio.run(FlashApp.from_name("shop"))
+def test_apps_and_their_environments_are_looked_after_from_programs(flash_engine: IsolatedEngine) -> None:
+    asyncio.run(looked_after())
+
+
+async def looked_after() -> None:
+    app = await FlashApp.create("shop")
+    with pytest.raises(UsageError, match="there is an app 'shop' already"):
+        await FlashApp.create("shop")
+    assert (await FlashApp.get_or_create("shop")).name == app.name == (await FlashApp.from_name("shop")).name
+    with pytest.raises(UsageError, match=r"there is no app 'shp'\. Did you mean 'shop'"):
+        await FlashApp.from_name("shp")
+    made = await app.create_environment("staging")
+    assert made == ("shop", "staging", None)
+    assert await app.list_environments() == [made]
+    with pytest.raises(UsageError, match="nothing of shop is deployed in staging"):
+        await app.undeploy("staging")
+    await app.delete_environment("staging")
+    await FlashApp.delete("shop")
+    assert await FlashApp.list() == []
 
 
 def test_the_manager_takes_resources_only() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ import httpx
 import jsonschema
 import pytest
 
+from runpod_flash import FlashApp
 from runpod_flash.model.endpoint import endpoint_id
 from runpod_flash.testing import IsolatedEngine, isolated_engine
 from tests.apps.projects import MAIN, WORK, make_project
@@ -151,11 +153,11 @@ def test_any_program_calls_by_name_and_changes_nothing(shop: Shop, tmp_path: Pat
 import asyncio
 from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, remote
 
-@remote(CpuLiveServerless(name="numbers", workersMax=7))
+@remote(CpuLiveServerless(name="numbers", workersMax=7, idleTimeout=1))
 async def double(number):
     return "of the program"
 
-@remote(CpuLiveLoadBalancer(name="words"), method="GET", path="/greet")
+@remote(CpuLiveLoadBalancer(name="words", idleTimeout=1), method="GET", path="/greet")
 async def greet(name):
     return "of the program"
 
@@ -267,6 +269,22 @@ def test_apps_and_environments_are_listed_and_made(shop: Shop) -> None:
     assert [one["url"] for one in listed["endpoints"] if one["name"] == "shop-app"] == [shop.url()]
     assert shop.json("env", "delete", "staging", "--yes", schema="env-delete")["endpoints"] == []
     assert "Did you mean 'shop'" in shop.run("app", "get", "shopp", code=2).stderr
+
+
+def test_programs_deploy_and_go_back_with_flash_app(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOKEN", raising=False)
+
+    async def deploy() -> tuple[int, int, list[tuple[str, int | None]]]:
+        app = await FlashApp.from_name("shop")
+        shop.write("main.py", MAIN.replace("version 1", "version four"))
+        made = await app.deploy(shop.root)
+        assert await app.deploy(shop.root) == made
+        environments = [(one.name, one.version) for one in await app.list_environments()]
+        return made, await app.rollback(to=2), environments
+
+    made, back, environments = asyncio.run(deploy())
+    assert environments == [("production", made)]
+    assert (back, shop.says()) == (2, "version two")
 
 
 def test_undeployed_nothing_answers_and_nothing_runs(shop: Shop) -> None:

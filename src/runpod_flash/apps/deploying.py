@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from runpod_flash.apps import releasing
 from runpod_flash.apps.build import Built
 from runpod_flash.errors import FlashError
-from runpod_flash.wire.messages import Deploy, DeployedEndpoint, Head, Ok, PutDef, Welcome
+from runpod_flash.wire.messages import Deploy, Head, Ok, PutDef, Welcome
 from runpod_flash.wire.secrets import Secrets
 
 Answer = dict[str, Any]
@@ -42,13 +42,8 @@ class Deployment:
 
     def plan(self, built: Built, *, exact: bool) -> Answer:
         """What deploying this would change: {changed, version, was, changes, endpoints, missing}."""
-        data = Path(self._engine.welcome.data_dir)
-        parts = self._release(built, data)
         self._built = built
-        project = str(built.root)
-        self._head = Deploy(
-            app=self.app, env=self.env, endpoints=parts, project=project, artifact=built.content, exact=exact
-        )
+        self._head = head_of(built, self.app, self.env, Path(self._engine.welcome.data_dir), exact=exact)
         return self._dry()
 
     def plan_back(self, version: int) -> Answer:
@@ -59,26 +54,34 @@ class Deployment:
     def carry_out(self, missing: Sequence[str]) -> Iterator[Any]:
         """Sends what the engine lacks, and has it done: ENV_STATE and STATE on the way, and OK at its end."""
         if self._built is not None:
-            try:
-                releasing.keep(self._built.archive.path, Path(self._engine.welcome.data_dir), self._built.content)
-            except OSError as error:
-                raise FlashError(
-                    "the artifact cannot be given to the engine", why=str(error), fix="see the disk: flash doctor"
-                ) from None
+            give_artifact(self._built, Path(self._engine.welcome.data_dir))
             bodies = self._built.survey.definitions
             for digest in missing:
                 self._engine.ask(PutDef(digest=digest), parts=(bodies[digest],))
         yield from self._engine.follow(self._head, timeout=None)
-
-    def _release(self, built: Built, data: Path) -> list[DeployedEndpoint]:
-        try:
-            secrets = Secrets(data, self.app, self.env).facts()
-        except (OSError, ValueError) as error:
-            raise FlashError(f"the secrets of {self.app} in {self.env} cannot be read", why=str(error)) from None
-        return releasing.endpoints(built.survey, secrets, releasing.place_of(data, built.content))
 
     def _dry(self) -> Answer:
         self._head.dry = True
         answer: Ok = self._engine.ask(self._head)
         self._head.dry = False
         return answer.data
+
+
+def head_of(built: Built, app: str, env: str, data: Path, *, exact: bool) -> Deploy:
+    """What is sent of a build; `data` is the engine's data folder. MissingVariableError names what nobody has set."""
+    try:
+        secrets = Secrets(data, app, env).facts()
+    except (OSError, ValueError) as error:
+        raise FlashError(f"the secrets of {app} in {env} cannot be read", why=str(error)) from None
+    parts = releasing.endpoints(built.survey, secrets, releasing.place_of(data, built.content))
+    return Deploy(app=app, env=env, endpoints=parts, project=str(built.root), artifact=built.content, exact=exact)
+
+
+def give_artifact(built: Built, data: Path) -> None:
+    """Puts the archive where the host of the engine's machine looks for it."""
+    try:
+        releasing.keep(built.archive.path, data, built.content)
+    except OSError as error:
+        raise FlashError(
+            "the artifact cannot be given to the engine", why=str(error), fix="see the disk: flash doctor"
+        ) from None

@@ -63,9 +63,9 @@ class ResourceManager:
         raise UsageError(
             "undeploy_resource() has nothing to undo",
             where=call_site(),
-            why="this version deploys nothing: workers end by themselves after idleTimeout, and an endpoint without "
-            "workers costs nothing",
-            fix="flash engine stop ends all of them at once",
+            why="what a program calls is not deployed: workers end by themselves after idleTimeout, and an endpoint "
+            "without workers costs nothing",
+            fix="flash undeploy, or FlashApp(…).undeploy(), takes away what was deployed as an app",
         )
 
 
@@ -81,45 +81,4 @@ def _endpoint(row: dict[str, Any]) -> Endpoint:
         workersMax=row["workers_max"],
         idleTimeout=row["idle_timeout_s"],
         workers=len(row["workers"]),
-    )
-
-
-class FlashApp:
-    """An app and its deployments, as the vendor's SDK has it. There are no deployments yet, and every use says so."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        raise _no_deployments("FlashApp(…)")
-
-    @classmethod
-    async def create(cls, *_: Any, **__: Any) -> NoReturn:
-        """Says that this comes later."""
-        raise _no_deployments("FlashApp.create()")
-
-    @classmethod
-    async def get_or_create(cls, *_: Any, **__: Any) -> NoReturn:
-        """Says that this comes later."""
-        raise _no_deployments("FlashApp.get_or_create()")
-
-    @classmethod
-    async def from_name(cls, *_: Any, **__: Any) -> NoReturn:
-        """Says that this comes later."""
-        raise _no_deployments("FlashApp.from_name()")
-
-    @classmethod
-    async def list(cls, *_: Any, **__: Any) -> NoReturn:
-        """Says that this comes later."""
-        raise _no_deployments("FlashApp.list()")
-
-    @classmethod
-    async def delete(cls, *_: Any, **__: Any) -> NoReturn:
-        """Says that this comes later."""
-        raise _no_deployments("FlashApp.delete()")
-
-
-def _no_deployments(what: str) -> UsageError:
-    return UsageError(
-        f"{what} cannot be used yet",
-        where=call_site(),
-        why="it stands for deployments, and this version runs functions straight from the programs that call them",
-        fix="call the functions; name their app with FLASH_APP, or app in [tool.flash]",
     )
