@@ -174,6 +174,8 @@ OPTIONS: Final[dict[str, Option]] = {
         _port,
         "port of the engine's HTTP gateway; 0: one that it chooses and keeps",
     ),
+    "host": Option("FLASH_HOST", None, "localhost", _text, "where `flash run` serves"),
+    "port": Option("FLASH_PORT", None, 8888, _port, "port of `flash run`; the next free one if it is taken"),
     "gateway_body": Option(
         "FLASH_GATEWAY_BODY", None, 64 << 20, _bytes, "size that the body of an HTTP request may have, such as 200MB"
     ),
@@ -234,6 +236,8 @@ class Settings:
     max_value: int
     gateway_port: int
     gateway_body: int
+    host: str
+    port: int
     webhook_pause: float
     hardware: str
     scope: str

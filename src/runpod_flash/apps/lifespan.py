@@ -64,6 +64,11 @@ class Lifespan:
         if kind == "lifespan.startup.complete" and not self._started.done():
             self._started.set_result(None)
         elif kind == "lifespan.startup.failed" and not self._started.done():
-            self._started.set_exception(LifespanFailed(message.get("message", "").strip() or "its startup failed"))
+            self._started.set_exception(LifespanFailed(_last_line(message.get("message", "")) or "its startup failed"))
         elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
             self._stopped.set()
+
+
+def _last_line(traceback: str) -> str:
+    """Of what Starlette sends as the reason: the error itself."""
+    return (traceback.strip().splitlines() or [""])[-1]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 _NUMBERED: Final = re.compile(r"(\d+)[_ -]*(.*)", re.DOTALL)
+_ACRONYMS: Final = frozenset({"ai", "api", "cpu", "gpu", "http", "llm", "ml", "ocr", "pdf", "tts"})
 _NO_WORD: Final = re.compile(r"\W+")
 
 
@@ -54,4 +55,8 @@ def split(name: str) -> tuple[str, str]:
 def title(name: str) -> str:
     """A folder's name for people: `01_hello_world` is "01 Hello World"."""
     words = re.split(r"[\s_-]+", name.strip())
-    return " ".join(word[:1].upper() + word[1:] for word in words if word) or name
+    return " ".join(_capital(word) for word in words if word) or name
+
+
+def _capital(word: str) -> str:
+    return word.upper() if word.lower() in _ACRONYMS else word[:1].upper() + word[1:]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import logging
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI
 from fastapi import routing as fastapi_routing
@@ -20,6 +21,10 @@ from runpod_flash.apps.namespace import Namespace
 from runpod_flash.apps.outline import Outline, Route, first_line, read_outline
 from runpod_flash.client.import_failure import import_failed
 from runpod_flash.errors import FlashError
+
+logger = logging.getLogger(__name__)
+
+_PAGES: Final = ("docs_url", "redoc_url", "openapi_url", "swagger_ui_oauth2_redirect_url")
 
 
 class State(Enum):
@@ -38,8 +43,8 @@ class Served:
         self.prefix = prefix
         """Where it is served first of all: `/{example}`, or its whole path where that is taken."""
         self.state = State.WAITING
-        self.reason = ""
-        """Why it is broken, in words of several lines."""
+        self.error: FlashError | None = None
+        """Why it is broken."""
         self.app: ASGIApp | None = None
         self.lifespan: Lifespan | None = None
         self._lock: asyncio.Lock | None = None
@@ -54,7 +59,7 @@ class Served:
     def routes(self) -> tuple[Route, ...]:
         """What it answers, below its prefix: as it is, where it is loaded, otherwise as it is written."""
         if isinstance(self.app, FastAPI):
-            return tuple(_routes_of(self.app))
+            return tuple(routes_of(self.app))
         return self.outline.routes
 
     @property
@@ -103,10 +108,16 @@ class Served:
         """Whether one of its routes is for that path, with whatever method."""
         return self.app is None or any(one.matches(scope)[0] is not Match.NONE for one in _route_objects(self.app))
 
+    @property
+    def reason(self) -> str:
+        """Why it is broken, in words of several lines; "" if it is not."""
+        return self.namespace.plain(str(self.error)) if self.error is not None else ""
+
     def _break(self, error: FlashError) -> None:
         self.state = State.BROKEN
         self.app = None
-        self.reason = self.namespace.plain(str(error))
+        self.error = error
+        logger.warning("the example %s is broken: %s", self.example.name, self.reason)
 
     # ── its app ───────────────────────────────────────────────────────────────────────────────────
 
@@ -150,9 +161,10 @@ def _route_objects(app: ASGIApp) -> list[BaseRoute]:
     return list(getattr(app, "routes", ()))
 
 
-def _routes_of(app: FastAPI) -> Iterator[Route]:
-    own = {app.docs_url, app.redoc_url, app.openapi_url, app.swagger_ui_oauth2_redirect_url}
-    for route in _contexts(app.routes):
+def routes_of(app: ASGIApp) -> Iterator[Route]:
+    """The routes that an app answers, as far as it lists them; its pages of documentation are none."""
+    own = {getattr(app, name, None) for name in _PAGES}
+    for route in _contexts(_route_objects(app)):
         endpoint, path = getattr(route, "endpoint", None), getattr(route, "path", None)
         if endpoint is None or path is None or path in own or getattr(route, "include_in_schema", True) is False:
             continue

@@ -8,6 +8,9 @@
     connection   a blocking link to the engine
     views        tables, bars, JSON, units
     init         flash init
+    run          flash run
+    port         … where it listens
+    narration    … what it tells
     call         flash call: one remote function as a command
     target       … the file or module it is in
     flags        … its flags, from its signature, and its help

@@ -24,6 +24,7 @@ from runpod_flash.cli.logs import logs
 from runpod_flash.cli.pages import examples
 from runpod_flash.cli.ps import ps
 from runpod_flash.cli.purge import purge
+from runpod_flash.cli.run import run
 from runpod_flash.cli.runpod import runpod
 from runpod_flash.cli.secret import secret
 from runpod_flash.cli.serve import serve
@@ -32,6 +33,7 @@ from runpod_flash.cli.volume import volume
 
 EXAMPLES = examples(
     "flash init my_app            a new app, with workers, routes and tests",
+    "flash run                    serve it on this machine, and again after every change",
     "flash call app.py::train     run a remote function",
     "flash ps                     what runs, and why something waits",
     "flash jobs --failed          what went wrong lately",
@@ -49,6 +51,7 @@ def flash() -> None:
 
 for verb in (
     init,
+    run,
     build,
     deploy,
     rollback,

@@ -14,6 +14,7 @@ from runpod_flash.client import environment, items, job, nested, output, scope, 
 from runpod_flash.client.classes import RemoteClass
 from runpod_flash.client.function import RemoteFunction, yields
 from runpod_flash.client.link import Link
+from runpod_flash.client.output import Ended
 from runpod_flash.client.session import Binding, NotDeployed, Stream
 from runpod_flash.errors import ConfigError, EncodingError, UsageError, call_site
 from runpod_flash.model.job import JobPolicy, new_job_id
@@ -23,7 +24,17 @@ from runpod_flash.payload import codec
 from runpod_flash.wire import door
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.kinds import INLINE_LIMIT
-from runpod_flash.wire.messages import Accepted, Declare, Declared, FunctionSpec, Lookup, Position, Submit, decode
+from runpod_flash.wire.messages import (
+    Accepted,
+    Declare,
+    Declared,
+    FunctionSpec,
+    Lookup,
+    Outcome,
+    Position,
+    Submit,
+    decode,
+)
 
 
 class Prepared:
@@ -66,7 +77,20 @@ class Call:
         except asyncio.CancelledError:
             self.cancel("its caller was cancelled")
             raise
+        if output.on_ended is not None:
+            output.on_ended(self._ended(frame))
         return await self._given(frame)
+
+    @property
+    def function(self) -> str:
+        """The name of what is called."""
+        watch = self.stream.watcher
+        return watch.label if isinstance(watch, output.Watch) else ""
+
+    def _ended(self, frame: Frame) -> Ended:
+        head: Outcome = decode(frame)
+        error = head.error.message if head.error is not None else ""
+        return Ended(self.function, head.worker, head.status, head.delay_ms, head.run_us / 1000, error)
 
     async def _given(self, frame: Frame) -> JobOutput[Any]:
         if self.stream.again and isinstance(self.stream.watcher, output.Watch):
@@ -212,6 +236,10 @@ class Caller:
         return encoded
 
     # ── being known to the engine ─────────────────────────────────────────────────────────────────
+
+    async def declare(self) -> None:
+        """Tells the engine of the function without calling it: its routes answer, and its least workers start."""
+        await self._binding(transport.current())
 
     def _bound(self, link: Link) -> Binding | None:
         """The binding, if there is nothing to wait for: the engine knows the function as it is now, and reads."""

@@ -7,9 +7,10 @@ from typing import Any
 from runpod_flash.client import environment, items, operation, transfer
 from runpod_flash.client.calls import Call, Caller
 from runpod_flash.client.link import Link
+from runpod_flash.client.output import Ended
 from runpod_flash.client.session import Binding, Stream
 from runpod_flash.errors import FlashError, JobCancelled, JobTimeout, RemoteError, WorkerLost
-from runpod_flash.model.job import ErrorKind, JobPolicy, new_job_id
+from runpod_flash.model.job import ErrorKind, JobPolicy, JobStatus, new_job_id
 from runpod_flash.payload import codec, failures
 from runpod_flash.wire import door, messages
 from runpod_flash.wire.frame import Frame
@@ -26,6 +27,12 @@ class DirectCall(Call):
     """A load-balanced call that was sent and is awaited here."""
 
     __slots__ = ()
+
+    def _ended(self, frame: Frame) -> Ended:
+        head: Returned = messages.decode(frame)
+        status = JobStatus.COMPLETED if head.ok else JobStatus.FAILED
+        error = head.error.message if head.error is not None else ""
+        return Ended(self.function, "", status, 0, head.run_us / 1000, error)
 
     async def _given(self, frame: Frame) -> Any:
         if self.stream.head.blobs:

@@ -28,7 +28,7 @@ def import_failed(source: str, error: BaseException) -> FlashError:
             "import it inside the remote function and declare it with dependencies=[…], or install it here as well: "
             f"{sys.executable} -m pip install {error.name}"
         )
-    return ImportFailed(f"{source} cannot be imported: {said}", where=_last_line(error), fix=fix)
+    return ImportFailed(f"{source} cannot be imported: {said}", where=last_line(error), fix=fix)
 
 
 def _no_python(source: str, error: BaseException) -> UsageError:
@@ -40,12 +40,17 @@ def _no_python(source: str, error: BaseException) -> UsageError:
     return UsageError(f"{source} cannot be read as Python: {said}", where=where, fix="name a file of Python source")
 
 
-def _last_line(error: BaseException) -> str | None:
+def is_users(file: str) -> bool:
+    """Whether code of this file is the user's own."""
+    return not file.startswith(("<frozen", *_OURS_AND_STANDARD)) and "site-packages" not in file
+
+
+def last_line(error: BaseException) -> str | None:
     """`file:line` of the last line that is the user's, and its text."""
     found, here = None, error.__traceback__
     while here is not None:
         file = here.tb_frame.f_code.co_filename
-        if not file.startswith("<frozen") and "site-packages" not in file and not file.startswith(_OURS_AND_STANDARD):
+        if is_users(file):
             found = file, here.tb_lineno
         here = here.tb_next
     if found is None:

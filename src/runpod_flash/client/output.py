@@ -10,12 +10,35 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from runpod_flash.client.session import Stream
 from runpod_flash.errors import FlashError
 from runpod_flash.model.job import JobStatus
 from runpod_flash.wire import messages
+
+
+class Ended(NamedTuple):
+    """How a call ended that this program awaited; times in milliseconds, of the last attempt."""
+
+    function: str
+    worker: str
+    status: str
+    waited_ms: float
+    ran_ms: float
+    error: str
+
+
+LineLayout = Callable[[str, str, str], str]
+"""Makes a line of a function's name, a worker's id or "", and a text; without the end of the line."""
+on_ended: Callable[[Ended], None] | None = None
+_layout: LineLayout | None = None
+
+
+def present(layout: LineLayout | None, ended: Callable[[Ended], None] | None) -> None:
+    """From here on, lines look as `layout` has them, and `ended` is told of every call; None is as it was before."""
+    global _layout, on_ended
+    _layout, on_ended = layout, ended
 
 
 def notice(text: str) -> None:
@@ -90,25 +113,23 @@ class Watch:
     def _write_lines(self, stream: Stream, attempt: int, first: int, lines: list[str], worker: str) -> None:
         new = lines[max(0, _shown(stream, attempt) - first) :]
         stream.lines = (attempt, max(_shown(stream, attempt), first + len(lines)))
-        mark = _mark(f"{self.label} {short(worker)}".rstrip())
-        _write("".join(f"{mark} {line}\n" for line in new))
+        _write("".join(f"{_line(self.label, worker, line)}\n" for line in new))
 
     def _show_wait(self, head: messages.State) -> None:
         """What a call waits for, as soon as the engine finds that worth a word, and once."""
         if head.why and head.status == JobStatus.IN_QUEUE and head.why not in self._told:
             self._told.add(head.why)
-            _write(f"{_mark(self.label)} {head.why}\n")
+            _write(f"{_line(self.label, '', head.why)}\n")
 
     def _show_build(self, head: messages.EnvState) -> None:
-        mark = _mark(self.label)
         if head.phase in ("resolve", "build"):
             if head.env not in self._building:
                 self._building[head.env] = time.monotonic()
-                _write(f"{mark} building its environment …\n")
+                _write(f"{_line(self.label, '', 'building its environment …')}\n")
             if head.line:
-                _write(f"{mark} {head.line}\n")
+                _write(f"{_line(self.label, '', head.line)}\n")
         elif (began := self._building.pop(head.env, None)) is not None and head.phase == "ready":
-            _write(f"{mark} environment ready after {time.monotonic() - began:.1f} s\n")
+            _write(f"{_line(self.label, '', f'environment ready after {time.monotonic() - began:.1f} s')}\n")
 
 
 def _shown(stream: Stream, attempt: int) -> int:
@@ -119,6 +140,12 @@ def _shown(stream: Stream, attempt: int) -> int:
 def short(worker: str) -> str:
     """As much of a worker's id as tells it from its neighbours."""
     return worker if len(worker) <= 8 else worker[-6:]
+
+
+def _line(label: str, worker: str, text: str) -> str:
+    if _layout is not None:
+        return _layout(label, worker, text)
+    return f"{_mark(f'{label} {short(worker)}'.rstrip())} {text}"
 
 
 def _mark(text: str) -> str:

@@ -1,0 +1,110 @@
+"""The app of a project, imported as its author's own server would import it, and what can be told of it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from starlette.types import ASGIApp
+
+from runpod_flash.apps.discovery import read_example
+from runpod_flash.apps.outline import Route
+from runpod_flash.apps.served import Served, routes_of
+from runpod_flash.apps.target import Kind, Project
+from runpod_flash.apps.unified import UnifiedApp
+from runpod_flash.client.function import RemoteFunction
+from runpod_flash.client.import_failure import import_failed
+from runpod_flash.errors import FlashError, UsageError, did_you_mean
+
+
+def load(project: Project) -> ASGIApp:
+    """The app; FlashError says which line of the user's was in the way."""
+    if project.kind is Kind.GALLERY:
+        return UnifiedApp(project.folder)
+    if project.kind is Kind.EXAMPLE:
+        return _example(project.folder)
+    sys.path.insert(0, str(project.folder))
+    try:
+        module = importlib.import_module(Path(project.file).stem)
+    except FlashError:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's module does, it is told
+        raise import_failed(project.file, error) from None
+    _check_file(module, project)
+    return _app_of(module, project)
+
+
+def routes(app: ASGIApp) -> list[Route]:
+    """What it answers, as far as can be told without asking it."""
+    if isinstance(app, UnifiedApp):
+        own = list(routes_of(app))
+        examples = (Route(one.methods, served.prefix + one.path, one.summary)
+                    for served in app.examples for one in served.routes)  # fmt: skip
+        return [*own, *examples]
+    return list(routes_of(app))
+
+
+def title(app: ASGIApp, project: Project) -> str:
+    """What it is called."""
+    said = getattr(app, "title", "")
+    return str(said) if said and said != "FastAPI" else project.folder.name
+
+
+def remote_functions(folder: Path) -> Iterator[RemoteFunction[Any, Any, Any]]:
+    """The remote functions of the modules of a folder that are loaded, each once."""
+    seen: set[int] = set()
+    inside = os.path.join(os.path.realpath(folder), "")
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not file or not os.path.realpath(file).startswith(inside) or "site-packages" in file:
+            continue
+        for value in list(vars(module).values()):
+            if isinstance(value, RemoteFunction) and id(value) not in seen:
+                seen.add(id(value))
+                yield value
+
+
+def _example(folder: Path) -> ASGIApp:
+    example = read_example(folder, folder.parent.name)
+    assert example is not None  # the project was found by it
+    served = Served(example, "")
+    served.load()
+    if served.app is None:
+        raise served.error or FlashError(served.reason)
+    return served.app
+
+
+def _check_file(module: ModuleType, project: Project) -> None:
+    """A module that was imported before, such as one of the standard library, is not the user's."""
+    if (found := getattr(module, "__file__", None)) and Path(found).parent.resolve() != project.folder.resolve():
+        raise UsageError(
+            f"{project.file} cannot be served under this name",
+            where=str(project.folder / project.file),
+            why=f"another module is called so: {found}",
+            fix="rename the file",
+        )
+
+
+def _app_of(module: ModuleType, project: Project) -> ASGIApp:
+    place = project.folder / project.file
+    found = vars(module).get(project.name)
+    if found is None:
+        raise UsageError(
+            f"{project.file} has no {project.name!r}.{did_you_mean(project.name, vars(module))}",
+            where=str(place),
+            why="`flash run` serves the ASGI app of that name",
+            fix=f"write {project.name} = FastAPI() in it, or name another one: flash run {project.file}:NAME",
+        )
+    if not callable(found):
+        raise UsageError(
+            f"{project.name} in {project.file} is a {type(found).__name__}",
+            where=str(place),
+            why="`flash run` serves ASGI apps, such as FastAPI's",
+        )
+    app: ASGIApp = found
+    return app

@@ -1,0 +1,86 @@
+"""What `flash run` tells the person at the terminal: routes at the start, and what changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from runpod_flash.apps import stream
+from runpod_flash.apps.target import Project
+from runpod_flash.cli import views
+
+_ROUTES: Final = 40
+"""Of a large gallery; its index has them all."""
+
+
+class Narration:
+    """Tells what the supervisor does."""
+
+    def __init__(self, project: Project, url: str) -> None:
+        self._project = project
+        self._url = url
+        self._routes: set[tuple[str, str]] | None = None
+
+    def loaded(self, facts: Mapping[str, Any], *, seconds: float) -> None:
+        """The app serves: the first time with its routes, then with those that came or went."""
+        routes = {(route["methods"], route["path"]) for route in facts["routes"]}
+        if self._routes is None:
+            self._introduce(facts, seconds)
+        else:
+            self._line("reloaded", "  ".join([_seconds(seconds), *_difference(self._routes, routes)]))
+        self._routes = routes
+
+    def failed(self, error: str, *, serving: bool, watching: bool) -> None:
+        """The app cannot be served as it is."""
+        views.note(f"flash: {error}")
+        if serving:
+            self._line("not reloaded", "the version before your change goes on")
+        elif watching:
+            self._line("waiting", "for a change; until then, requests are answered with this error")
+
+    def changed(self, paths: list[Path]) -> None:
+        """Files of the project are others now."""
+        names = [os.path.relpath(path, self._project.folder) for path in paths]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        self._line("changed", ", ".join(names[:3]) + more)
+
+    def ended(self, code: int) -> None:
+        """The process that serves is gone, and nobody told it to go."""
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        self._line("ended", f"the process that served went away with {how}; saving a file starts it again")
+
+    def _introduce(self, facts: Mapping[str, Any], seconds: float) -> None:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(Text.assemble("\n", (views.clean(facts["title"]), "bold"), "  ", (self._url, "cyan")))
+        if facts["docs"]:
+            console.print(f"[dim]every route, to try out:[/]  [cyan]{self._url}{facts['docs']}[/]")
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
+        for style in ("green", "", "dim"):
+            table.add_column(style=style, no_wrap=True)
+        routes = facts["routes"]
+        for route in routes[:_ROUTES]:
+            table.add_row(*(Text(views.clean(route[name])) for name in ("methods", "path", "summary")))
+        console.print()
+        console.print(table)
+        if len(routes) > _ROUTES:
+            console.print(f"[dim]… and {len(routes) - _ROUTES} more: {self._url}[/]")
+        console.print(f"\n[dim]loaded in {_seconds(seconds)}; Ctrl-C stops[/]\n")
+
+    @staticmethod
+    def _line(what: str, rest: str) -> None:
+        stream.write(stream.note(what, views.clean(rest)))
+
+
+def _difference(before: set[tuple[str, str]], now: set[tuple[str, str]]) -> Iterator[str]:
+    yield from (f"+ {methods} {path}" for methods, path in sorted(now - before))
+    yield from (f"- {methods} {path}" for methods, path in sorted(before - now))
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s"
