@@ -49,6 +49,7 @@ class Running:
         self.process = process
         self._read = read
         self._said = ""
+        self.url = ""
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
@@ -77,12 +78,15 @@ class Running:
                 assert self._changed.wait(end - time.monotonic()), f"no {pattern!r} in:\n{self._said}"
             return found
 
-    @property
-    def url(self) -> str:
-        return self.until(r"http://\S+")[0]
+    def forget(self) -> None:
+        """What was said so far is not looked at any more."""
+        with self._changed:
+            self._said = ""
 
     def ready(self) -> str:
+        """Waits until it serves; where."""
         self.until("Ctrl-C stops")
+        self.url = self.until(r"http://\S+")[0]
         return self.url
 
     def get(self, path: str, **how: Any) -> httpx.Response:
@@ -138,6 +142,41 @@ def free_port() -> int:
         return port
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """An app that no test changes."""
+    folder = tmp_path_factory.mktemp("served")
+    write(folder, {"main.py": PLAIN})
+    with running(folder, "--no-reload") as run:
+        run.ready()
+        yield run
+
+
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Changing]:
+    """An app whose file every test writes."""
+    folder = tmp_path_factory.mktemp("it changes")
+    write(folder, {"main.py": PLAIN})
+    with running(folder) as run:
+        run.ready()
+        yield Changing(run, folder)
+
+
+class Changing:
+    """A `flash run` and the file of its app."""
+
+    def __init__(self, run: Running, folder: Path) -> None:
+        self.run = run
+        self.folder = folder
+
+    def save(self, text: str, until: str = r"  reloaded +[0-9]") -> re.Match[str]:
+        """Saves another version, and waits for what is said of it."""
+        assert text != (self.folder / "main.py").read_text()
+        self.run.forget()
+        write(self.folder, {"main.py": text})
+        return self.run.until(until)
+
+
 @pytest.fixture
 def plain(tmp_path: Path) -> Path:
     folder = tmp_path / "a b"
@@ -145,47 +184,54 @@ def plain(tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_app_is_served_with_a_table_of_its_routes_and_pages_that_work_offline(plain: Path) -> None:
-    with running(plain, "--no-reload") as run:
-        run.ready()
-        assert re.search(r"GET +/text +Give the text\.", run.said)
-        assert run.get("/text").json() == "one"
-        docs = run.get("/docs").text
-        assert "https://" not in docs
-        for asset in re.findall(r'(?:src|href)="(/[^"]+)"', docs):
-            assert run.get(asset).status_code == 200
-        run.until(r"\d\d:\d\d:\d\d\.\d{3}  GET /text +200 +[\d.]+ m?s\n")
+def test_an_app_is_served_with_a_table_of_its_routes_and_pages_that_work_offline(served: Running) -> None:
+    assert re.search(r"GET +/text +Give the text\.", served.said)
+    assert served.get("/text").json() == "one"
+    docs = served.get("/docs").text
+    assert "https://" not in docs
+    for asset in re.findall(r'(?:src|href)="(/[^"]+)"', docs):
+        assert served.get(asset).status_code == 200
+    served.until(r"\d\d:\d\d:\d\d\.\d{3}  GET /text +200 +[\d.]+ m?s\n")
 
 
-def test_a_change_is_served_as_it_is_saved_and_what_changed_is_said(plain: Path) -> None:
-    with running(plain) as run:
-        run.ready()
-        write(plain, {"main.py": PLAIN.replace('"one"', '"two"').replace("/fails", "/new")})
-        run.until(r"changed +main\.py")
-        run.until(r"reloaded +[\d.]+ s  \+ GET /new  - GET /fails\n")
-        assert run.get("/text").json() == "two"
+def test_an_error_of_a_route_is_shown_with_the_users_lines_alone(served: Running) -> None:
+    assert served.get("/fails").status_code == 500
+    served.until("KeyError: 'no such key'")
+    served.until(r"GET /fails +500")
+    assert 'return {}["no such key"]' in served.said
+    assert "site-packages" not in served.said
 
 
-def test_no_request_is_refused_while_a_change_is_taken_over(plain: Path) -> None:
-    with running(plain) as run, httpx.Client(base_url=run.ready(), timeout=PATIENCE_S) as client:
-        seen = [client.get("/text", headers={"connection": "close"}).json()]
-        write(plain, {"main.py": PLAIN.replace('"one"', '"two"')})
-        while seen[-1] == "one":
-            seen.append(client.get("/text", headers={"connection": "close"}).json())
-        assert set(seen) == {"one", "two"}
+def test_pages_of_the_web_cannot_reach_it_by_a_name_of_their_own(served: Running) -> None:
+    assert served.get("/text", headers={"host": "evil.example.com"}).status_code == 403
 
 
-def test_a_change_that_cannot_be_loaded_leaves_the_version_before_in_its_place(plain: Path) -> None:
-    with running(plain) as run:
-        run.ready()
-        write(plain, {"main.py": PLAIN + "\n1 / 0\n"})
-        run.until("not reloaded +the version before your change goes on")
-        assert "ZeroDivisionError: division by zero" in run.said
-        assert f"{plain}/main.py:17" in run.said
-        assert run.get("/text").json() == "one"
-        write(plain, {"main.py": PLAIN.replace('"one"', '"two"')})
-        run.until(r"  reloaded +[0-9]")
-        assert run.get("/text").json() == "two"
+def test_a_change_is_served_as_it_is_saved_and_what_changed_is_said(changing: Changing) -> None:
+    changing.save(
+        PLAIN.replace('"one"', '"changed"').replace("/fails", "/new"),
+        r"changed +main\.py\n(?:.*\n)*.*reloaded +[\d.]+ s  \+ GET /new  - GET /fails\n",
+    )
+    assert changing.run.get("/text").json() == "changed"
+
+
+def test_no_request_is_refused_while_a_change_is_taken_over(changing: Changing) -> None:
+    changing.save(PLAIN.replace('"one"', '"before"'))
+    seen: list[str] = []
+    with httpx.Client(base_url=changing.run.url, timeout=PATIENCE_S, headers={"connection": "close"}) as client:
+        write(changing.folder, {"main.py": PLAIN.replace('"one"', '"after"')})
+        while "after" not in seen:
+            seen.append(client.get("/text").json())
+    assert set(seen) == {"before", "after"}
+
+
+def test_a_change_that_cannot_be_loaded_leaves_the_version_before_in_its_place(changing: Changing) -> None:
+    changing.save(PLAIN)
+    changing.save(f"{PLAIN}\n1 / 0\n", "not reloaded +the version before your change goes on")
+    assert "ZeroDivisionError: division by zero" in changing.run.said
+    assert f"{changing.folder}/main.py:17" in changing.run.said
+    assert changing.run.get("/text").json() == "one"
+    changing.save(PLAIN.replace('"one"', '"mended"'))
+    assert changing.run.get("/text").json() == "mended"
 
 
 def test_ctrl_c_ends_everything_quickly_and_well(plain: Path) -> None:
@@ -220,16 +266,6 @@ def test_a_request_under_way_may_end_after_ctrl_c(plain: Path) -> None:
         assert run.interrupt() == 0
         thread.join()
         assert answers[0].json() == "slow"
-
-
-def test_an_error_of_a_route_is_shown_with_the_users_lines_alone(plain: Path) -> None:
-    with running(plain, "--no-reload") as run:
-        run.ready()
-        assert run.get("/fails").status_code == 500
-        run.until("KeyError: 'no such key'")
-        run.until(r"GET /fails +500")
-        assert 'return {}["no such key"]' in run.said
-        assert "site-packages" not in run.said
 
 
 def test_a_port_that_is_taken_is_said_and_the_next_free_one_used(plain: Path) -> None:
@@ -292,12 +328,6 @@ def test_at_a_terminal_an_app_that_cannot_be_loaded_is_waited_for(tmp_path: Path
         write(tmp_path, {"main.py": PLAIN})
         run.ready()
         assert run.get("/text").json() == "one"
-
-
-def test_pages_of_the_web_cannot_reach_it_by_a_name_of_their_own(plain: Path) -> None:
-    with running(plain, "--no-reload") as run:
-        run.ready()
-        assert run.get("/text", headers={"host": "evil.example.com"}).status_code == 403
 
 
 def test_the_projects_env_file_is_read_anew_and_says_the_port(plain: Path) -> None:

@@ -134,12 +134,13 @@ class Supervisor:
         self._let_go(child, 0)
         if not self._stop.is_set():
             await self._apologise(facts["error"])
-        await self._stand_by(None)
         return False
 
     async def _apologise(self, error: str) -> None:
         watching = self._wishes.reload and (self._wishes.patient or self._has_served)
         self._audience.failed(error, serving=self._serving is not None, watching=watching)
+        if watching:
+            await self._stand_by(None)
         if self._serving is None and watching:
             if self._apology is not None:
                 await self._apology.close()
