@@ -10,6 +10,12 @@
     schema       one OpenAPI document out of many
     unified      the app that serves them all
     index        … and its first page
+    bundled      pages of documentation that need no network
+
+    target       flash run: what there is to serve
+    supervisor   … who starts and replaces the process that serves
+    serving      … that process; loading, front, relay, stream: its parts
+    apology      … what answers where there is nothing to serve
 
 Importing this loads no web framework.
 """

@@ -15,28 +15,28 @@ from starlette.types import ASGIApp
 from runpod_flash.apps.discovery import read_example
 from runpod_flash.apps.outline import Route
 from runpod_flash.apps.served import Served, routes_of
-from runpod_flash.apps.target import Kind, Project
+from runpod_flash.apps.target import Kind, Target
 from runpod_flash.apps.unified import UnifiedApp
 from runpod_flash.client.function import RemoteFunction
 from runpod_flash.client.import_failure import import_failed
 from runpod_flash.errors import FlashError, UsageError, did_you_mean
 
 
-def load(project: Project) -> ASGIApp:
+def load(target: Target) -> ASGIApp:
     """The app; FlashError says which line of the user's was in the way."""
-    if project.kind is Kind.GALLERY:
-        return UnifiedApp(project.folder)
-    if project.kind is Kind.EXAMPLE:
-        return _example(project.folder)
-    sys.path.insert(0, str(project.folder))
+    if target.kind is Kind.GALLERY:
+        return UnifiedApp(target.folder)
+    if target.kind is Kind.EXAMPLE:
+        return _example(target.folder)
+    sys.path.insert(0, str(target.folder))
     try:
-        module = importlib.import_module(Path(project.file).stem)
+        module = importlib.import_module(Path(target.file).stem)
     except FlashError:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the user's module does, it is told
-        raise import_failed(project.file, error) from None
-    _check_file(module, project)
-    return _app_of(module, project)
+        raise import_failed(target.file, error) from None
+    _check_file(module, target)
+    return _app_of(module, target)
 
 
 def routes(app: ASGIApp) -> list[Route]:
@@ -49,10 +49,10 @@ def routes(app: ASGIApp) -> list[Route]:
     return list(routes_of(app))
 
 
-def title(app: ASGIApp, project: Project) -> str:
+def title(app: ASGIApp, target: Target) -> str:
     """What it is called."""
     said = getattr(app, "title", "")
-    return str(said) if said and said != "FastAPI" else project.folder.name
+    return str(said) if said and said != "FastAPI" else target.folder.name
 
 
 def remote_functions(folder: Path) -> Iterator[RemoteFunction[Any, Any, Any]]:
@@ -71,7 +71,7 @@ def remote_functions(folder: Path) -> Iterator[RemoteFunction[Any, Any, Any]]:
 
 def _example(folder: Path) -> ASGIApp:
     example = read_example(folder, folder.parent.name)
-    assert example is not None  # the project was found by it
+    assert example is not None  # the target was found by it
     served = Served(example, "")
     served.load()
     if served.app is None:
@@ -79,30 +79,30 @@ def _example(folder: Path) -> ASGIApp:
     return served.app
 
 
-def _check_file(module: ModuleType, project: Project) -> None:
+def _check_file(module: ModuleType, target: Target) -> None:
     """A module that was imported before, such as one of the standard library, is not the user's."""
-    if (found := getattr(module, "__file__", None)) and Path(found).parent.resolve() != project.folder.resolve():
+    if (found := getattr(module, "__file__", None)) and Path(found).parent.resolve() != target.folder.resolve():
         raise UsageError(
-            f"{project.file} cannot be served under this name",
-            where=str(project.folder / project.file),
+            f"{target.file} cannot be served under this name",
+            where=str(target.folder / target.file),
             why=f"another module is called so: {found}",
             fix="rename the file",
         )
 
 
-def _app_of(module: ModuleType, project: Project) -> ASGIApp:
-    place = project.folder / project.file
-    found = vars(module).get(project.name)
+def _app_of(module: ModuleType, target: Target) -> ASGIApp:
+    place = target.folder / target.file
+    found = vars(module).get(target.name)
     if found is None:
         raise UsageError(
-            f"{project.file} has no {project.name!r}.{did_you_mean(project.name, vars(module))}",
+            f"{target.file} has no {target.name!r}.{did_you_mean(target.name, vars(module))}",
             where=str(place),
             why="`flash run` serves the ASGI app of that name",
-            fix=f"write {project.name} = FastAPI() in it, or name another one: flash run {project.file}:NAME",
+            fix=f"write {target.name} = FastAPI() in it, or name another one: flash run {target.file}:NAME",
         )
     if not callable(found):
         raise UsageError(
-            f"{project.name} in {project.file} is a {type(found).__name__}",
+            f"{target.name} in {target.file} is a {type(found).__name__}",
             where=str(place),
             why="`flash run` serves ASGI apps, such as FastAPI's",
         )

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp
 
 from runpod_flash.apps import bundled, loading, stream
 from runpod_flash.apps.front import Front, is_news
-from runpod_flash.apps.target import Kind, Project
+from runpod_flash.apps.target import Kind, Target
 from runpod_flash.apps.unified import UnifiedApp
 from runpod_flash.client import environment, output, transport
 from runpod_flash.client.function import RemoteFunction
@@ -118,8 +118,8 @@ class _Server(uvicorn.Server):
 class Begun:
     """The project's endpoints: which load-balanced ones there are, and, if that is wanted, all declared at once."""
 
-    def __init__(self, project: Project, app: ASGIApp, *, provision: bool) -> None:
-        self._project = project
+    def __init__(self, target: Target, app: ASGIApp, *, provision: bool) -> None:
+        self._target = target
         self._app = app
         self._provision = provision
         self._declared: set[int] = set()
@@ -149,7 +149,7 @@ class Begun:
     async def _functions(self) -> list[RemoteFunction[Any, Any, Any]]:
         if isinstance(self._app, UnifiedApp):
             await self._app.load_all()
-        return list(loading.remote_functions(self._project.folder))
+        return list(loading.remote_functions(self._target.folder))
 
     async def _declare(self, function: RemoteFunction[Any, Any, Any]) -> None:
         if id(function) not in self._declared:
@@ -162,23 +162,23 @@ def main(words: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all of us; the parent says when to stop
     control, listener = Control(int(words[0])), socket.socket(fileno=int(words[1]))
     loopback, provision = words[2] == "1", words[3] == "1"
-    project = Project(Path(words[4]), Kind(words[5]), words[6], words[7])
+    target = Target(Path(words[4]), Kind(words[5]), words[6], words[7])
     bundled.use()
     if control.word() != "load":
         return 0
-    environment.stand_in_for(project.folder)
+    environment.stand_in_for(target.folder)
     environment.load_dotenv()
     output.present(stream.printed, stream.told)
     try:
-        app = loading.load(project)
+        app = loading.load(target)
     except FlashError as error:
         control.say("failed", error=str(error))
         return 0
     found = [asdict(route) for route in loading.routes(app)]
-    control.say("loaded", title=loading.title(app, project), routes=found, docs=_docs(app))
+    control.say("loaded", title=loading.title(app, target), routes=found, docs=_docs(app))
     if control.word() != "serve":
         return 0
-    return _serve(app, Begun(project, app, provision=provision), control, listener, loopback=loopback)
+    return _serve(app, Begun(target, app, provision=provision), control, listener, loopback=loopback)
 
 
 def _serve(app: ASGIApp, begun: Begun, control: Control, listener: socket.socket, *, loopback: bool) -> int:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from runpod_flash.apps.apology import Apology
-from runpod_flash.apps.target import Project
+from runpod_flash.apps.target import Target
 
 WATCHED: Final = (".py", ".env", "pyproject.toml")
 """Ends of names of files whose change is one of the app."""
@@ -67,8 +67,8 @@ class Wishes:
 class Supervisor:
     """One project on one port."""
 
-    def __init__(self, project: Project, listener: socket.socket, wishes: Wishes, audience: Audience) -> None:
-        self._project = project
+    def __init__(self, target: Target, listener: socket.socket, wishes: Wishes, audience: Audience) -> None:
+        self._target = target
         self._listener = listener
         self._wishes = wishes
         self._audience = audience
@@ -84,7 +84,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
-        changes = _Changes(self._project.folder, self._stop) if self._wishes.reload else None
+        changes = _Changes(self._target.folder, self._stop) if self._wishes.reload else None
         try:
             worked = await self._start()
             if not worked and not (self._wishes.reload and self._wishes.patient):
@@ -207,7 +207,7 @@ class Supervisor:
         await asyncio.gather(*self._leaving, return_exceptions=True)
 
     async def _child(self) -> _Child:
-        return await _Child.start(self._project, self._listener, self._wishes)
+        return await _Child.start(self._target, self._listener, self._wishes)
 
 
 class _Child:
@@ -221,7 +221,7 @@ class _Child:
         self._writer = writer
 
     @classmethod
-    async def start(cls, project: Project, listener: socket.socket, wishes: Wishes) -> _Child:
+    async def start(cls, target: Target, listener: socket.socket, wishes: Wishes) -> _Child:
         ours, theirs = socket.socketpair()
         try:
             words = (theirs.fileno(), listener.fileno(), int(wishes.loopback), int(wishes.provision))
@@ -230,7 +230,7 @@ class _Child:
                 "-m",
                 "runpod_flash.apps.serving",
                 *map(str, words),
-                *project.words(),
+                *target.words(),
                 pass_fds=(theirs.fileno(), listener.fileno()),
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )

@@ -26,7 +26,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Project:
+class Target:
     """What `flash run` serves."""
 
     folder: Path
@@ -39,12 +39,12 @@ class Project:
         return [str(self.folder), self.kind.value, self.file, self.name]
 
 
-def find_project(target: str) -> Project:
+def find_target(target: str) -> Target:
     """What is meant by a folder, a `file.py`, or `file.py:name`; UsageError says what was looked for."""
     path, _, name = target.partition(":")
     place = Path(os.path.abspath(path or "."))
     if place.is_file():
-        return Project(place.parent, Kind.APP, place.name, name or NAME)
+        return Target(place.parent, Kind.APP, place.name, name or NAME)
     if not place.is_dir() or name:
         there = [one.name for one in place.parent.glob("*")] if place.parent.is_dir() else []
         kind = "file" if name or path.endswith(".py") else "folder"
@@ -54,12 +54,12 @@ def find_project(target: str) -> Project:
         )
     for file in FILES:
         if (place / file).is_file() and NAME in _names(place / file):
-            return Project(place, Kind.APP, file, NAME)
+            return Target(place, Kind.APP, file, NAME)
     if find_examples(place):
-        return Project(place, Kind.GALLERY)
+        return Target(place, Kind.GALLERY)
     example = read_example(place, "")
     if example is not None and example.workers:
-        return Project(place, Kind.EXAMPLE)
+        return Target(place, Kind.EXAMPLE)
     raise _nothing(place)
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from runpod_flash.apps import stream
-from runpod_flash.apps.target import Project
+from runpod_flash.apps.target import Target
 from runpod_flash.cli import views
 
 _ROUTES: Final = 40
@@ -22,8 +22,8 @@ _ROUTES: Final = 40
 class Narration:
     """Tells what the supervisor does."""
 
-    def __init__(self, project: Project, url: str) -> None:
-        self._project = project
+    def __init__(self, target: Target, url: str) -> None:
+        self._target = target
         self._url = url
         self._routes: set[tuple[str, str]] | None = None
 
@@ -46,7 +46,7 @@ class Narration:
 
     def changed(self, paths: list[Path]) -> None:
         """Files of the project are others now."""
-        names = [os.path.relpath(path, self._project.folder) for path in paths]
+        names = [os.path.relpath(path, self._target.folder) for path in paths]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         self._line("changed", ", ".join(names[:3]) + more)
 

@@ -14,7 +14,7 @@ from runpod_flash.cli.pages import Page, examples
 if TYPE_CHECKING:
     import socket
 
-    from runpod_flash.apps.target import Project
+    from runpod_flash.apps.target import Target
     from runpod_flash.settings import Settings
 
 
@@ -42,13 +42,13 @@ def run(target: str, host: str | None, port: int | None, reload: bool, auto_prov
     examples in them, which are served as one app. Load-balanced functions of the project answer below /lb/ without a
     token. Everything that happens is one stream of lines on standard error. Workers stay warm over a reload.
     """
-    from runpod_flash.apps.target import find_project
+    from runpod_flash.apps.target import find_target
     from runpod_flash.cli import port as ports
 
-    project = find_project(target)
-    settings = _settings(project.folder)
+    found = find_target(target)
+    settings = _settings(found.folder)
     with ports.listen(host or settings.host, settings.port if port is None else port) as listener:
-        sys.exit(_serve(project, listener, reload=reload, provision=auto_provision))
+        sys.exit(_serve(found, listener, reload=reload, provision=auto_provision))
 
 
 def _settings(folder: Path) -> Settings:
@@ -64,7 +64,7 @@ def _settings(folder: Path) -> Settings:
     )
 
 
-def _serve(project: Project, listener: socket.socket, *, reload: bool, provision: bool) -> int:
+def _serve(target: Target, listener: socket.socket, *, reload: bool, provision: bool) -> int:
     import asyncio
 
     from runpod_flash.apps.supervisor import Supervisor, Wishes
@@ -79,4 +79,4 @@ def _serve(project: Project, listener: socket.socket, *, reload: bool, provision
         provision=provision,
         loopback=trust.is_trusted(f"[{host}]" if ":" in host else host),
     )
-    return asyncio.run(Supervisor(project, listener, wishes, Narration(project, ports.url(listener))).run())
+    return asyncio.run(Supervisor(target, listener, wishes, Narration(target, ports.url(listener))).run())
