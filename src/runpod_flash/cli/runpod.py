@@ -50,6 +50,42 @@ def env(as_json: bool) -> None:
         click.echo(f"export {name}={shlex.quote(value)}")
 
 
+@runpod.command(
+    epilog=examples(
+        "flash runpod functions older",
+        "flash runpod functions older --dependencies numpy --workers-max 5",
+        "flash runpod functions older --load-balanced",
+    )
+)
+@click.argument("name")
+@click.option("--dependencies", multiple=True, metavar="REQ", help="A package that all workers have. May be repeated.")
+@click.option(
+    "--workers-max", type=click.IntRange(min=1), default=3, metavar="N", help="Workers at most.  [default: 3]"
+)
+@click.option("--load-balanced", is_flag=True, help="Answer POST /execute instead of taking jobs.")
+def functions(name: str, dependencies: tuple[str, ...], workers_max: int, load_balanced: bool) -> None:
+    """Serve clients of the older SDKs, which send functions and classes as source text, until Ctrl-C.
+
+    NAME is that of the endpoint. Whoever has the engine's token may run any code by it, on workers of this machine.
+    Packages that a request asks for are installed for workers of their own.
+    """
+    from runpod_flash.cli.connection import connect
+    from runpod_flash.client import background, function_requests
+    from runpod_flash.model.resources import CpuLiveLoadBalancer, CpuLiveServerless
+
+    resource = (
+        CpuLiveLoadBalancer(name=name, workersMax=workers_max, max_concurrency=1, scalerValue=1)
+        if load_balanced
+        else CpuLiveServerless(name=name, workersMax=workers_max)
+    )
+    background.run(function_requests.declare(resource, dependencies))
+    with connect() as link:
+        gateway = link.status().get("gateway_url")
+    where = f"{gateway}/lb/{name}/execute" if load_balanced else f"{gateway}/v2/{name}"
+    views.note(f"{name} takes functions at {where}; Ctrl-C ends that")
+    background.run(function_requests.for_ever())
+
+
 def variables(gateway: str, token: str) -> dict[str, str]:
     """What programs of Runpod read, and what a receiver of webhooks needs."""
     from runpod_flash.wire.signing import secret_of

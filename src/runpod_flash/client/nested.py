@@ -9,12 +9,13 @@ circles, and each is named by the digest of its bytes.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -22,6 +23,7 @@ from runpod_flash.client.classes import RemoteClass, RemoteInstance, RemoteMetho
 from runpod_flash.client.function import RemoteFunction, travelled, yields
 from runpod_flash.client.scope import function_name, location
 from runpod_flash.errors import FlashError, UsageError, call_site
+from runpod_flash.model.endpoint import normalise_packages, normalise_requirements
 from runpod_flash.payload import codec
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire.digest import digest_of
@@ -55,6 +57,8 @@ class _Met(threading.local):
 _MET: Final = _Met()
 _within: Final[dict[str, Handles]] = {}
 """By the digest of a definition: what is remote and was met when it was made, or beside it. It is made once only."""
+_made: Final[dict[str, Declare]] = {}
+"""In a worker: what was declared anew there, by its key."""
 _table = msgspec.json.Decoder(Table)
 _known: dict[str, Table] = {}
 
@@ -178,8 +182,37 @@ def declaration(handle: RemoteFunction[..., Any, Any]) -> Declare:
     return _found(handle, handle.key)
 
 
+AnyHandle = TypeVar("AnyHandle", bound=Handle)
+
+
+def with_packages(
+    handle: AnyHandle, requirements: Iterable[str], system: Iterable[str], *, accelerate: bool = False
+) -> AnyHandle:
+    """In a worker: the same function or class on workers that have these packages as well, and not over HTTP."""
+    key = (handle.__remote_key__ if isinstance(handle, RemoteClass) else handle.key) or key_of(handle)
+    known = _found(handle, key)
+    pool = dataclasses.replace(
+        known.pool,
+        requirements=normalise_requirements((*known.pool.requirements, *requirements)),
+        system=normalise_packages((*known.pool.system, *system)),
+        accelerate=accelerate,
+    )
+    key = f"{key} with {pool.environment_key()}"
+    function = msgspec.structs.replace(known.function, routes=[], takes_json=False, schema="")
+    _made[key] = msgspec.structs.replace(known, pool=pool, function=function)
+    config = handle.__remote_config__
+    other: Any = (
+        RemoteClass(handle.__wrapped__, config, key)
+        if isinstance(handle, RemoteClass)
+        else travelled(handle.__wrapped__, config, key)
+    )
+    return other  # type: ignore[no-any-return]
+
+
 def _found(handle: Handle, key: str) -> Declare:
     key = key or key_of(handle)
+    if key in _made:
+        return _made[key]
     name = handle.__wrapped__.__name__
     for digest, table in _tables():
         if (found := table.functions.get(key)) is not None:
