@@ -114,9 +114,21 @@ def test_a_program_is_told_who_it_is_and_has_a_folder_of_its_own(served: Served)
     assert output["here"].endswith(f"workers/{variables['RUNPOD_POD_ID']}/files")
 
 
+def test_what_a_job_prints_is_found_under_it(served: Served) -> None:
+    job = served.result("many", {"word": "grüße"})["id"]
+
+    def lines() -> list[str] | None:
+        found = served.flash("logs", job).splitlines()
+        return found if "INFO   | Finished." in found else None
+
+    assert until(lines) == ["INFO   | Started.", "doing echo", "INFO   | Finished."]
+
+
 def test_what_a_generator_yields_is_streamed_and_its_output_is_empty(served: Served) -> None:
     ended = served.result("yields", {"n": 3})
     assert (ended["status"], ended["output"]) == ("COMPLETED", [])
+    said = served.ask("GET", f"yields/stream/{ended['id']}").json()
+    assert said["stream"] == [{"output": {"number": number}} for number in range(3)]
 
 
 def test_a_generator_that_raises_fails_with_its_error(served: Served) -> None:

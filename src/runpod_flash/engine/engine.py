@@ -343,7 +343,9 @@ class Engine:
             # With `handover`, for without it a host takes a refusal for good, and its workers with it. They bring
             # results at once, which must not meet a full disk over and over.
             return Refuse(code="store_unavailable", what="the store could not be written just now", handover=True)
-        return self._joined(link, hello, self._hosts.joined)
+        refused = self._joined(link, hello, self._hosts.joined)
+        self.programs.host_came()
+        return refused
 
     def worker_joined(self, link: Link, hello: Hello) -> Refuse | None:
         """The stream of a worker has been opened."""

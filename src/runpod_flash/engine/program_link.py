@@ -36,6 +36,7 @@ from runpod_flash.wire.messages import (
     Moved,
     Progress,
     Start,
+    Working,
     decode,
 )
 
@@ -166,6 +167,7 @@ class ProgramLink:
             for start, _parts in starts:
                 self._give_back(start.job)
             return
+        self.tell_host()
         batch = _Batch(self._takers.pop(0))
         self._offer()
         for start, parts in starts:
@@ -344,6 +346,13 @@ class ProgramLink:
             error=error,
         )
         self._say(head, output)
+        self.tell_host()
+
+    def tell_host(self) -> None:
+        """Whose the program's output is from now on."""
+        if (host := self._engine.host) is not None:
+            jobs = [(given.active.job, given.active.attempt) for given in self.given.values()]
+            self._engine.turn.send(host.link, Working(worker=self._worker.id, jobs=jobs).encode())
 
     def _say(self, head: Head, parts: Sequence[bytes] = ()) -> None:
         self._receive(self, Frame(head.KIND, 0, 0, head.body(), tuple(parts)))

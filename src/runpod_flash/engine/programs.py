@@ -100,7 +100,14 @@ class Programs:
         held = [(given.active.job, given.active.epoch) for given in link.given.values()]
         head = Ready(worker=worker.id, held=held, fresh=not worker.ready_at)
         self._receive(link, Frame(head.KIND, 0, 0, head.body(), ()))
+        link.tell_host()
         return link if worker.link is link else None
+
+    def host_came(self) -> None:
+        """A host is connected, perhaps again: it has to know whose the output of each program is."""
+        for worker in self._state.workers.values():
+            if isinstance(worker.link, ProgramLink):
+                worker.link.tell_host()
 
     def ping(self, worker: Worker, key: str, jobs: Sequence[str]) -> None:
         """A sign of life. One that still starts is not ready for having given it."""

@@ -53,7 +53,7 @@ class Guard:
             status = worker.doing()
             if status.deadline_ns and now > status.deadline_ns + int(GRACE_S * 1e9):
                 self._end(worker, "deadline", f"job {status.job} is past its deadline and its grace")
-            elif (status.running or worker.launch.at_once) and worker.launch.memory_mb:
+            elif (status.running or worker.launch.at_once or worker.launch.program) and worker.launch.memory_mb:
                 limited.append(worker)
         if limited:
             self._check_limits(limited, snapshot())

@@ -56,6 +56,7 @@ from runpod_flash.wire.messages import (
     Stop,
     Welcome,
     WorkerPresence,
+    Working,
     decode,
 )
 from runpod_flash.wire.volumes import leftovers
@@ -127,6 +128,7 @@ class Host:
             ListEnvs: self._list_environments,
             PruneEnvs: self._prune_environments,
             Measure: self._measure,
+            Working: lambda message, _sid: self._workers.working(message),
             BeatOk: self._beaten,
             Goodbye: self._goodbye,
             Ping: lambda _message, sid: self._link.send(Pong(), sid),

@@ -15,6 +15,7 @@ from runpod_flash.host import programs
 from runpod_flash.host.logs import WorkerLog, call_of
 from runpod_flash.host.loop import Loop, Timer
 from runpod_flash.host.processes import look_up
+from runpod_flash.host.program_log import ProgramLog
 from runpod_flash.wire.messages import Current, Launch, Log, Span
 from runpod_flash.wire.status_page import IDLE, SIZE, Status, StatusPage, read_page
 
@@ -56,7 +57,8 @@ class Worker:
         self._their_pipes = (out[1], err[1], log_pipe[1])
         for pipe in self._pipes:
             os.set_blocking(pipe, False)
-        self.log = WorkerLog(home, self.id, self.page, self._pipes, send)
+        log = ProgramLog if launch.program is not None and launch.program.protocol == "jobs" else WorkerLog
+        self.log = log(home, self.id, self.page, self._pipes, send)
 
     def order(self, variables: Mapping[str, str]) -> dict[str, object]:
         """What a zygote is told."""

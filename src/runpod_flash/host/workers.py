@@ -15,16 +15,18 @@ from runpod_flash.host import mounts, programs, strays, zygotes
 from runpod_flash.host.artifacts import Artifacts
 from runpod_flash.host.environments import Environments
 from runpod_flash.host.groups import Groups, find_places
+from runpod_flash.host.logs import Call
 from runpod_flash.host.loop import Loop
 from runpod_flash.host.machine import count_oom_kills
 from runpod_flash.host.prefixes import Prefixes
 from runpod_flash.host.processes import Children, Exit, Process, kill_tree, send_to_group, tree_of
+from runpod_flash.host.program_log import LINGER_S, ProgramLog
 from runpod_flash.host.runtime import RuntimeMissing, Runtimes
 from runpod_flash.host.shares import Ports, Processors
 from runpod_flash.host.worker import FOLDER, MARK, PAGE, PID, Worker, leftover
 from runpod_flash.host.zygotes import Answer, Zygotes, zygote_key
 from runpod_flash.model.endpoint import RuntimeSpec
-from runpod_flash.wire.messages import Exited, Launch, Launched, Log, Machine, Span, Stop
+from runpod_flash.wire.messages import Exited, Launch, Launched, Log, Machine, Span, Stop, Working
 
 _TRIES = 2
 """A zygote may die while it is asked; the next one gets the same order once more."""
@@ -238,6 +240,18 @@ class Workers:
             return
         if engine := self._stream_to(worker.id, worker.launch.key, "worker"):
             worker.hand_over(engine)
+
+    def working(self, order: Working) -> None:
+        """A program has other jobs now; of those that it has no more, the output ends in a moment."""
+        worker = self._workers.get(order.worker)
+        if worker is not None and isinstance(worker.log, ProgramLog) and (gone := worker.log.has(order.jobs)):
+            self._loop.after(LINGER_S, lambda: self._end_output(order.worker, gone))
+
+    def _end_output(self, name: str, calls: list[Call]) -> None:
+        worker = self._workers.get(name)
+        if worker is not None and isinstance(worker.log, ProgramLog):  # else its end has said where all of it lies
+            for span in worker.log.end(calls):
+                self._keep(span)
 
     # ── end ──────────────────────────────────────────────────────────────────────────────────────
 

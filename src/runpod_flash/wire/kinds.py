@@ -72,6 +72,7 @@ SPAN: Final = 56
 LIST_ENVS: Final = 57
 PRUNE_ENVS: Final = 58
 MEASURE: Final = 59
+WORKING: Final = 60
 
 # Engine and worker.
 READY: Final = 64

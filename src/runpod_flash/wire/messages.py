@@ -648,6 +648,14 @@ class PruneEnvs(Head):
     keep: list[str]
 
 
+class Working(Head):
+    """The jobs that a program has by now, (job, attempt): its output is theirs. No answer, but SPANs of the others."""
+
+    KIND = kinds.WORKING
+    worker: str
+    jobs: list[tuple[str, int]] = []
+
+
 class Measure(Head):
     """What is in use right now. → ROWS, one of each worker {worker, processes, memory_kb, cpu_percent} and one of
     each card {gpu, name, percent, memory_mb, memory_used_mb}; takes a fraction of a second."""
