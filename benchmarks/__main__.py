@@ -63,7 +63,8 @@ def main() -> int:
     if sys.platform != "linux":
         print("benchmarks need Linux: they pin processes and read their memory in /proc", file=sys.stderr)
         return 2
-    run = Run(core=max(os.sched_getaffinity(0)) if options.pin else None, quick=options.quick)
+    core = max(os.sched_getaffinity(0)) if options.pin else None
+    run = Run(core=core, quick=options.quick, peers=not options.no_peers)
     chosen = {**OURS, **({} if options.no_peers else THEIRS)}
     if options.only:
         chosen = {name: measure for name, measure in {**OURS, **THEIRS}.items() if name in options.only}

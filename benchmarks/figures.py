@@ -76,6 +76,8 @@ class Run:
     core: int | None
     """Everything of a sequential figure is pinned to this core; None: nothing is."""
     quick: bool = False
+    peers: bool = True
+    """Whether the systems of others are measured within a group of ours, too."""
     trips: list[yardstick.Reading] = field(default_factory=list)
 
     def beside(self, measure: Callable[[], Found]) -> tuple[Found, float]:

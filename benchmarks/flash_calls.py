@@ -15,7 +15,7 @@ from functools import partial
 
 from benchmarks import laps, memory, nursery
 from benchmarks.figures import Goal, Row, Rows, Run
-from runpod_flash import CpuLiveServerless, JobOutput, remote
+from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, JobOutput, remote
 
 Noop = Callable[[int], Awaitable[JobOutput[dict[str, int]]]]
 alone = CpuLiveServerless(name="alone", workersMax=1)
@@ -39,11 +39,18 @@ def shared_noop(n: int) -> dict[str, int]:
     return {"n": n}
 
 
+@remote(CpuLiveLoadBalancer(name="direct", workersMax=1))
+async def direct_noop(n: int) -> dict[str, int]:
+    """Does nothing, and is on no record."""
+    return {"n": n}
+
+
 SEQUENTIAL = (
     # title, function, durability, goal
     ("awaited no-op", "noop", "process", Goal(40, of="ratio")),
     ("awaited no-op, `async def`", "async_noop", "process", None),
     ("awaited no-op, durability power", "noop", "power", None),
+    ("awaited no-op, load-balanced", "direct_noop", "process", Goal(20, of="ratio")),
 )
 
 
@@ -87,6 +94,12 @@ async def _sequential(call: Noop, calls: int) -> laps.Sequential:
     return found
 
 
+async def _direct(call: Callable[[int], Awaitable[dict[str, int]]], calls: int) -> laps.Sequential:
+    found = await laps.sequential_async(call, calls)
+    assert await call(7) == {"n": 7}
+    return found
+
+
 async def _in_flight(call: Noop, calls: int) -> dict[str, float]:
     await asyncio.gather(*(call(n) for n in range(4)))
     idle_mb = await asyncio.to_thread(memory.idle_mb)
@@ -99,5 +112,5 @@ async def _in_flight(call: Noop, calls: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     function, number = sys.argv[1:]
-    measure = _in_flight if function == "shared_noop" else _sequential
+    measure = {"shared_noop": _in_flight, "direct_noop": _direct}.get(function, _sequential)
     print(json.dumps(asyncio.run(measure(globals()[function], int(number)))))

@@ -1,7 +1,7 @@
-"""A no-op over HTTP at 1, 16 and 64 connections, beside the same function under FastAPI and uvicorn.
+"""A no-op over HTTP at 1, 16 and 64 connections, beside the same function under FastAPI and uvicorn, and under others.
 
-Both are asked by the same client: one connection by a blocking socket, more by one event loop. At one connection all
-share one core with the yardstick; at more, all cores are anybody's. Neither writes a line of log for a request.
+All are asked by the same client: one connection by a blocking socket, more by one event loop. At one connection all
+share one core with the yardstick; at more, all cores are anybody's. None writes a line of log for a request.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import uvloop
 
 from benchmarks import laps, nursery
 from benchmarks.figures import Goal, Row, Rows, Run
+from benchmarks.peers import http_servers
+from benchmarks.peers.installed import NotInstallable, interpreter
 from runpod_flash import CpuLiveLoadBalancer, remote
 from runpod_flash.settings import load
 
@@ -58,7 +60,25 @@ def rows(run: Run) -> Rows:
         yield Row("Flash", f"{title}, p50", ours["p50"], "µs", trip, goal, slower)
         yield Row("Flash", title, ours["rate"], "calls/s", None, Goal(round(0.8 * theirs["rate"]), at_least=True),
                   f"{speed:.2f} × uvicorn")  # fmt: skip
+        for name in http_servers.SERVERS if run.peers else ():
+            yield from peer_rows(run, name, connections, title, ours)
     yield Row("Flash", "Flash", note=PROMISE, about=True)
+    for name, one in http_servers.SERVERS.items() if run.peers else ():
+        yield Row("Peers", name, note=f"{one.promise} ({one.peer.requirements[0]})", about=True)
+
+
+def peer_rows(run: Run, name: str, connections: int, title: str, ours: dict[str, Any]) -> Rows:
+    """Of one peer, and its ratio to ours; a line that says why where it cannot be measured."""
+    try:
+        python = interpreter(http_servers.SERVERS[name].peer)
+        core = run.core if connections == 1 else None
+        measure = partial(nursery.run, __name__, "peer", str(connections), run.calls(2_000), name, python, core=core)
+        found, trip = run.beside(measure)
+    except (NotInstallable, nursery.Failed) as error:
+        yield Row(name, title, note=f"could not be measured: {error}")
+        return
+    yield Row(name, f"{title}, p50", found["p50"], "µs", trip, note=f"{found['p50'] / ours['p50']:.1f} × Flash")
+    yield Row(name, title, found["rate"], "calls/s", note=f"{found['rate'] / ours['rate']:.3f} × Flash")
 
 
 # ── the client ────────────────────────────────────────────────────────────────────────────────────
@@ -211,6 +231,13 @@ def flash(connections: int, calls: int) -> dict[str, float]:
     return measured(port, asked, connections, calls)
 
 
+def peer(connections: int, calls: int, name: str, python: str) -> dict[str, float]:
+    """One of those that people would otherwise take."""
+    server = http_servers.SERVERS[name]
+    with http_servers.served(server, python) as port:
+        return measured(port, request(port, "/noop"), connections, calls, server.end)
+
+
 if __name__ == "__main__":
-    server, connections, calls = sys.argv[1:]
-    print(json.dumps(globals()[server](int(connections), int(calls))))
+    server, connections, calls, *more = sys.argv[1:]
+    print(json.dumps(globals()[server](int(connections), int(calls), *more)))

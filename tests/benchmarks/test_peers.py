@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks import table
+from benchmarks import http, table
 from benchmarks.figures import Row, Run
-from benchmarks.peers import installed, rows
+from benchmarks.peers import http_servers, installed, rows
 from benchmarks.peers.catalogue import PEERS, Kind, Peer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="benchmarks need Linux")
@@ -49,6 +49,16 @@ def test_a_peer_that_cannot_start_is_a_line_that_says_why() -> None:
 
     assert line.figure is None
     assert "No module named benchmarks.peers.nobody" in line.note
+
+
+def test_a_server_of_others_that_cannot_be_installed_is_a_line_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody = http_servers.HttpServer(_peer("benchmarks.peers.nobody", "./there-is-no-such-folder"), b"}", "Nothing.")
+    monkeypatch.setattr(http_servers, "SERVERS", {"Nobody": nobody})
+
+    (line,) = http.peer_rows(QUICK, "Nobody", 1, "HTTP", {"p50": 1.0, "rate": 1.0})
+
+    assert line.figure is None
+    assert "there-is-no-such-folder" in line.note
 
 
 def test_what_a_peer_promises_is_said_below_the_table_in_its_own_brackets() -> None:
