@@ -73,7 +73,7 @@ EFFECTS = {
     "PodTemplate": {
         "memory_gb": "GB that one worker may use; one that uses more is ended, and its job is lost with the reason.",
         "cpu_count": "vCPUs that one worker may use.",
-        "expose_ports": 'Ports that a worker opens: `8080`, `"8080"` or `"8080/http"`. Each is given to it as `RUNPOD_TCP_PORT_8080`.',
+        "expose_ports": 'Ports that a worker opens: `8080`, `"8080"` or `"8080/http"`. Each is given to it as `RUNPOD_TCP_PORT_8080`, and reached through the gateway.',
         "name": "Its name in the cloud.",
         "imageName": "A container image.",
         "containerDiskInGb": "GB of a container's disk.",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -252,3 +255,73 @@ def test_an_idle_program_is_asked_to_end(engine: IsolatedEngine, tmp_path: Path)
     with client(engine, "idle") as idle:
         assert idle.get("/ping").status_code == 200
     until((tmp_path / "told").exists)
+
+
+# ── flash serve --http ────────────────────────────────────────────────────────────────────────────
+
+FLASH = (sys.executable, "-c", "from runpod_flash.cli.main import main; main()", "serve")
+
+
+def serve(engine: IsolatedEngine, folder: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*FLASH, *words],
+        cwd=folder,
+        env=engine.environ,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def test_a_command_is_served_and_taken_away(engine: IsolatedEngine, tmp_path: Path) -> None:
+    (tmp_path / "page.txt").write_text("of the command")
+    command = "python -m http.server ${PORT} --bind 127.0.0.1"
+    out, err = serve(engine, tmp_path, "--http", command, "--name", "command", "--detach", "--json").communicate()
+    told = json.loads(out)
+    assert told["url"].endswith(f"/lb/{told['endpoint']}"), err
+    with client(engine, "command") as command_client:
+        assert command_client.get("/page.txt").text == "of the command"
+        serve(engine, tmp_path, "--name", "command", "--stop").communicate()
+        assert command_client.get("/page.txt").status_code == 404
+
+
+def test_a_command_is_served_in_the_foreground_until_ctrl_c(engine: IsolatedEngine, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("import sys\nprint('serving', flush=True)\n" + BREAKS)
+    running = serve(engine, tmp_path, "--http", "python main.py", "--name", "foreground")
+    assert running.stdout is not None
+    assert "serving" in running.stdout.readline()
+    with client(engine, "foreground") as foreground:
+        assert foreground.get("/ping").status_code == 200
+        os.killpg(running.pid, signal.SIGINT)
+        _out, err = running.communicate()
+        assert "is taken away" in err
+        assert foreground.get("/ping").status_code == 204  # there is no worker, and nobody will start one
+        assert foreground.get("/none").status_code == 404
+
+
+def test_a_command_that_does_not_start_says_why(engine: IsolatedEngine, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("import no_such_module_at_all")
+    running = serve(engine, tmp_path, "--http", "python main.py", "--name", "hopeless")
+    _out, err = running.communicate()
+    assert running.returncode == 1
+    assert "python main.py does not start" in err
+    assert "no_such_module_at_all" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--http", "python none.py"), "there is no file none.py"),
+        (("--http", ""), "the command is empty"),
+        (("--http", "python '"), "is no command"),
+        ((), "flash serve --http COMMAND"),
+    ],
+)
+def test_a_command_that_cannot_be_meant_is_refused(
+    engine: IsolatedEngine, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    running = serve(engine, tmp_path, *words, "--name", "x")
+    _out, err = running.communicate()
+    assert running.returncode == 2
+    assert said in err

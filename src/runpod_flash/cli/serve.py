@@ -28,6 +28,7 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
         "flash serve handler.py --name upscaler --dependencies pillow --dependencies torch",
         "flash serve handler.py --name upscaler --dependencies requirements.txt --volume models",
         "flash serve handler.py --name upscaler --detach --workers-max 5",
+        "flash serve --http 'python server.py' --name shop --dependencies fastapi --dependencies uvicorn",
         "flash serve --name upscaler --stop         take it away again",
     ),
 )
@@ -49,14 +50,21 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
               help="Of one job. Default: 600.")  # fmt: skip
 @click.option("--idle-timeout", type=click.FloatRange(min=0), metavar="SECONDS",
               help="How long a worker stays without work. Default: 300.")  # fmt: skip
+@click.option("--http", metavar="COMMAND",
+              help="Serve a program that answers HTTP instead, at the port in the variable PORT.")  # fmt: skip
 @click.option("--detach", is_flag=True, help="Leave it there, and return.")
 @click.option("--stop", "stops", is_flag=True, help="Take the endpoint NAME away, after the jobs that run.")
 @json_option
-def serve(file: Path | None, name: str, stops: bool, detach: bool, as_json: bool, **asked: Any) -> None:
+def serve(
+    file: Path | None, name: str, http: str | None, stops: bool, detach: bool, as_json: bool, **asked: Any
+) -> None:
     """Run a worker program written for Runpod as an endpoint.
 
     The program calls runpod.serverless.start({"handler": …}), and is run as it is, by as many workers as there is
     work for. Clients reach it under /v2/NAME of the gateway: see flash runpod env.
+
+    With --http it is any program that answers HTTP, such as 'uvicorn main:app --port $PORT': clients reach it under
+    /lb/NAME/ of the gateway. It gets requests once GET /ping there answers 200.
 
     In the foreground its output is shown until Ctrl-C. Then no new job is begun, those that run come to their end, and
     the endpoint is gone; Ctrl-C again does not wait for them.
@@ -64,13 +72,13 @@ def serve(file: Path | None, name: str, stops: bool, detach: bool, as_json: bool
     With --json it prints where the endpoint is, or in the foreground each line of output, as flash logs does.
     """
     if stops:
-        if file is not None:
+        if file is not None or http:
             raise click.UsageError("--stop takes an endpoint away by its name: leave the file out.")
         _stop(name, as_json=as_json)
         return
-    if file is None:
-        raise click.UsageError("Which program? flash serve HANDLER.py --name NAME")
-    served = _read(file, name, detach, asked)
+    if (file is None) == (http is None):
+        raise click.UsageError("Which program? flash serve HANDLER.py --name NAME, or flash serve --http COMMAND …")
+    served = _read(file, name, detach, asked) if file is not None else _read_http(http or "", name, detach, asked)
     from runpod_flash.cli import serving
 
     if detach:
@@ -114,12 +122,24 @@ def _read(file: Path, name: str, detach: bool, asked: dict[str, Any]) -> Served:
     dependencies, added = program.with_runpod(_dependencies(asked["dependencies"]))
     if added:
         views.note(f"the package runpod is not among its dependencies: {program.RUNPOD} is added")
+    return _as_asked(file, name, detach, asked, arguments=asked["arguments"], dependencies=dependencies)
+
+
+def _read_http(command: str, name: str, detach: bool, asked: dict[str, Any]) -> Served:
+    from runpod_flash.client import program
+
+    words, file = program.command_of(command)
+    return _as_asked(file, name, detach, asked, command=words, dependencies=_dependencies(asked["dependencies"]))
+
+
+def _as_asked(file: Path, name: str, detach: bool, asked: dict[str, Any], **what: Any) -> Served:
+    from runpod_flash.client import program
+
     minimum = asked["workers_min"]
     return program.Served(
         file=file,
         name=name,
-        arguments=asked["arguments"],
-        dependencies=dependencies,
+        **what,
         workers_min=(0 if detach else 1) if minimum is None else minimum,
         workers_max=asked["workers_max"],
         idle_timeout=asked["idle_timeout"],

@@ -19,6 +19,7 @@ from runpod_flash.settings import load
 from runpod_flash.wire import messages
 
 _LOOK_S: Final = 0.3
+_ENDED: Final = "ended before it was ready"
 HOPELESS: Final = 3
 """Workers that ended before they asked for a job, none having ever done so, until we give up."""
 
@@ -60,9 +61,11 @@ def _declare(engine: Connection, served: Served) -> messages.Declared:
 
 
 def _tell_where(engine: Connection, served: Served, declared: messages.Declared) -> str:
-    url = f"{engine.status()['gateway_url']}/v2/{declared.endpoint}"
-    views.note(f"{served.file} is served as endpoint {served.name}: {url}")
-    views.note(f'try it:  curl -H "Authorization: Bearer $(flash engine token)" -d \'{{"input": {{}}}}\' {url}/runsync')
+    kind, rest = ("lb", "/") if served.command else ("v2", "/runsync")
+    url = f"{engine.status()['gateway_url']}/{kind}/{declared.endpoint}"
+    views.note(f"{served.title} is served as endpoint {served.name}: {url}")
+    body = "" if served.command else " -d '{\"input\": {}}'"
+    views.note(f'try it:  curl -H "Authorization: Bearer $(flash engine token)"{body} {url}{rest}')
     return url
 
 
@@ -174,7 +177,8 @@ class _Watched:
             running = sum(one["inflight"] for one in left)
             if running and not told:
                 told = True
-                views.note(f"{views.count(running, 'job')} to come to an end first; Ctrl-C again does not wait")
+                left_to_do = views.count(running, self._served.work)
+                views.note(f"{left_to_do} to come to an end first; Ctrl-C again does not wait")
             time.sleep(_LOOK_S)
 
     def withdraw(self) -> bool:
@@ -203,6 +207,8 @@ def _words(row: dict[str, Any], pool: dict[str, Any], workers: list[dict[str, An
 def _does_not_start(served: Served, last: str) -> FlashError:
     """Why every worker ended before it asked for a job, as far as its traceback tells."""
     where, line = program.blame(last, served.file)
-    error = last.rpartition("\n")[2].strip()
-    what = f"{served.file.name} does not start: {error or 'it ends without a word'}"
+    lines = [line.strip() for line in last.splitlines() if line.strip()]
+    # One that answers HTTP has a worker of ours beside it, which speaks last; what it says of an exit is no reason.
+    error = lines[-2] if len(lines) > 1 and _ENDED in lines[-1] else lines[-1] if lines else ""
+    what = f"{' '.join(served.command) or served.file.name} does not start: {error or 'it ends without a word'}"
     return FlashError(what, where=where or None, why=line or None, fix=program.mend(error, served))

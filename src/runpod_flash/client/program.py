@@ -10,17 +10,24 @@ import ast
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from runpod_flash.analysis.published import COMMON_NAMES
-from runpod_flash.client import environment
+from runpod_flash.client import application, environment
 from runpod_flash.errors import ConfigError
 from runpod_flash.model.endpoint import Program, normalise_requirements
 from runpod_flash.model.resolve import resolve_endpoint
-from runpod_flash.model.resources import CpuLiveServerless, LiveServerless, QueueResource
+from runpod_flash.model.resources import (
+    CpuLiveLoadBalancer,
+    CpuLiveServerless,
+    LiveLoadBalancer,
+    LiveServerless,
+    Resource,
+)
 from runpod_flash.settings import Settings
 from runpod_flash.wire.messages import Declare, FunctionSpec
 
@@ -34,10 +41,14 @@ _LEFT_OUT: Final = frozenset({"__pycache__", "node_modules", "venv", "env", "sit
 
 @dataclass(frozen=True)
 class Served:
-    """What shall be served, as somebody asked for it. Times in seconds."""
+    """What shall be served, as somebody asked for it. Times in seconds.
+
+    With a `command` it is that, which answers HTTP, and `file` is of it; else `file` is a worker program for Runpod.
+    """
 
     file: Path
     name: str
+    command: Sequence[str] = ()
     arguments: Sequence[str] = ()
     dependencies: Sequence[str] = ()
     workers_min: int | None = None
@@ -48,6 +59,16 @@ class Served:
     volume: str | None = None
     gpus: Sequence[str] = ()
     stays: bool = False  # without a program that holds it
+
+    @property
+    def title(self) -> str:
+        """It, in words."""
+        return " ".join(self.command) or str(self.file)
+
+    @property
+    def work(self) -> str:
+        """What it is given."""
+        return "request" if self.command else "job"
 
 
 def with_runpod(dependencies: Iterable[str]) -> tuple[list[str], bool]:
@@ -96,6 +117,8 @@ def declaration(asked: Served, settings: Settings) -> Declare:
     """Endpoint, pool and function that serve it. ConfigError for values that are not possible."""
     file = asked.file.absolute()
     environment.stand_in_for(file.parent)
+    if asked.command:
+        return _answers_http(asked, settings, file)
     resource = _resource(asked)
     endpoint = resolve_endpoint(resource, environment.app_name(settings.app), settings.env)
     if asked.stays:
@@ -122,7 +145,39 @@ def declaration(asked: Served, settings: Settings) -> Declare:
     )
 
 
-def _resource(asked: Served) -> QueueResource:
+def command_of(text: str) -> tuple[list[str], Path]:
+    """A command as it is typed, as words, and the file among them that it runs. ConfigError for what is none."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no command", why=str(error)) from None
+    if not words:
+        raise ConfigError("the command is empty", fix='flash serve --http "python server.py" --name NAME')
+    for word in words:
+        if word.endswith(".py"):
+            check(Path(word))
+            return words, Path(word)
+    return words, Path.cwd() / words[0]
+
+
+def _answers_http(asked: Served, settings: Settings, file: Path) -> Declare:
+    """The same for a program that answers HTTP, at the endpoint's address."""
+    folder = Path.cwd()
+    told = application.declaration(
+        _resource(asked),
+        Program(tuple(asked.command), str(folder), _digest_of(folder, " ".join(asked.command)), "http"),
+        app=environment.app_name(settings.app),
+        env=settings.env,
+        origin="served" if asked.stays else "script",
+        requirements=tuple(asked.dependencies),
+        variables=environment.resolve_variables(asked.env),
+        where=asked.title,
+    )
+    told.exact = settings.hardware == "exact"
+    return told
+
+
+def _resource(asked: Served) -> Resource:
     given: dict[str, Any] = {
         "workersMin": asked.workers_min,
         "workersMax": asked.workers_max,
@@ -130,6 +185,11 @@ def _resource(asked: Served) -> QueueResource:
         "networkVolumeId": asked.volume,
     }
     kept = {name: value for name, value in given.items() if value is not None}
+    if asked.command:
+        kept["executionTimeoutMs"] = round(asked.timeout * 1000)
+        if asked.gpus:
+            return LiveLoadBalancer(name=asked.name, gpus=list(asked.gpus), **kept)
+        return CpuLiveLoadBalancer(name=asked.name, **kept)
     if asked.gpus:
         return LiveServerless(name=asked.name, gpus=list(asked.gpus), **kept)
     return CpuLiveServerless(name=asked.name, **kept)
@@ -137,15 +197,19 @@ def _resource(asked: Served) -> QueueResource:
 
 def digest_of(file: Path) -> str:
     """64 hex digits for a program and the Python files beside and below it: what it can import of its own."""
-    found = hashlib.sha256(file.read_bytes())
-    for number, path in enumerate(_sources(file.parent)):
+    return _digest_of(file.parent, file.read_bytes())
+
+
+def _digest_of(folder: Path, first: bytes | str) -> str:
+    found = hashlib.sha256(first if isinstance(first, bytes) else first.encode(errors="surrogateescape"))
+    for number, path in enumerate(_sources(folder)):
         if number == _MOST_FILES:
             break
         try:
             text = path.read_bytes()
         except OSError:
             continue
-        found.update(f"\0{path.relative_to(file.parent)}\0".encode(errors="surrogateescape"))
+        found.update(f"\0{path.relative_to(folder)}\0".encode(errors="surrogateescape"))
         found.update(hashlib.sha256(text).digest())
     return found.hexdigest()
 
@@ -192,4 +256,5 @@ def mend(error: str, served: Served) -> str:
     if found := _NO_MODULE.search(error):
         module = found["name"].partition(".")[0]
         return f"add the package that has it: --dependencies {COMMON_NAMES.get(module, (module,))[0]}"
-    return f"run it by hand to see more: python {served.file}"
+    by_hand = " ".join(served.command) or f"python {served.file}"
+    return f"run it by hand to see more: {by_hand}"

@@ -103,12 +103,14 @@ class Registry:
         What waits is kept, for when the same is served again. With `held` also what another program than the one at
         `link` still serves. Those taken away are returned.
         """
-        found = [one for one in self.named(name) if any(pool.asks for pool in one.pools)]
+        found = [one for one in self.named(name) if any(pool.asks or pool.serves for pool in one.pools)]
         found = [one for one in found if held or all(holder.pid == link.pid for holder in one.holders)]
         for endpoint in found:
             endpoint.spec = spec = replace(endpoint.spec, workers_min=0, workers_max=0, origin="script")
             self._state.turn.write().save_endpoint(spec.id, _encode(spec), self._state.clock.wall_ms())
             self._state.event("withdrawn", {}, endpoint=endpoint.id)
+            endpoint.served = {name: fn for name, fn in endpoint.served.items() if not fn.pool.serves}
+            endpoint.routes = None
         self._state.replan()
         return found
 

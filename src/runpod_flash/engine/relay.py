@@ -129,6 +129,8 @@ class Relay:
         if worker is None:
             if request.strict and not affinity.is_there(request.fn.pool, request.wanted):
                 raise affinity.WorkerGone(request.wanted)
+            if not request.fn.pool.endpoint.spec.workers_max:
+                raise EngineRefused("it is not served any more", why="it was taken away, by whoever had served it")
             self._check_room(request.fn.pool)
             self._wait(request)
         self._requests[request.id] = request
