@@ -15,7 +15,7 @@ import pytest
 from runpod_flash.apps.build import Built, Options, build
 from runpod_flash.apps.files import project_files
 from runpod_flash.apps.project import project_requirements
-from runpod_flash.errors import ConfigError, FlashError
+from runpod_flash.errors import ConfigError, FlashError, UsageError
 from tests.apps.projects import WORK, make_project
 
 SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "reference" / "schemas" / "flash-manifest.json"
@@ -224,3 +224,10 @@ def test_an_artifact_is_unpacked_as_it_was_and_never_outside(built: Built, tmp_p
     with pytest.raises(tarfile.TarError):
         unpack(evil, tmp_path / "nowhere")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.tar.gz", "there"]
+
+
+def test_a_folder_that_declares_nothing_is_no_project(tmp_path: Path) -> None:
+    (tmp_path / "notes.py").write_text("x = 1\n")
+    error = refused(tmp_path, UsageError)
+    assert "nothing to build or deploy" in error.what
+    assert "flash init" in (error.fix or "")

@@ -48,7 +48,7 @@ def test_what_is_at_rest_for_long_is_shown_to_whoever_asks(flash: Flash, engine:
     old = endpoint_row(name="old", used_at_ms=1_700_000_000_000, pools=[pool_row()], **rest)
     engine.answers["endpoints"] = rows(endpoint_row(), old)
     code, out, err = flash("ps")
-    assert (code, err) == (0, "1 endpoint at rest for more than a day: flash ps --all\n")
+    assert (code, err) == (0, "1 endpoint at rest for more than a day, or taken away: flash ps --all\n")
     assert "old" not in out
     assert [line.split()[:3] for line in flash("ps", "--all").out.splitlines() if line.startswith("old")] == [
         ["old", "digits", "dev"],
@@ -56,6 +56,15 @@ def test_what_is_at_rest_for_long_is_shown_to_whoever_asks(flash: Flash, engine:
     ]
     assert "old" in flash("ps", "--endpoint", "old").out
     assert [row["name"] for row in json.loads(flash("ps", "--json").out)] == ["trainer", "old"]
+
+
+def test_what_was_taken_away_is_shown_as_long_as_something_is_left_of_it(flash: Flash, engine: StandIn) -> None:
+    rest: dict[str, Any] = {"workers": [], "running": 0, "delayed": 0, "held": False, "why": "", "away": True}
+    gone = endpoint_row(name="gone", queued=0, pools=[], **rest)
+    waiting = endpoint_row(name="waiting", queued=1, pools=[], **rest)
+    engine.answers["endpoints"] = rows(gone, waiting)
+    shown = [line.split()[0] for line in flash("ps").out.splitlines() if line]
+    assert ("gone" in shown, "waiting" in shown) == (False, True)
 
 
 def test_one_endpoint_is_named_by_its_name_or_id(flash: Flash, engine: StandIn) -> None:

@@ -93,6 +93,12 @@ def build(root: Path, options: Options) -> Built:
         requirements = _requirements(root, packages) if options.dependencies else []
         request = Request(str(root), options.app, options.env, names, content, requirements, "")
         kept = _Kept(key, _ask(request, folder), requirements)
+    if not kept.survey.functions:
+        raise UsageError(
+            f"there is nothing to build or deploy in {root}",
+            why="it declares no remote function and no mothership",
+            fix="go to the project's folder, or make one: flash init my_app",
+        )
     check(kept.survey)
     described = manifest.describe(project_name(root), kept.survey, files, kept.requirements)
     text = manifest.encode(described)

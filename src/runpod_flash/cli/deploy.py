@@ -56,8 +56,6 @@ def deploy(
 
     where = place.find(app, env, folder)
     built = building.build_for(where, exclude, no_deps)
-    if not built.survey.functions:
-        raise click.UsageError(f"There is nothing to deploy in {where.root}: no remote function and no mothership.")
     exact = load(project=where.root).hardware == "exact"
     with connect() as engine:
         deployment = Deployment(engine, where.app, where.env)

@@ -137,7 +137,7 @@ def ps(endpoint: str | None, everything: bool, as_json: bool) -> None:
 
     CPU is the share of one processor that a worker and all its processes use right now; memory is shared out
     fairly among processes that share it. Endpoints without work or workers for a day are left out, and so are
-    pools of older versions of the code.
+    those that were taken away, and pools of older versions of the code.
     """
     from runpod_flash.cli.connection import connect
 
@@ -156,19 +156,14 @@ def ps(endpoint: str | None, everything: bool, as_json: bool) -> None:
     if not rows:
         views.note("no endpoints: none was called yet")
     elif hidden := len(rows) - len(shown):
-        views.note(f"{views.count(hidden, 'endpoint')} at rest for more than a day: flash ps --all")
+        views.note(f"{views.count(hidden, 'endpoint')} at rest for more than a day, or taken away: flash ps --all")
 
 
 def _is_of_interest(row: Row) -> bool:
     used = row.get("used_at_ms")
-    return bool(
-        row.get("workers")
-        or row["queued"]
-        or row.get("delayed")
-        or row.get("held")
-        or used is None
-        or used > time.time() * 1000 - OLD_MS
-    )
+    if row.get("workers") or row["queued"] or row.get("delayed") or row.get("held"):
+        return True
+    return not row.get("away") and (used is None or used > time.time() * 1000 - OLD_MS)
 
 
 def _show(endpoints: Sequence[Row], everything: bool) -> None:

@@ -75,6 +75,7 @@ class Overview:
             "delayed": sum(known.delayed[pool.id].number for pool in endpoint.pools if pool.id in known.delayed),
             "running": sum(1 for worker in workers if worker.inflight),
             "held": bool(endpoint.holders),
+            "away": spec.is_withdrawn or not endpoint.served,
             "used_at_ms": max(used.values(), default=0) or None,
             "why": first.why if first else "",
             "waits": told_of(first),

@@ -427,6 +427,7 @@ class ErrorInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
     `kind`: user (the function raised) | timeout | lost (its worker vanished) | bind (arguments do not
     fit or cannot be decoded) | encode (the result cannot travel) | load (the function cannot be loaded)
     | env (its environment cannot be built) | cancelled | released (never started) | expired (ttl).
+    `verbatim`: what a program of somebody else's said, where clients over HTTP are told that instead.
     """
 
     type: str
@@ -434,6 +435,7 @@ class ErrorInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
     kind: str = "user"
     module: str = "builtins"
     traceback: str = ""
+    verbatim: str = ""
 
 
 class Outcome(Head):

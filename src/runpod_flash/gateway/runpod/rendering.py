@@ -43,7 +43,7 @@ def status(told: Told) -> bytes:
 def error(info: ErrorInfo, worker: str) -> str:
     """Why a job did not complete. What user code raised is told as Runpod's workers do: a JSON object, as text."""
     if info.module == AS_IT_IS:
-        return info.message or "the worker gave no reason"
+        return info.verbatim or info.message or "the worker gave no reason"
     if info.kind != ErrorKind.USER:
         return f"{info.type}: {info.message}" if info.message else info.type
     name = info.type if info.module == "builtins" else f"{info.module}.{info.type}"

@@ -89,7 +89,8 @@ def _error(text: bytes) -> ErrorInfo | None:
     return ErrorInfo(
         type=name.rpartition(".")[2] or "HandlerError",
         module=AS_IT_IS,
-        message=message,
+        message=str(facts.get("error_message", "")) or message,
+        verbatim=message if facts else "",
         traceback=str(facts.get("error_traceback", "")),
         kind=ErrorKind.USER,
     )
