@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-system lint format bench lock clean
+.PHONY: help demo test test-system test-examples lint format bench lock clean
 
 usable = import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3.10 python3 python; do \
@@ -18,7 +18,8 @@ pip := $(py) -m pip --disable-pip-version-check --no-input
 help:
 	@echo 'make demo     watch functions run on workers of this machine'
 	@echo 'make test     lint, then every test'
-	@echo 'make test-system  fetch, unpack and run large system packages (a minute)'
+	@echo 'make test-system    fetch, unpack and run large system packages (a minute)'
+	@echo 'make test-examples  run every example as its README says, those with large packages too (some minutes)'
 	@echo 'make lint     style, format, types, and who may import whom'
 	@echo 'make format   put the format right, and what lint can repair by itself'
 	@echo 'make bench    speed and memory, beside a yardstick of the same run'
@@ -35,6 +36,9 @@ test: lint
 test-system: .venv/dev
 	TEST_SYSTEM=1 $(py) -m pytest tests/host/test_large_packages.py \
 		tests/acceptance/test_reference.py::test_the_block_of_system_packages_runs
+
+test-examples: .venv/dev
+	TEST_EXAMPLES=1 $(py) -m pytest tests/examples
 
 lint: .venv/dev
 	$(py) -m ruff check

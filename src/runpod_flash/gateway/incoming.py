@@ -38,7 +38,7 @@ _CREDIT_AT: Final = kinds.WINDOW // 4
 _CHUNKED: Final = (b"transfer-encoding", b"chunked")
 _SEPARATELY: Final = 64 * 1024
 _GONE: Final = "the one who asked over HTTP is gone"
-_RUNPOD: Final = (b"/v2/", b"/graphql")
+_RUNPOD: Final = b"/v2/"
 _LITTLE: Final = 64 * 1024
 
 

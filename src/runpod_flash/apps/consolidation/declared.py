@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import tomlkit
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import Specifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-from tomlkit.exceptions import ParseError
 
 from runpod_flash import installation
 from runpod_flash.errors import ConfigError, UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 OURS: Final = frozenset({installation.OURS, *installation.FOREIGN})
 """Names that mean this package, whoever else has something of that name on an index: never to be installed by name."""
@@ -106,9 +110,11 @@ def _read(root: Path, file: Path) -> Example:
 def read_project(file: Path) -> dict[str, Any]:
     """A pyproject.toml as plain values. ConfigError says where it is no TOML."""
     try:
-        return tomlkit.parse(file.read_text(encoding="utf-8")).unwrap()
-    except ParseError as error:
-        raise ConfigError(f"{file.name} is no TOML: {error}", where=f"{file}:{error.line}") from None
+        found: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        raise ConfigError(f"{file.name} is no TOML: {error}", where=f"{file}:{line[1] if line else 1}") from None
+    return found
 
 
 def _requirement(text: object, file: Path) -> Requirement:

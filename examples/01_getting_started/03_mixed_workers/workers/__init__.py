@@ -1,0 +1,1 @@
+"""The workers of 03 Mixed Workers, a package for each type."""

@@ -1,0 +1,37 @@
+"""The FastAPI app of 05 Load Balancer, for local development: `flash run` serves it."""
+
+import logging
+import os
+
+from fastapi import FastAPI
+
+from workers.cpu import cpu_router
+from workers.gpu import gpu_router
+
+logging.basicConfig(level=os.getenv("LOG_LEVEL", "INFO"))
+
+app = FastAPI(
+    title="05 Load Balancer",
+    description="Load-balanced functions: direct HTTP, many requests at once, plain values.",
+    version="0.1.0",
+)
+app.include_router(gpu_router, prefix="/gpu", tags=["GPU worker"])
+app.include_router(cpu_router, prefix="/cpu", tags=["CPU worker"])
+
+
+@app.get("/")
+async def home() -> dict[str, str]:
+    """Say what this app is and where its documentation stands."""
+    return {"name": "05 Load Balancer", "docs": "/docs"}
+
+
+@app.get("/ping")
+async def ping() -> dict[str, str]:
+    """Answer without a worker, for health checks."""
+    return {"status": "healthy"}
+
+
+if __name__ == "__main__":
+    import uvicorn
+
+    uvicorn.run(app, host=os.getenv("FLASH_HOST", "localhost"), port=int(os.getenv("FLASH_PORT", "8888")))

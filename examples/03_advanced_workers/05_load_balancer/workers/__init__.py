@@ -1,0 +1,1 @@
+"""The workers of 05 Load Balancer, a package for each type."""
