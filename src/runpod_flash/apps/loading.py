@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from runpod_flash.apps.discovery import read_example
 from runpod_flash.apps.outline import Route
 from runpod_flash.apps.served import Served, routes_of
-from runpod_flash.apps.target import Kind, Target
+from runpod_flash.apps.target import Kind, Target, find_target
 from runpod_flash.apps.unified import UnifiedApp
 from runpod_flash.client.function import RemoteFunction
 from runpod_flash.client.import_failure import import_failed
@@ -37,6 +37,11 @@ def load(target: Target) -> ASGIApp:
         raise import_failed(target.file, error) from None
     _check_file(module, target)
     return _app_of(module, target)
+
+
+def deployed() -> ASGIApp:
+    """The app of the project that the running worker serves: its folder goes before all others."""
+    return load(find_target(sys.path[0]))
 
 
 def routes(app: ASGIApp) -> list[Route]:

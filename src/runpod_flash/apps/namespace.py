@@ -104,6 +104,17 @@ class Namespace:
         return sys.modules[self.inner(name.partition(".")[0])]
 
 
+@contextmanager
+def as_of(module: str) -> Iterator[None]:
+    """Within it, functions of that module are sent as from its own folder, if it is in a namespace."""
+    namespace = _namespaces.get(module.partition(".")[0])
+    if namespace is None:
+        yield
+        return
+    with namespace.active():
+        yield
+
+
 class _Loader(SourceFileLoader):
     """Runs a module with the builtins of its namespace."""
 

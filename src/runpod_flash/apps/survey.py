@@ -21,8 +21,11 @@ from typing import Any, Final
 import msgspec
 
 from runpod_flash import settings
-from runpod_flash.apps import sources
+from runpod_flash.apps import loading, sources
 from runpod_flash.apps.declared import AppRoute, Declared, Failure, Request, Survey
+from runpod_flash.apps.namespace import as_of
+from runpod_flash.apps.target import FILES, Kind, find_target
+from runpod_flash.apps.unified import UnifiedApp
 from runpod_flash.client import application, environment, methods
 from runpod_flash.client.classes import RemoteClass
 from runpod_flash.client.function import RemoteFunction
@@ -35,8 +38,8 @@ from runpod_flash.model.resources import Resource
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire.messages import Declare
 
-MAINS: Final = ("main.py", "app.py", "server.py")
-"""Files that may define `app`, the first that is there counts."""
+DEPLOYED: Final = "runpod_flash.apps.loading:deployed()"
+"""What workers serve of a project that has no app of its own, but examples or routers."""
 MOTHERSHIP: Final = "mothership"
 
 
@@ -56,11 +59,16 @@ def survey(request: Request) -> Survey:
     environment.leave_open()
     sys.path.insert(0, request.root)
     found = Survey()
-    app = _app_of(root, found)
-    _import_rest(root, request.files)
+    app, inside, alone = _app_of(root, found)
+    _import_rest(root, [path for path in request.files if not path.startswith(tuple(inside))])
     link = _Asked(request)
     for module in _modules_of(root):
-        found.functions += _functions_of(module, link, request)
+        with as_of(module.__name__):  # what travels with a function of an example is looked for in its folder
+            functions = list(_functions_of(module, link, request))
+        for one in functions if alone else ():
+            # Its modules are in a namespace whose name comes from the folder, which is another one in a worker.
+            one.declare.function.name = one.declare.function.name.partition(".")[2]
+        found.functions += functions
     if app is not None:
         found.routes = list(_routes_of(app, root))
         _check_routes(found.routes)
@@ -73,19 +81,22 @@ def survey(request: Request) -> Survey:
 # ── imported ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _app_of(root: Path, found: Survey) -> Any:
-    """The ASGI app of main.py; an app that loads its parts late loads them now."""
-    for name in MAINS:
-        if not (root / name).is_file():
-            continue
-        module = _import(root, name)
-        app = getattr(module, "app", None)
-        if app is not None:
-            found.app = f"{module.__name__}:app"
-            if callable(load_all := getattr(app, "load_all", None)):
-                asyncio.run(load_all())
-            return app
-    return None
+def _app_of(root: Path, found: Survey) -> tuple[Any, list[str], bool]:
+    """The ASGI app, if there is one, the folders of the examples in it, whose modules only they import, and whether it
+    is one example alone."""
+    try:
+        target = find_target(str(root))
+    except UsageError:
+        return None, [], False
+    app = loading.load(target)
+    found.app = f"{Path(target.file).stem}:{target.name}" if target.kind is Kind.APP else DEPLOYED
+    if not isinstance(app, UnifiedApp):
+        return app, [], target.kind is Kind.EXAMPLE
+    asyncio.run(app.load_all())
+    for served in app.examples:
+        if served.error is not None:
+            sys.stderr.write(f"flash: the example {served.example.name} is broken: {served.error.what}\n")
+    return app, [f"{served.example.folder.relative_to(root).as_posix()}/" for served in app.examples], False
 
 
 def _import_rest(root: Path, files: Iterable[str]) -> None:
@@ -194,7 +205,7 @@ def _mothership(root: Path, found: Survey, request: Request) -> None:
         raise UsageError(
             "there is a mothership, and no app that it could serve",
             where=where,
-            why=f"none of {', '.join(MAINS)} defines `app`",
+            why=f"none of {', '.join(FILES)} defines `app`, and there are no examples and no routers of workers",
             fix="define app = FastAPI() in main.py, or comment out `mothership`",
         )
     needs = complete(tuple(request.requirements), list(sources.wanted(root, request.files)), (), ())
@@ -211,7 +222,10 @@ def _mothership(root: Path, found: Survey, request: Request) -> None:
     found.functions.append(Declared(declare=told, resource=found.mothership, where=_relative(where, request.root)))
 
 
-def _routes_of(app: Any, root: Path) -> Iterator[AppRoute]:
+def _routes_of(app: Any, root: Path, prefix: str = "") -> Iterator[AppRoute]:
+    if isinstance(app, UnifiedApp):
+        for served in app.examples:
+            yield from _routes_of(served.app, root, served.prefix)
     routing = sys.modules.get("fastapi.routing")
     contexts = getattr(routing, "iter_route_contexts", None)  # newer versions keep included routers as one
     for route in getattr(app, "routes", ()) if contexts is None else contexts(getattr(app, "routes", ())):
@@ -221,7 +235,7 @@ def _routes_of(app: Any, root: Path) -> Iterator[AppRoute]:
             continue
         where = _relative(location(endpoint), str(root)) if inspect.isfunction(inspect.unwrap(endpoint)) else ""
         for method in sorted((getattr(route, "methods", None) or {"WEBSOCKET"}) - {"HEAD"}):
-            yield AppRoute(method, path, getattr(endpoint, "__name__", ""), where)
+            yield AppRoute(method, prefix + path, getattr(endpoint, "__name__", ""), where)
 
 
 def _check_routes(routes: Iterable[AppRoute]) -> None:
