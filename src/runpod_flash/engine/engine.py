@@ -388,7 +388,8 @@ class Engine:
                 return
             raise messages.BadHead(message.kind, f"not for a {link.role} to send")
         head = messages.decode(message)
-        if message.sid and link.role == "client":
+        # A load-balanced call writes nothing; should the turn fail for another, it loses its link, as earlier ones do.
+        if message.sid and link.role == "client" and message.kind != kinds.CALL:
             self._turn.asked(link, message.sid)
         try:
             handler(link, message, head)

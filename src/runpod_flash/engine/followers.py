@@ -94,11 +94,14 @@ class Followers:
     def answer(self, call: str, data: bytes, *, lines_follow: bool) -> None:
         """The same for a call that is on no record: `data` is for the one who waits for it."""
         for waiter in self._by_job.pop(call, ()):
-            waiter.link.state.follows.pop(waiter.sid, None)
+            follows = waiter.link.state.follows
+            follows.pop(waiter.sid, None)
             if waiter.logs and lines_follow:
                 self._hold(call, 0, waiter, data)
-            else:
+            elif follows:
                 self._state.turn.send(waiter.link, data)
+            else:
+                self._state.turn.pass_on(waiter.link, data)
 
     def all_lines_are_out(self, job: str, attempt: int) -> None:
         """The host has forwarded everything that the attempt printed."""

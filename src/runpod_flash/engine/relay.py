@@ -366,7 +366,9 @@ class Relay:
             request.drop = homes.settle(worker, request.instance)
         worker.requests[request.number] = request
         self._dispatcher.engage(worker, request.fn, request.defs)
-        self._state.turn.send(worker.link, request.encode())
+        turn = self._state.turn
+        send = turn.pass_on if len(worker.requests) == 1 else turn.send
+        send(worker.link, request.encode())
         if isinstance(request, Exchange) and request.question.head.more:
             request.asker.allow(kinds.WINDOW - len(request.body))
         if len(worker.requests) > request.fn.pool.endpoint.spec.scaler_value:

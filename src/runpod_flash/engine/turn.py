@@ -86,6 +86,16 @@ class Turn:
             self._frames.append((link, data))
             self._arm()
 
+    def pass_on(self, link: Addressee | None, data: bytes) -> None:
+        """Sends what rests on nothing that is written: at once, if nothing that this turn has collected goes before it.
+
+        For somebody with nothing else under way; what many send at once is better collected, and written together.
+        """
+        if self._armed:
+            self.send(link, data)
+        elif link is not None:
+            link.send(data)
+
     def promise(self, link: Addressee | None, data: bytes) -> None:
         """Sends after the commit, and with durability `power` after the sync."""
         if link is not None:
