@@ -213,6 +213,7 @@ class Engine:
         self._deployments.recover()
         for pool_id, instance, count, size in self._store.waiting():
             self.state.pools[pool_id].enter(size, instance, count)
+        self.state.of_low_priority.update(self._store.pools_of_low_priority())
         self._fleet.recover()
         self.state.lineage.recover(self._store.awaited_below())
         self.webhooks.recover()

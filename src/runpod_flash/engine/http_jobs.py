@@ -29,7 +29,7 @@ from runpod_flash.engine.store.base import StoredChunk
 from runpod_flash.engine.streams import Streams, chunk_head
 from runpod_flash.engine.turn import Addressee
 from runpod_flash.errors import EngineRefused, FlashError, QueueFull
-from runpod_flash.model.job import JobPolicy, JobState, JobStatus
+from runpod_flash.model.job import LOW_PRIORITY, JobPolicy, JobState, JobStatus
 from runpod_flash.wire import blobs, frame, kinds
 from runpod_flash.wire.frame import Buffer
 from runpod_flash.wire.messages import Moved, Outcome, Position, Submit
@@ -186,6 +186,8 @@ class HttpJobs:
         head = Submit(job=asked.id, fn=fn.id, policy=asked.policy, wait=awaited, encoding="json", blobs=moved)
         if fn.spec.yields:
             head.wait, head.stream = False, Position()  # what it yields is kept for whoever reads it
+        if asked.policy.priority <= LOW_PRIORITY:
+            self._state.of_low_priority.add(fn.pool.id)
         self._queue.enter(fn, head, parts)
         if asked.webhook:
             self.announce(asked.id, asked.webhook)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from runpod_flash.engine import homes
 from runpod_flash.engine import plan as planning
 from runpod_flash.engine.lineage import Lineage, waits_for_calls
 from runpod_flash.engine.records import Endpoint, Phase, Pool, Worker
 from runpod_flash.engine.state import State
+
+_COUNTED: Final = 1000
+"""So many jobs want more workers than anybody has; beyond it nobody counts."""
 
 
 def snapshot_of(state: State) -> planning.Snapshot:
@@ -80,7 +84,7 @@ def _endpoint_view(endpoint: Endpoint, now: float) -> planning.EndpointView:
 
 
 def _pool_view(state: State, pool: Pool, now: float, wall: int) -> planning.PoolView:
-    queued = 0 if pool.failing else homes.unclaimed(pool)
+    queued = 0 if pool.failing else _wanting(state, pool, homes.unclaimed(pool))
     oldest = state.store.oldest(pool.id) if queued else None
     waited_ms = max(0, wall - oldest) if oldest else 0
     if pool.requests:
@@ -108,6 +112,17 @@ def _pool_view(state: State, pool: Pool, now: float, wall: int) -> planning.Pool
         queued_runs_soon=soon and hands > 0,
         unmanned_ms=int((now - pool.manned_at) * 1000),
     )
+
+
+def _wanting(state: State, pool: Pool, queued: int) -> int:
+    """How many of its jobs want workers: those of low priority want one only where there is none at all."""
+    if pool.id not in state.of_low_priority:
+        return queued
+    if not pool.queued:
+        state.of_low_priority.discard(pool.id)
+        return queued
+    wanting = state.store.of_usual_priority(pool.id, _COUNTED)
+    return min(queued, wanting or int(not pool.workers)) if wanting < _COUNTED else queued
 
 
 def _at_work(worker: Worker, lineage: Lineage) -> int:

@@ -102,6 +102,7 @@ class State:
         self.environments: dict[str, Environment] = {}
         self.workers: dict[str, Worker] = {}
         self.active: dict[str, Active] = {}
+        self.of_low_priority: set[int] = set()  # pools in which such jobs wait, or did
         self.host: Host | None = None
         self.lineage.clear()
 

@@ -26,6 +26,8 @@ LONGEST_RETRY_DELAY_MS: Final = 30_000
 DEFAULT_TIMEOUT_MS: Final = 3_600_000
 DEFAULT_MAX_RETRIES: Final = 1
 HIGHEST_PRIORITY: Final = 1_000_000
+LOW_PRIORITY: Final = -HIGHEST_PRIORITY - 1
+"""Of jobs for which no further worker is started; below all that programs can say."""
 MOST_RETRIES: Final = 1_000_000
 
 

@@ -21,7 +21,7 @@ from runpod_flash.engine.store import opening
 from runpod_flash.engine.store.apps import Apps
 from runpod_flash.engine.store.base import Attempt, Claimed, Ended, LiveJob, NewJob, Returned, StoredChunk, WorkerRow
 from runpod_flash.engine.store.explain import explain
-from runpod_flash.model.job import JobState
+from runpod_flash.model.job import LOW_PRIORITY, JobState
 
 _CLAIMED: Final = len(Claimed._fields)
 _CHANGES_MOVED: Final = 2000
@@ -372,6 +372,13 @@ class SqliteStore:
     def oldest(self, pool: int) -> int | None:
         row = self._run("oldest", (pool,)).fetchone()
         return row[0] if row else None
+
+    def of_usual_priority(self, pool: int, limit: int) -> int:
+        return int(self._run("of_usual_priority", (pool, LOW_PRIORITY, limit)).fetchone()[0])
+
+    def pools_of_low_priority(self) -> list[int]:
+        statement = "SELECT DISTINCT pool_id FROM jobs WHERE state = 0 AND priority <= ?"
+        return [row[0] for row in self._do(statement, (LOW_PRIORITY,)).fetchall()]
 
     def waiting_ids(self, pool: int, limit: int) -> list[str]:
         return [row[0] for row in self._run("waiting_ids", (pool, limit)).fetchall()]

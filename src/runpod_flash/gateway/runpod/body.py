@@ -11,11 +11,10 @@ import msgspec
 from runpod_flash.engine.http_jobs import Asked
 from runpod_flash.engine.records import Function
 from runpod_flash.gateway.runpod.request import Refused
-from runpod_flash.model.job import JobPolicy, new_job_id
+from runpod_flash.model.job import LOW_PRIORITY, JobPolicy, new_job_id
 
 _LONGEST_MS: Final = 7 * 86_400_000
 _LONGEST_URL: Final = 2048
-_LOW: Final = -1
 _JSON_TYPES: Final = ("", "application/json", "text/json", "application/x-www-form-urlencoded", "text/plain")
 """Types under which clients send JSON: `curl -d` says that it is a form."""
 
@@ -71,7 +70,7 @@ def job(found: Body, fn: Function, name: str) -> Asked:
     timeout, ttl = said.execution_timeout, said.ttl
     _check("executionTimeout", timeout)
     _check("ttl", ttl)
-    policy = _policy(timeout or spec.timeout_ms, spec.max_retries, ttl, _LOW if said.low_priority else 0)
+    policy = _policy(timeout or spec.timeout_ms, spec.max_retries, ttl, LOW_PRIORITY if said.low_priority else 0)
     return Asked(name, bytes(found.input), policy, _more(found), _webhook(found.webhook))
 
 

@@ -101,6 +101,10 @@ SELECT pool_id, instance, count(*), total(length(args)) FROM jobs WHERE state = 
 -- Jobs that have not ended and that another one awaits, and which one that is.
 SELECT id, parent FROM jobs WHERE parent IS NOT NULL AND awaited = 1 AND state < 4;
 
+-- name: of_usual_priority
+-- How many ready jobs of a pool want workers of their own.
+SELECT count(*) FROM (SELECT 1 FROM jobs WHERE pool_id = ? AND state = 0 AND priority > ? LIMIT ?);
+
 -- name: oldest
 -- Since when the first ready job of a pool waits.
 SELECT coalesce(ready_ms, created_ms) FROM jobs WHERE pool_id = ? AND state = 0 ORDER BY priority DESC, seq LIMIT 1;
