@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from runpod_flash.wire.messages import CancelEnv, EnvState, ListEnvs, PruneEnvs, Rows
+from tests.disasters.test_stores import mounted
 from tests.host.conftest import Machine, processes_in
 
 
@@ -237,6 +238,21 @@ def test_a_full_disk_is_named(machine: Machine) -> None:
     text = explain("error: Failed to copy\n  cause: No space left on device (os error 28)\n", machine.home)
     assert text.startswith("the disk is full")
     assert str(machine.home) in text
+
+
+def test_a_disk_that_fills_up_while_packages_are_installed_fails_the_build_and_leaves_none(
+    machine: Machine, tmp_path: Path
+) -> None:
+    wheel(tmp_path, "flashtesteight", body=f"data = {os.urandom(4 << 20).hex()!r}\n")
+    index = {"UV_FIND_LINKS": str(tmp_path), "UV_OFFLINE": "1"}
+    folder = machine.home / "environments"
+    folder.mkdir(parents=True)
+    with mounted(folder, "-t", "tmpfs", "-o", "size=4m", "flash-test"):
+        machine.start()
+        state = machine.build("flashtesteight", **index)
+        assert state.phase == "failed"
+        assert state.error.startswith("the disk is full where environments are built"), state.error
+        assert list(folder.glob("*/flash-env.json")) == []
 
 
 def test_a_new_environment_takes_well_under_a_second(machine: Machine) -> None:

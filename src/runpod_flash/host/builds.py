@@ -211,8 +211,8 @@ class Builder:
             build.python = yield from self._make(build, folder, build.interpreter)
             yield from self._install(build, folder, build.lock, last=False)
             build.installed = True
-        except (BuildError, OSError):
-            pass
+        except (BuildError, OSError) as error:
+            build.bug = error if _has_begun(folder) else None
         except Exception as bug:  # noqa: BLE001 - raised where the build is waited for
             build.bug = bug
 
@@ -284,26 +284,29 @@ class Builder:
         (folder / "lock").write_text("\n".join(lock) + "\n", encoding="utf-8")
         install = ["pip", "install", "--python", "env", "--no-deps", "--requirements", "lock"]
         install += [] if last else ["--no-build"]
-        if build.order.mirror and (yield from self._from_mirror(build, folder, lock, install)):
-            return
-        result = yield from self._uv(build, folder, *install, show=last)
+        result = yield self._command(build, folder, [*install, "--offline"])
+        for line in result.err.splitlines() if result and not result.code else ():
+            self._say(build, "build", line)
+        # A package that was installed in part counts as installed, so what had begun is not begun a second time.
+        if result is not None and result.code and not _has_begun(folder):
+            if build.order.mirror and (yield from self._from_mirror(build, folder, lock)):
+                return
+            show = partial(self._say, build, "build") if last else None
+            result = yield self._command(build, folder, install, show=show)
+        assert result is not None
         if result.code:
             raise BuildError(explain(result.err, self._environments.folder))
 
-    def _from_mirror(
-        self, build: _Build, folder: Path, lock: list[str], install: list[str]
-    ) -> Generator[Command, Result | None, bool]:
-        """Whether it is all there, out of the cache or from the mirror."""
-        if (yield self._command(build, folder, [*install, "--offline"])).code == 0:  # type: ignore[union-attr]
-            return True
+    def _from_mirror(self, build: _Build, folder: Path, lock: list[str]) -> Generator[Command, Result | None, bool]:
+        """Whether it is all there."""
+        say = partial(self._say, build, "build")
 
         def run(*arguments: str, more: Mapping[str, str] | None = None) -> _Ran:
-            show = partial(self._say, build, "build") if more else None
-            result = yield self._command(build, folder, arguments, more, show=show)
+            result = yield self._command(build, folder, arguments, more, show=say if more else None)
             assert result is not None
             return result
 
-        mirror = Mirror(build.order.mirror, folder, self._variables(build), run, partial(self._say, build, "build"))
+        mirror = Mirror(build.order.mirror, folder, self._variables(build), run, say)
         return (yield from mirror.install("env", lock))
 
     def _uv(
@@ -377,6 +380,11 @@ def _finishing(path: Path) -> Steps:
     if kilobytes.isdigit():
         with suppress(OSError):
             (path / SIZE).write_text(str(int(kilobytes) * 1024))
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether something is installed there, perhaps not whole."""
+    return any((folder / "env").glob("lib/python*/site-packages/*.dist-info"))
 
 
 def _also(order: EnsureEnv) -> str:
