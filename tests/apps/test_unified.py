@@ -318,7 +318,7 @@ async def until_loaded(client: httpx.AsyncClient) -> AsyncIterator[dict[str, Any
 def test_a_router_of_another_name_is_told_on_the_index_with_the_expected_one(root: Path) -> None:
     write(root, {"01_a/odd/gpu_worker.py": worker("odd", "gpu", name="router")})
     (index,) = get(unified_app(root), "/")
-    assert "gpu_worker.py names its router router; only gpu_router is found" in index.text
+    assert "gpu_worker.py calls its router <code>router</code>; only <code>gpu_router</code> is found" in index.text
 
 
 def test_the_index_shows_every_example_with_its_routes_before_anything_is_imported(root: Path) -> None:

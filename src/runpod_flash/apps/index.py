@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import groupby
@@ -15,9 +16,11 @@ from runpod_flash.apps.naming import title as title_of
 from runpod_flash.apps.outline import Route
 from runpod_flash.apps.schema import operation_id
 from runpod_flash.apps.served import Served, State
+from runpod_flash.errors import FlashError
 from runpod_flash.web import swagger
 
 _PAGE: Final = Path(__file__).with_name("index.html")
+_CODE: Final = re.compile("`([^`]*)`")
 _SHOWN: Final = 6
 """Routes of a card before the rest is folded away."""
 _WORDS: Final = {State.WAITING: "not loaded yet", State.LOADED: "ready", State.BROKEN: "broken"}
@@ -77,18 +80,36 @@ def _card(served: Served, root: str) -> str:
     ]
     if about := served.outline.about:
         parts.append(f'<p class="about">{escape(about)}</p>')
-    if served.reason:
-        parts.append(f'<pre class="reason">{escape(served.reason)}</pre>')
-    parts += [f'<p class="note">{escape(note)}</p>' for note in served.outline.notes]
+    if served.error is not None:
+        parts.append(_reason(served, served.error))
+    else:
+        parts += [f'<p class="note">{_text(note)}</p>' for note in served.outline.notes]
     parts.append(_routes(served, tag))
     words = escape(f"{example.category} {example.name} {example.title} {about}".lower())
     return f'<article class="{state.value}" data-words="{words}">{"".join(parts)}</article>'
 
 
+def _text(text: str) -> str:
+    """With names in their own type."""
+    return _CODE.sub(r"<code>\1</code>", escape(text))
+
+
+def _reason(served: Served, error: FlashError) -> str:
+    """What is wrong, in which line of the example, and what to do."""
+    said = [f"<p>{escape(served.namespace.plain(error.what))}</p>"]
+    if error.where:
+        place, _, line = error.where.partition("\n")
+        place = place.removeprefix(f"{served.example.folder}/")
+        said.append(f"<pre>{escape(place)}\n{escape(line)}</pre>" if line else f"<pre>{escape(place)}</pre>")
+    if error.fix:
+        said.append(f"<p>{escape(error.fix)}</p>")
+    return f'<div class="reason">{"".join(said)}</div>'
+
+
 def _routes(served: Served, tag: str) -> str:
     rows = list(_rows(served, tag))
     if not rows:
-        return "" if served.reason else '<p class="none">no routes</p>'
+        return "" if served.error else '<p class="none">no routes</p>'
     folded = rows[_SHOWN:]
     more = f"<details><summary>{len(folded)} more</summary>{_list(folded)}</details>" if folded else ""
     return _list(rows[:_SHOWN]) + more

@@ -66,8 +66,8 @@ def _note(worker: Worker, module: _Module) -> str:
     place = "/".join(worker.file.parts[-3:] if worker.file.name == "__init__.py" else worker.file.parts[-1:])
     others = ", ".join(name for name in module.routers)
     if others:
-        return f"{place} names its router {others}; only {worker.router} is found"
-    return f"{place} has no {worker.router}"
+        return f"{place} calls its router `{others}`; only `{worker.router}` is found"
+    return f"{place} has no `{worker.router}`"
 
 
 class _Module:

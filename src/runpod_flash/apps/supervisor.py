@@ -248,7 +248,9 @@ class _Child:
 
     async def answer(self) -> dict[str, Any]:
         """What it says next."""
-        line = await self._reader.readline()
+        line = b""
+        with contextlib.suppress(OSError):  # it ended before it had read all that it was told
+            line = await self._reader.readline()
         if line:
             said: dict[str, Any] = json.loads(line)
             return said

@@ -21,6 +21,17 @@ _SHOW_TEXT: Final = b"""window.onload = () => SwaggerUIBundle({
   url: document.body.dataset.openapi, dom_id: "#docs", deepLinking: true, persistAuthorization: false,
 });
 """
+_MORE_STYLE: Final = b"""
+/* Flash: on a phone, what a tag is about stands below its name, and not beside it in a column of letters. */
+@media (max-width: 40rem) {
+  .swagger-ui .wrapper { padding: 0 12px; }
+  .swagger-ui .info { margin: 20px 0; }
+  .swagger-ui .opblock-tag { flex-wrap: wrap; font-size: 20px; padding-left: 0; }
+  .swagger-ui .opblock-tag > a { flex: 1 1 calc(100% - 3rem); }
+  .swagger-ui .opblock-tag small { flex: 1 0 100%; order: 1; padding: 4px 0 0; }
+  .swagger-ui .opblock .opblock-summary-path { max-width: 100%; }
+}
+"""
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -47,7 +58,9 @@ def asset(name: str) -> Asset | None:
     kind = _KINDS.get(name)
     if kind is None:
         return None
-    return Asset(kind, _SHOW_TEXT if name == _SHOW else _unpacked(name))
+    if name == _SHOW:
+        return Asset(kind, _SHOW_TEXT)
+    return Asset(kind, _unpacked(name) + (_MORE_STYLE if name == STYLE else b""))
 
 
 def _unpacked(name: str) -> bytes:
