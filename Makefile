@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-system test-examples lint format bench lock clean
+.PHONY: help demo test test-system test-browser test-examples lint format bench lock clean
 
 usable = import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3.10 python3 python; do \
@@ -20,6 +20,7 @@ help:
 	@echo 'make test     lint, then every test'
 	@echo 'make test-system    fetch, unpack and run large system packages (a minute)'
 	@echo 'make test-examples  run every example as its README says, those with large packages too (some minutes)'
+	@echo 'make test-browser   look at the pages in Chromium, which is installed if it is missing and may be'
 	@echo 'make lint     style, format, types, and who may import whom'
 	@echo 'make format   put the format right, and what lint can repair by itself'
 	@echo 'make bench    speed and memory, beside a yardstick of the same run'
@@ -36,6 +37,17 @@ test: lint
 test-system: .venv/dev
 	TEST_SYSTEM=1 $(py) -m pytest tests/host/test_large_packages.py \
 		tests/acceptance/test_reference.py::test_the_block_of_system_packages_runs
+
+# Chromium is no package of Python's; where it is missing, the system's packages are asked for it.
+chromium = for name in chromium chromium-browser google-chrome chrome; do \
+	command -v "$$name" >/dev/null && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo 'Installing Chromium.'; apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; \
+	else echo 'This needs Chromium: install it (Debian, Ubuntu: apt-get install chromium).' >&2; exit 1; fi
+test-browser: .venv/dev
+	@$(chromium)
+	TEST_BROWSER=1 $(py) -m pytest tests/browser $(ARGS)
 
 test-examples: .venv/dev
 	TEST_EXAMPLES=1 $(py) -m pytest tests/examples
