@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from runpod_flash.errors import ConfigError
@@ -82,3 +84,37 @@ def test_a_token_is_made_once_and_is_its_owners_alone(shared: Stage) -> None:
     file.write_text("short\n")
     with pytest.raises(ConfigError, match="holds no token"):
         open_token(shared.home)
+
+
+def basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"me:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        ("", 200),
+        ("Sec-Fetch-Site: none\r\n", 200),
+        ("Sec-Fetch-Site: same-origin\r\nOrigin: http://localhost\r\n", 200),
+        ("Sec-Fetch-Site: same-site\r\n", 401),
+        ("Sec-Fetch-Site: cross-site\r\n", 401),
+        ("Origin: http://localhost:3000\r\n", 401),
+    ],
+)
+def test_a_password_that_a_browser_adds_by_itself_counts_for_pages_of_ours_alone(
+    shared: Stage, more: str, status: int
+) -> None:
+    with Client(shared) as client:
+        head = f"GET /lb/web/echo HTTP/1.1\r\nHost: localhost\r\nAuthorization: {basic(TOKEN)}\r\n{more}\r\n"
+        answer = client.ask(head)
+        assert answer.status == status
+        assert "x-in-authorization" not in answer.headers
+
+
+def test_a_browser_is_told_to_ask_for_the_token(shared: Stage) -> None:
+    with Client(shared) as client:
+        answer = client.ask(f"GET /lb/web/echo HTTP/1.1\r\n{HOST}Accept: text/html,*/*\r\n\r\n")
+        assert answer.status == 401
+        assert "Basic" in answer.headers["www-authenticate"]
+        wrong = client.ask(f"GET /lb/web/echo HTTP/1.1\r\n{HOST}Authorization: {basic('not it')}\r\n\r\n")
+        assert wrong.status == 401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Final, NamedTuple
 
 from runpod_flash.gateway.reply import Reply, refusal
@@ -9,7 +10,8 @@ from runpod_flash.web import trust
 
 RawHeaders = list[tuple[bytes, bytes]]
 
-_READ: Final = frozenset({b"host", b"origin", b"authorization", b"expect", b"content-length"})
+_READ: Final = frozenset({b"host", b"origin", b"authorization", b"expect", b"content-length", b"sec-fetch-site"})
+_OWN: Final = frozenset({"", "none", "same-origin"})
 _KEPT: Final = frozenset(
     {
         *(b"authorization", b"connection", b"keep-alive", b"proxy-connection"),
@@ -41,11 +43,37 @@ def read(headers: RawHeaders, minor: int) -> Fields | Reply:
         host=trust.host_name(said.get(b"host", "")) or "",
         length=int(said.get(b"content-length") or -1),
         continues=b"expect" in said and minor > 0,
-        authorization=said.get(b"authorization", "").encode("latin-1"),
+        authorization=_authorization(said).encode("latin-1"),
         passed_on=tuple(
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name not in _KEPT
         ),
     )
+
+
+def _authorization(said: dict[bytes, str]) -> str:
+    """What Authorization says, where a password is a token.
+
+    A browser that has been told a password adds it by itself to whatever it asks of us, also for the page of somebody
+    else. So a password counts only where a page of our own asks, or the person at the browser.
+    """
+    text = said.get(b"authorization", "")
+    if text[:6].lower() != "basic ":
+        return text
+    origin = said.get(b"origin", "").lower()
+    if said.get(b"sec-fetch-site", "").lower() not in _OWN:
+        return ""
+    if origin and origin.partition("://")[2] != said.get(b"host", "").lower():
+        return ""
+    try:
+        password = base64.b64decode(text[6:].strip(), validate=True).partition(b":")[2]
+    except ValueError:
+        return ""
+    return f"Bearer {password.decode('latin-1')}"
+
+
+def asks_for_a_page(headers: RawHeaders) -> bool:
+    """Whether it is a browser that shall show something."""
+    return any(name == b"accept" and b"text/html" in value for name, value in headers)
 
 
 def _refused(said: dict[bytes, str], minor: int) -> Reply | None:

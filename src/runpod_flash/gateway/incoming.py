@@ -35,6 +35,10 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 _CREDIT_AT: Final = kinds.WINDOW // 4
+_ASK_PERSON: Final = (
+    "www-authenticate",
+    'Basic realm="Flash: any name, and as the password what flash engine token prints"',
+)
 _CHUNKED: Final = (b"transfer-encoding", b"chunked")
 _SEPARATELY: Final = 64 * 1024
 _GONE: Final = "the one who asked over HTTP is gone"
@@ -116,7 +120,13 @@ class Incoming:
             elif isinstance(found, Port):
                 self._port = found
             else:
-                self._refused = found
+                self._refused = self._with_prompt(found)
+
+    def _with_prompt(self, refused: Reply) -> Reply:
+        """Has a browser ask the person at it for the token, where that is what is missing."""
+        if refused.status != 401 or self.method != "GET" or not fields.asks_for_a_page(self.headers):
+            return refused
+        return refused._replace(headers=(*refused.headers, _ASK_PERSON))
 
     def may_converse(self, upgrade: Upgrade) -> bool:
         """Whether whoever answers speaks other protocols than HTTP, and this one."""
