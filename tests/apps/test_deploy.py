@@ -119,6 +119,7 @@ class Load:
                     self.answers.append((answer.status_code, answer.text))
                 except httpx.HTTPError as error:
                     self.answers.append((0, repr(error)))
+                self._over.wait(0.01)
 
     @property
     def failed(self) -> list[tuple[int, str]]:
@@ -229,7 +230,7 @@ def test_going_back_loses_no_request_either(shop: Shop) -> None:
 
 
 def test_what_cannot_be_deployed_leaves_what_is(shop: Shop) -> None:
-    shop.write("main.py", "raise RuntimeError('not today')\n")
+    shop.write("main.py", "raise RuntimeError('not today')\n" + MAIN)
     ended = shop.run("deploy", "--yes", code=1)
     assert "not today" in ended.stderr
     assert f"{shop.root / 'main.py'}:1" in ended.stderr
