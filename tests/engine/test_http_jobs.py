@@ -9,7 +9,8 @@ import pytest
 
 from runpod_flash.engine.http_jobs import Asked, Told
 from runpod_flash.engine.records import Function
-from runpod_flash.errors import FlashError
+from runpod_flash.engine.store.sqlite import SqliteStore
+from runpod_flash.errors import FlashError, StoreError
 from runpod_flash.model.job import LOW_PRIORITY, JobPolicy, JobState
 from tests.engine.scene import ClientSide, HostSide, Scene
 
@@ -84,6 +85,29 @@ def test_who_goes_away_is_told_nothing_and_the_job_runs_on(scene: Scene, host: H
     next(iter(host.workers.values())).done(b"1", encoding="json")
     scene.advance(11)
     assert asker.told == []
+    assert scene.state("a-u1") is JobState.COMPLETED
+
+
+def test_who_waits_is_told_to_ask_again_when_the_engine_begins_anew_from_its_store(
+    scene: Scene, host: HostSide, fn: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asker = submit(scene, fn, "a-u1")
+    scene.engine.http_jobs.held.add(asker)  # as the gateway does
+    scene.advance(1)
+    broken = StoreError("the disk is full")
+
+    def commit(_self: object) -> None:
+        raise broken
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteStore, "commit", commit)
+        next(iter(host.workers.values())).done(b"1", encoding="json")
+        scene.spin()
+    assert (asker.told, len(asker.failed)) == ([], 1)
+    assert "ask again" in str(asker.failed[0])
+    scene.advance(1)
+    scene.back()
+    scene.advance(0.1)
     assert scene.state("a-u1") is JobState.COMPLETED
 
 

@@ -88,6 +88,51 @@ def test_several_functions_have_to_be_told_apart(jobs: Stage) -> None:
     assert (answer.status, json.loads(answer.body)["functions"]) == (404, ["m:first", "m:second"])
 
 
+def test_headers_name_an_endpoint_as_well(jobs: Stage) -> None:
+    def by(*headers: str) -> Answer:
+        lines = "".join(f"X-Flash-{one}\r\n" for one in headers)
+        return ask(jobs, "POST", "/v2/flash/run", '{"input": {"__empty": true}}', headers=AUTHORIZED + lines)
+
+    assert by("App: app", "Environment: dev", "Endpoint: echo").status == 200
+    assert by("Endpoint: echo").status == 200
+    assert by("Endpoint: two", "Function: first").status == 200
+    assert by().status == 400
+    for headers in (("App: other", "Endpoint: echo"), ("Environment: production", "Endpoint: echo"), ("Endpoint: no",)):
+        answer = by(*headers)
+        assert answer.status == 404
+        assert "not found" in error(answer)
+    assert "app/dev" in error(by("App: other", "Endpoint: echo"))
+
+
+def test_two_apps_with_an_endpoint_of_one_name_are_told_apart(jobs: Stage) -> None:
+    for app in ("mine-0a1b2c", "yours"):
+        jobs.declare("m:same", endpoint="same", app=app)
+    answer = ask(jobs, "POST", "/v2/same/run", '{"input": 1}')
+    choices = json.loads(answer.body)["choices"]
+    assert (answer.status, sorted(one["app"] for one in choices)) == (404, ["mine-0a1b2c", "yours"])
+    assert ask(jobs, "POST", f"/v2/{choices[0]['id']}/run", '{"input": 1}').status == 200
+    headers = f"{AUTHORIZED}X-Flash-App: mine\r\nX-Flash-Endpoint: same\r\n"
+    assert ask(jobs, "POST", "/v2/flash/run", '{"input": 1}', headers=headers).status == 200
+
+
+def test_a_job_is_of_its_endpoint_alone(jobs: Stage) -> None:
+    job = json.loads(ask(jobs, "POST", "/v2/echo/run", '{"input": 1}').body)["id"]
+    assert ask(jobs, "GET", f"/v2/echo/status/{job}").status == 200
+    for verb in ("status", "stream", "cancel", "retry"):
+        assert ask(jobs, "POST", f"/v2/two/{verb}/{job}").status == 404
+    assert json.loads(ask(jobs, "GET", f"/v2/echo/status/{job}").body)["status"] == "IN_QUEUE"
+
+
+def test_jobs_are_listed_newest_first_page_by_page(jobs: Stage) -> None:
+    jobs.declare("m:listed", endpoint="listed")
+    made = [json.loads(ask(jobs, "POST", "/v2/listed/run", '{"input": 1}').body)["id"] for _ in range(3)]
+    first = json.loads(ask(jobs, "GET", "/v2/listed/requests?limit=2").body)
+    rest = json.loads(ask(jobs, "GET", f"/v2/listed/requests?limit=2&cursor={first['cursor']}").body)
+    assert [one["id"] for one in first["requests"] + rest["requests"]] == made[::-1]
+    assert json.loads(ask(jobs, "GET", "/v2/listed/requests?status=COMPLETED").body) == {"requests": []}
+    assert "no status 'DONE'" in error(ask(jobs, "GET", "/v2/listed/requests?status=done"))
+
+
 def test_the_id_that_a_caller_gives_its_request_comes_back(jobs: Stage) -> None:
     answer = ask(jobs, "GET", "/v2/echo/status/0-u1", headers=f"{AUTHORIZED}X-Request-ID: mine\r\n")
     assert answer.headers["x-request-id"] == "mine"
