@@ -43,6 +43,13 @@ class Served:
         self.flash("serve", str(PROGRAMS / program), "--name", name, "--detach", *words)
         return name
 
+    def foreground(self, program: str, *words: str) -> subprocess.Popen[str]:
+        """Serves a program until it is interrupted."""
+        command = [*FLASH, "serve", str(PROGRAMS / program), "--name", Path(program).stem, *words]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self.engine.environ
+        )
+
     def endpoint(self, name: str) -> Facts:
         """The row of an endpoint."""
         rows: list[Facts] = json.loads(self.flash("ps", "--endpoint", name, "--json"))

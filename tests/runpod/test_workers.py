@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runpod.served import Served, serving, until
+from tests.runpod.served import PROGRAMS, Served, serving, until
 
 
 @pytest.fixture(scope="module")
@@ -184,13 +184,41 @@ def test_a_job_runs_on_while_its_engine_is_killed_and_another_takes_its_result(s
     assert served.result("many", {})["status"] == "COMPLETED"
 
 
-def test_a_program_that_is_served_no_more_is_unknown_and_its_workers_end_after_their_jobs(
+def test_a_program_that_does_not_start_is_told_with_its_line_and_what_is_missing(served: Served) -> None:
+    with served.foreground("missing.py") as running:
+        _out, told = running.communicate(timeout=90)
+    assert running.returncode == 1
+    assert "missing.py does not start: ModuleNotFoundError: No module named 'nowhere_to_be_found'" in told
+    assert f"where: {PROGRAMS / 'missing.py'}:3" in told
+    assert "--dependencies nowhere_to_be_found" in told
+
+
+def test_a_program_that_ends_over_and_over_is_backed_off_and_flash_ps_says_why(served: Served) -> None:
+    served.serve("missing.py", "--workers-min", "1")
+    job = served.run("missing", {})
+    why = until(lambda: (row := served.endpoint("missing"))["why"] and row["pools"][0]["failed_starts"] and row["why"])
+    assert "nowhere_to_be_found" in why
+    ended = served.wait("missing", job)
+    assert ended["status"] == "FAILED"
+    assert "nowhere_to_be_found" in ended["error"]
+    served.flash("serve", "--stop", "--name", "missing")
+
+
+def test_ctrl_c_lets_the_jobs_that_run_come_to_their_end_and_takes_the_endpoint_away(
     served: Served, tmp_path: Path
 ) -> None:
-    job = served.run("many", {"do": "progress", "until": str(tmp_path / "go")})
-    served.wait("many", job, lambda found: found.get("output"))
+    go = tmp_path / "go"
     served.flash("serve", "--stop", "--name", "many")
-    assert served.ask("POST", "many/run", json={"input": {}}).status_code == 404
-    (tmp_path / "go").touch()
-    assert served.wait("many", job)["status"] == "COMPLETED"
-    until(lambda: not served.endpoint("many")["workers"], "the end of its workers")
+    with served.foreground("many.py", "--workers-min", "1") as running:
+        until(lambda: served.ask("POST", "many/run", json={"input": {}}).status_code == 200)
+        job = served.run("many", {"do": "progress", "until": str(go)})
+        served.wait("many", job, lambda found: found.get("output"))
+        running.send_signal(signal.SIGINT)
+        until(lambda: served.ask("POST", "many/run", json={"input": {}}).status_code == 404)
+        go.touch()
+        out, told = running.communicate(timeout=90)
+    assert running.returncode == 0, told
+    assert served.status("many", job)["status"] == "COMPLETED"
+    assert "doing progress" in out
+    assert "many is taken away" in told
+    assert not served.endpoint("many")["workers"]

@@ -163,7 +163,7 @@ def _is_of_interest(row: Row) -> bool:
     used = row.get("used_at_ms")
     if row.get("workers") or row["queued"] or row.get("delayed") or row.get("held"):
         return True
-    return not row.get("away") and (used is None or used > time.time() * 1000 - OLD_MS)
+    return bool(row["workers_max"]) and not row.get("away") and (used is None or used > time.time() * 1000 - OLD_MS)
 
 
 def _show(endpoints: Sequence[Row], everything: bool) -> None:
