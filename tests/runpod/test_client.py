@@ -220,6 +220,21 @@ def test_an_exception_is_told_as_workers_of_runpod_tell_it(client: Client) -> No
     assert 'raise ValueError("boom")' in error["error_traceback"]
 
 
+@pytest.mark.parametrize(("name", "given"), [("boom", {"path": ""}), ("add", {"left": "three"}), ("time", {"x": 1})])
+def test_who_waits_for_a_job_that_fails_is_told_the_same_as_who_asks_later(
+    client: Client, name: str, given: dict[str, Any]
+) -> None:
+    code = """
+    url, key = f"{runpod.endpoint_url_base}/{name}/", {"Authorization": runpod.api_key}
+    told = requests.post(url + "runsync", json={"input": given}, headers=key).json()
+    result = [told, requests.get(url + "status/" + told["id"], headers=key).json()]
+    """
+    told, later = client(code, name=name, given=given)
+    assert told == later
+    assert told["status"] == "FAILED"
+    assert "output" not in told
+
+
 def test_a_value_that_says_error_is_a_value(client: Client) -> None:
     assert client("result = runpod.Endpoint('soft').run_sync({'x': 1})") == {"error": "a value like others"}
 

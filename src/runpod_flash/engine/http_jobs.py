@@ -251,7 +251,7 @@ class HttpJobs:
     def end(self, wait: _Wait, head: Outcome, parts: Sequence[Buffer]) -> None:
         """What was waited for has come."""
         self._waits.pop(wait, None)
-        self._promise(wait.asker, _ended(head, _first(parts)), wait.answer)
+        self._promise(wait.asker, _ended(head, _value(head, parts)), wait.answer)
 
     def cancel(self, endpoint: Endpoint, job: str, asker: Asker, answer: Answer, seconds: float) -> bool:
         """Ends a job, and says so once it has ended, or after so many seconds; False if there is none.
@@ -316,7 +316,7 @@ class HttpJobs:
         state = JobState(row["state"])
         if state.is_terminal:
             head, parts = outcome_of(row)
-            return _ended(head, row["out_json"] if head.encoding != "json" else _first(parts))
+            return _ended(head, _value(head, parts) or row["out_json"])
         live = self._state.active.get(row["id"])
         if live is None:
             pool = self._state.pools.get(row["pool_id"])
@@ -373,8 +373,9 @@ class _Wait:
         self.jobs.leave(self)
 
 
-def _first(parts: Sequence[Buffer]) -> Buffer | None:
-    return parts[0] if parts else None
+def _value(head: Outcome, parts: Sequence[Buffer]) -> Buffer | None:
+    """The value as JSON text, if there is one: parts may be those of an exception, or of a pickled value."""
+    return parts[0] if head.encoding == "json" and head.values else None
 
 
 def _ended(head: Outcome, output: Buffer | None) -> Told:
