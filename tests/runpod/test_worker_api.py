@@ -257,6 +257,18 @@ def test_a_body_that_is_no_json_is_refused_and_the_job_goes_on(worker: ByHand, j
     worker.done(job, {"output": 1})
 
 
+def test_a_result_that_is_too_large_to_take_is_the_end_of_its_job(worker: ByHand, jobs: Jobs) -> None:
+    job = jobs.run()
+    worker.taken()
+    with Client(worker.stage) as client:
+        request = worker.request("POST", f"job-done/{worker.id}/{job}?gpu=CPU&isStream=false", "")
+        answer = client.ask(request.replace("Content-Length: 0", f"Content-Length: {100 << 20}"))
+    assert answer.status == 413
+    ended = jobs.status(job)
+    assert ended["status"] == "FAILED"
+    assert "write it to a volume" in ended["error"]
+
+
 def test_paths_and_numbers_that_make_no_sense(worker: ByHand) -> None:
     assert worker.ask("POST", f"job-done/{worker.id}?gpu=CPU", "{}").status == 400
     assert worker.ask("GET", f"job-take-batch/{worker.id}?gpu=CPU&batch_size=-1").status == 400

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
 
 from runpod_flash.engine import affinity
 from runpod_flash.engine.affinity import WorkerGone
+from runpod_flash.engine.programs import too_large
 from runpod_flash.engine.question import Question
 from runpod_flash.engine.records import Exchange
 from runpod_flash.errors import EngineRefused, QueueFull
@@ -234,9 +235,17 @@ class Incoming:
                 return refused
             host = trust.host_name(wanted.host) or ""
         if known.length > self._connection.most_body:
+            self._tell_too_large(host, wanted, known)
             return _too_large(self._connection.most_body)
         self._query = wanted.query
         return self._connection.directory.find(self.method, host, wanted, known.authorization)
+
+    def _tell_too_large(self, host: str, wanted: target.Target, known: fields.Fields) -> None:
+        """A result that cannot be taken is the end of its job: its worker throws it away, and would be waited for."""
+        most, jobs = self._connection.most_body, self._connection.jobs
+        found = self._connection.directory.find(self.method, host, wanted, known.authorization)
+        if isinstance(found, Operation) and (tell := found.verb.too_large) is not None:
+            jobs.guarded(lambda: tell(jobs, found.rest, known.authorization, too_large(known.length, most)))
 
     def _ask(self, operation: Operation, body: bytes) -> None:
         """Has a request of Runpod's protocol answered, once all of it is there."""

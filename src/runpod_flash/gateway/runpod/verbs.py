@@ -13,6 +13,7 @@ from runpod_flash.gateway.reply import Reply
 from runpod_flash.gateway.runpod import control, facts, follow, submit, workers
 from runpod_flash.gateway.runpod.request import Refused, Request, refusal
 from runpod_flash.gateway.token import Key
+from runpod_flash.wire.messages import ErrorInfo
 
 PREFIX: Final = "/v2/"
 BY_HEADERS: Final = "flash"
@@ -30,6 +31,7 @@ class Verb(NamedTuple):
     handle: Callable[[Request], None]
     methods: frozenset[str]
     token: bool = True
+    too_large: Callable[[HttpJobs, str, bytes, ErrorInfo], None] | None = None  # what else follows, for its `rest`
 
 
 VERBS: Final[dict[str, Verb]] = {
@@ -49,7 +51,7 @@ VERBS: Final[dict[str, Verb]] = {
     "job-take": Verb(workers.take, _GET, token=False),
     "job-take-batch": Verb(workers.take_batch, _GET, token=False),
     "job-stop": Verb(workers.stop, _GET, token=False),
-    "job-done": Verb(workers.done, _POST, token=False),
+    "job-done": Verb(workers.done, _POST, token=False, too_large=workers.done_too_large),
     "job-stream": Verb(workers.stream, _POST, token=False),
     "ping": Verb(workers.ping, _GET, token=False),
 }

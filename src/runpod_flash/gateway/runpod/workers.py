@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from runpod_flash.engine.http_jobs import HttpJobs
 from runpod_flash.engine.program_link import Given, ProgramLink
 from runpod_flash.engine.records import Worker
 from runpod_flash.errors import EngineRefused
 from runpod_flash.gateway.runpod.request import Refused, Request
 from runpod_flash.gateway.runpod.results import NotJson, read_item, read_result
+from runpod_flash.wire.messages import ErrorInfo
 
 HOLD_S: Final = 50.0
 """How long a poll is held; workers give it up after 90."""
@@ -123,6 +125,16 @@ def done(request: Request) -> None:
         programs.refresh(link.state)
 
 
+def done_too_large(jobs: HttpJobs, rest: str, authorization: bytes, error: ErrorInfo) -> None:
+    """A result came that is larger than any body may be."""
+    name, _, job = rest.partition("/")
+    key = _key(authorization)
+    worker = jobs.programs.worker(name, key)
+    link = jobs.programs.link(worker, key) if worker is not None else None
+    if link is not None and (given := link.given.get(job)) is not None and not given.finishing:
+        link.done(given, error=error)
+
+
 def stream(request: Request) -> None:
     """A job has yielded something."""
     link, given = _job(request)
@@ -158,8 +170,7 @@ def ping(request: Request) -> None:
 
 def _worker(request: Request, name: str) -> tuple[Worker, str]:
     """The worker that a path names, and its key; Refused if whoever asks is not that worker."""
-    scheme, _, rest = request.authorization.decode("latin-1").strip().partition(" ")
-    key = rest.strip() if scheme.lower() == "bearer" else f"{scheme} {rest}".strip()
+    key = _key(request.authorization)
     worker = request.jobs.programs.worker(name, key)
     if worker is None:
         raise Refused(401, "there is no worker of that id and key: each shows the RUNPOD_AI_API_KEY that it was given")
@@ -167,6 +178,12 @@ def _worker(request: Request, name: str) -> tuple[Worker, str]:
     if request.operation.place not in (spec.id, spec.name):
         raise Refused(403, f"worker {name!r} works for another endpoint: {spec.id}")
     return worker, key
+
+
+def _key(authorization: bytes) -> str:
+    """What a header shows, with `Bearer` or alone."""
+    scheme, _, rest = authorization.decode("latin-1").strip().partition(" ")
+    return rest.strip() if scheme.lower() == "bearer" else f"{scheme} {rest}".strip()
 
 
 def _link(request: Request, name: str) -> ProgramLink:
