@@ -18,6 +18,7 @@ from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, UsageError
 from runpod_flash.client import application, background, transport
 from runpod_flash.model.endpoint import Application, Program
 from runpod_flash.testing import IsolatedEngine, isolated_engine
+from runpod_flash.wire.messages import Query, Rows
 
 PATIENCE_S = 30
 
@@ -141,6 +142,14 @@ def declare_served(
         await transport.current().request(told)
 
     background.run(tell())
+
+
+def endpoints() -> list[dict[str, Any]]:
+    async def ask() -> list[dict[str, Any]]:
+        rows: Rows = await transport.current().request(Query(what="endpoints"))
+        return rows.rows
+
+    return background.run(ask())
 
 
 def client(engine: IsolatedEngine, endpoint: str) -> httpx.Client:
@@ -275,6 +284,9 @@ def test_one_that_cannot_start_says_why(
     assert answer.status_code == 503
     assert said in answer.json()["detail"]
     assert "runpod_flash" not in answer.json()["detail"]
+    assert "importlib" not in answer.json()["detail"]
+    (row,) = [row for row in endpoints() if row["name"] == "broken"]
+    assert said in row["why"] or row["waits"]["detail"]["failed_starts"] == 3
 
 
 def test_it_is_told_of_its_end(engine: IsolatedEngine, folder: Path) -> None:

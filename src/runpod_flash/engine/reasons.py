@@ -32,10 +32,10 @@ class Delayed(NamedTuple):
 
 
 def reason_of(state: State, pool: Pool, delayed: Delayed | None) -> Reason | None:
-    """What the jobs of `pool` wait for; None if none of them waits."""
-    if pool.queued:
+    """What the jobs or requests of `pool` wait for; None if none of them waits."""
+    if pool.waiting:
         return _of_queued(state, pool)
-    if pool.failed_starts and not any(worker.ready_at for worker in pool.workers.values()):
+    if pool.failed_starts and not _is_replaced(pool) and not any(worker.ready_at for worker in pool.workers.values()):
         return _of_failures(state, pool)
     return _of_delayed(state, delayed) if delayed else None
 
@@ -105,6 +105,11 @@ def _of_workers(state: State, pool: Pool) -> Reason:
     whose = "its worker is" if hands == 1 else f"its {hands} workers are"
     words = f"in line: {whose} busy" if hands else "in line: a worker is about to start"
     return Reason("busy" if hands else "starting", words)
+
+
+def _is_replaced(pool: Pool) -> bool:
+    """Whether another version of what it serves answers by now."""
+    return pool.serves and not any(fn.pool is pool for fn in pool.endpoint.served.values())
 
 
 def _of_failures(state: State, pool: Pool) -> Reason:

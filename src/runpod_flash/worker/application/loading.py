@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import importlib.util
 import os
 import sys
@@ -52,7 +51,9 @@ def _import(target: str, name: str, folder: str) -> Any:
     if not there:
         others = [one.stem for one in Path(folder).glob("*.py")]
         raise CannotStart(f"the application {target} has no module {first!r} in {folder}{_did_you_mean(first, others)}")
-    return _run(target, lambda: importlib.import_module(name))
+    # Not by importlib.import_module, which would stand above the user's own lines in a traceback.
+    _run(target, lambda: __import__(name))
+    return sys.modules[name]
 
 
 def _run(target: str, code: Callable[[], Any]) -> Any:
