@@ -34,6 +34,7 @@ from runpod_flash.client.requirements import complete
 from runpod_flash.client.scope import location
 from runpod_flash.errors import ConfigError, FlashError, UsageError
 from runpod_flash.model.endpoint import Application, normalise_requirements
+from runpod_flash.model.resolve import merge_env
 from runpod_flash.model.resources import Resource
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire.messages import Declare
@@ -208,6 +209,7 @@ def _mothership(root: Path, found: Survey, request: Request) -> None:
             why=f"none of {', '.join(FILES)} defines `app`, and there are no examples and no routers of workers",
             fix="define app = FastAPI() in main.py, or comment out `mothership`",
         )
+    variables = merge_env(resource, {})
     needs = complete(tuple(request.requirements), list(sources.wanted(root, request.files)), (), ())
     told = application.declaration(
         resource,
@@ -215,11 +217,20 @@ def _mothership(root: Path, found: Survey, request: Request) -> None:
         app=request.app,
         env=request.env,
         requirements=(*request.requirements, *needs.added),
+        variables={name: value for name, value in variables.items() if value is not None},
         where=where,
     )
     told = msgspec.structs.replace(told, pool=dataclasses.replace(told.pool, base_env={}))
     found.mothership = type(resource).__name__
-    found.functions.append(Declared(declare=told, resource=found.mothership, where=_relative(where, request.root)))
+    found.functions.append(
+        Declared(
+            declare=told,
+            resource=found.mothership,
+            where=_relative(where, request.root),
+            asks=sorted(name for name, value in variables.items() if value is None),
+            env=sorted(variables),
+        )
+    )
 
 
 def _routes_of(app: Any, root: Path, prefix: str = "") -> Iterator[AppRoute]:
