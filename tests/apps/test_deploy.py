@@ -202,7 +202,7 @@ def test_a_change_is_shown_first_and_loses_no_request(shop: Shop) -> None:
         "work.py", WORK.replace("2 * number", "200 * number").replace('"words", workersMax=2', '"words", workersMax=4')
     )
     plan = shop.run("deploy", "--dry-run").stderr
-    for line in ("~ numbers", "code of double", "workersMax 2 → 4", "~ shop-app"):
+    for line in ("~ numbers", "code of double", "workersMax 2→4", "~ shop-app"):
         assert line in plan
     assert shop.says() == "version 1"
     with Load(shop) as load:

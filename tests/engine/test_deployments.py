@@ -164,6 +164,13 @@ def test_deploying_the_same_again_changes_nothing(scene: Scene) -> None:
     assert len(host(scene).wire.all(Launch)) == launched
 
 
+def test_who_deploys_another_folder_under_the_same_name_is_told(scene: Scene) -> None:
+    deployer = Deployer(scene)
+    assert deployer.deploy(endpoint(), project="/shop")["moved"] == ""
+    again = deployer.deploy(endpoint(functions={"f": "v2"}), project="/other", dry=True)
+    assert again["moved"] == "/shop"
+
+
 def test_an_endpoint_that_did_not_change_keeps_its_workers(scene: Scene) -> None:
     deployer = Deployer(scene)
     deployer.deploy(endpoint("a", workers_min=1), endpoint("b", workers_min=1))

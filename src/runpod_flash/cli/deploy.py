@@ -151,6 +151,8 @@ def _carry_out(
 def _show_plan(plan: Mapping[str, Any], place_: str) -> None:
     was = f", in the place of version {plan['was']}" if plan["was"] else ""
     views.note(f"{place_}: version {plan['version']}{was}")
+    if plan["moved"]:
+        views.note(f"  that version came from another folder: {plan['moved']}")
     for change in plan["changes"]:
         line = f"  {_SIGNS[change['kind']]} {change['endpoint']:<24} {_told(change)}".rstrip()
         click.secho(line, fg=_COLOURS[change["kind"]], err=True)
@@ -163,7 +165,7 @@ def _told(change: Mapping[str, str]) -> str:
         return change["what"]
     if not change["before"]:
         return f"{change['what']}: {change['after']}"
-    return f"{change['what']} {change['before']} → {change['after']}"
+    return f"{change['what']} {change['before']}→{change['after']}"
 
 
 def _progress(reply: Any) -> Mapping[str, Any] | None:

@@ -168,6 +168,8 @@ class Deployments:
             "was": live.number if live else None,
             "changes": [msgspec.to_builtins(change) for change in changes],
             "missing": self._missing(head),
+            # Two projects of one name, or one that was moved: who deploys should know.
+            "moved": live.made.project if live and head.project not in ("", live.made.project) else "",
         }
         if head.dry or not changed:
             self._answer(link, sid, answer, head.endpoints)

@@ -215,7 +215,7 @@ class Deploy(Head):
 
     Workers of all that is new are ready before it answers; then new calls go to them. If its link is lost before,
     nothing has changed. `dry`: only says what would change. OK brings {changed, version, was, changes, endpoints,
-    missing}.
+    missing, moved}.
     `version`: the number of a release, or -1: the one before. `artifact`: the digest of the project's files.
     """
 
