@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from runpod_flash.payload import conversion, parameters
-from runpod_flash.payload.conversion import wrong_missing
+from runpod_flash.payload.json_body import ABSENT, JsonBody, argument, parse_json
 from runpod_flash.payload.parameters import REQUIRED, Parameter, Parameters
-from runpod_flash.payload.scalars import Convert, Invalid, Place, wrong
+from runpod_flash.payload.scalars import Convert, Invalid, Place
 from runpod_flash.worker.http import asgi, forms
-from runpod_flash.worker.http.body import Body
-from runpod_flash.worker.http.heads import Head
-from runpod_flash.worker.http.request import ABSENT, Fields, Request, parse_json
+from runpod_flash.worker.http.request import Fields, Request
 
 _GIVEN: Final = frozenset(
     {parameters.REQUEST, parameters.RESPONSE, parameters.BACKGROUND, parameters.RAW, parameters.REST}
@@ -39,11 +37,6 @@ class _Source(NamedTuple):
     raw: bytes
 
 
-_NO_REQUEST: Final = Request(
-    Head({"method": "POST", "path": "/"}), Body(b"", more=False, sid=0, send=lambda data: None)
-)
-
-
 class Plan:
     """How requests of one route become arguments; made once."""
 
@@ -51,7 +44,7 @@ class Plan:
         self._parameters = taken
         self._ways = {one.name: _way(one) for one in self._parameters.all if one.source not in _GIVEN}
         self._takes_raw = any(one.source == parameters.RAW for one in taken.all)
-        self._body_keys = {one.key for one in self._parameters.body}
+        self._json_body = JsonBody(taken)
         self._objects = [
             one for one in self._parameters.all if one.source == parameters.QUERY and one.shape == "object"
         ]
@@ -62,11 +55,6 @@ class Plan:
         form = await forms.read(request) if self._parameters.is_form else {}
         raw = await request.body.read() if self._takes_raw else b""
         return self._bind(_Source(request, json, form, raw))
-
-    def bind_input(self, value: Any) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments that the input of a queued job gives, as a body would; Invalid as above."""
-        bound = self._bind(_Source(_NO_REQUEST, value, {}, b""))
-        return bound.args, bound.kwargs
 
     def _bind(self, source: _Source) -> Bound:
         bound = Bound()
@@ -103,12 +91,7 @@ class Plan:
         return bound.background
 
     def _value(self, one: Parameter, source: _Source) -> Any:
-        value, place = self._find(one, source)
-        if value is not ABSENT:
-            return self._ways[one.name](value, place)
-        if one.default is REQUIRED and getattr(one.mark, "default_factory", None) is None:
-            raise wrong_missing(place)
-        return one.initial()
+        return argument(one, self._ways[one.name], *self._find(one, source))
 
     def _find(self, one: Parameter, source: _Source) -> tuple[Any, Place]:
         """The value as it came, and where it stands, or should."""
@@ -146,27 +129,8 @@ class Plan:
     # ── the body ──────────────────────────────────────────────────────────────────────────────────
 
     def _in_body(self, one: Parameter, source: _Source) -> tuple[Any, Place]:
-        json, whole, key = source.json, self._parameters.whole, one.key
-        if json is ABSENT:
-            return self._in_query(one, source.request), ("body",) if one is whole else ("body", key)
-        if whole is not None and not self._names(json):
-            if one is whole:
-                return json, ("body",)
-            return self._in_query(one, source.request), ("query", key)
-        if not isinstance(json, dict):
-            raise wrong(("body",), "dict_type", "Input should be a valid dictionary")
-        found = json.get(key, ABSENT)
-        return self._in_query(one, source.request) if found is ABSENT else found, ("body", key)
-
-    def _names(self, json: Any) -> bool:
-        """Whether a body says which parameter each value is for, although one of them could take it whole."""
-        whole = self._parameters.whole
-        assert whole is not None
-        if not isinstance(json, dict):
-            return False
-        if len(self._parameters.body) > 1:
-            return whole.key in json or bool(json and json.keys() <= self._body_keys)
-        return json.keys() == {whole.key} or whole.shape in ("list", "scalar")
+        value, place = self._json_body.find(one, source.json)
+        return self._in_query(one, source.request) if value is ABSENT else value, place
 
     def _left_over(self, source: _Source) -> dict[str, Any]:
         taken = {one.key for one in self._parameters.all} | {one.name for one in self._parameters.all}

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import codecs
-import json
 from functools import cached_property
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from runpod_flash.payload.scalars import Invalid, wrong
+from runpod_flash.payload.json_body import ABSENT, parse_json
+from runpod_flash.payload.scalars import Invalid
 from runpod_flash.worker.http.body import Body
 from runpod_flash.worker.http.heads import Head
 
 Fields = dict[str, list[Any]]
 """What a query or a form says: each name with all its values."""
 
-ABSENT: Final = object()
-"""Stands for a value that a request does not have."""
 FORM_TYPES: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
 _NOT_JSON: Final = ("image/", "audio/", "video/", "font/", "multipart/", "application/octet-stream", "application/xml")
 
@@ -76,37 +73,6 @@ def fields(text: str) -> Fields:
     for name, value in parse_qsl(text, keep_blank_values=True):
         found.setdefault(name, []).append(value)
     return found
-
-
-def parse_json(data: bytes) -> Any:
-    """The value, of what JSON allows: no NaN, no halves of characters, nothing without end."""
-    try:
-        text = data.removeprefix(codecs.BOM_UTF8).decode()
-        value = _value_of(text)
-        if "\\ud" in text or "\\uD" in text:
-            json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else "it is no JSON text in UTF-8"
-        at = error.pos if isinstance(error, json.JSONDecodeError) else 0
-        raise wrong(("body", at), "json_invalid", f"JSON decode error: {reason}") from None
-    return value
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)
-
-
-_decoder: Final = json.JSONDecoder(parse_constant=_refuse)
-_scan: Final = _decoder.scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
-
-
-def _value_of(text: str) -> Any:
-    """The value that a text is. Programs write nothing around it; where there is more, or no JSON, all is looked at."""
-    try:
-        value, end = _scan(text, 0)
-    except StopIteration:
-        value, end = None, -1
-    return value if end == len(text) else _decoder.decode(text)
 
 
 def _json_or_fields(data: bytes) -> Any:
