@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ LIMIT = 3
 RESULTS: list[int] = []
 GROUPS: dict[str, list[int]] = collections.defaultdict(list)
 LOCK = threading.Lock()
-SETTINGS = {"depth": {"log": [open(os.devnull)]}}  # noqa: SIM115 - it is captured, and must be open
+SETTINGS: dict[str, dict[str, list[Any]]] = {"depth": {"log": []}}  # an open file, see `open_log`
 OPENAI_API_KEY = "sk-123"
 TOKEN = os.environ.get("TOKEN_OF_THE_TESTS", "t")
 TABLE = np.zeros(1_000_000)
@@ -43,6 +43,15 @@ sort_key, password = "name", ""
 log = logging.getLogger("shipment")
 bound = RESULTS.append
 part = functools.partial(json.dumps, indent=1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def open_log() -> Iterator[None]:
+    """What is captured is open while it is judged."""
+    with open(os.devnull) as file:
+        SETTINGS["depth"]["log"].append(file)
+        yield
+    SETTINGS["depth"]["log"].clear()
 
 
 def ready(function: Any, *declared: str, strict: bool = False) -> Shipment:
