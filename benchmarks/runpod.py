@@ -25,12 +25,14 @@ from benchmarks.figures import Goal, Row, Rows, Run
 from benchmarks.peers.catalogue import Peer
 from benchmarks.peers.installed import interpreter
 from runpod_flash import CpuLiveServerless, remote
+from runpod_flash.client.program import Served, declaration
 from runpod_flash.settings import load
 
 AT_ONCE: Final = 64
 SENDERS: Final = 16
 QUEUED: Final = 10_000
 INPUT: Final = b'{"input":{"n":1}}'
+POLLS: Final = 200
 END: Final = b'"output":{"n":1}}'
 ACCEPTED: Final = b'"status":"IN_QUEUE"}'
 PACKAGE: Final = Peer("runpod", "", ("runpod==1.12.0",), {})
@@ -42,6 +44,26 @@ async def handler(job):
 
 runpod.serverless.start({"handler": handler})
 """
+POLLER: Final = """
+import os, selectors, socket, sys
+from urllib.parse import urlsplit
+
+url = urlsplit(os.environ["RUNPOD_WEBHOOK_GET_JOB"].replace("$ID", os.environ["RUNPOD_POD_ID"]))
+head = f"GET {url.path}?{url.query}&job_in_progress=0 HTTP/1.1\\r\\nhost: {url.netloc}\\r\\n"
+request = f"{head}authorization: {os.environ['RUNPOD_AI_API_KEY']}\\r\\n\\r\\n".encode()
+polls = selectors.DefaultSelector()
+for _ in range(int(sys.argv[1])):
+    poll = socket.create_connection((url.hostname, url.port))
+    poll.sendall(request)
+    polls.register(poll, selectors.EVENT_READ)
+with open(sys.argv[2], "w") as file:
+    file.write(str(os.getpid()))
+while True:
+    for key, _ in polls.select():
+        key.fileobj.recv(65536)
+        key.fileobj.sendall(request)
+"""
+"""A worker that asks for jobs on many connections at once, and gets none."""
 _STARTS_S: Final = 60
 
 
@@ -75,6 +97,11 @@ def rows(run: Run) -> Rows:
     queued = nursery.run(__name__, "queued", str(SENDERS), run.calls(QUEUED))
     title = f"/run, {SENDERS} connections, acknowledged on record"
     yield Row("Flash", title, queued["rate"], "calls/s", None, Goal(3000, at_least=True))
+    held = nursery.run(__name__, "held", str(POLLS), "10" if not run.quick else "2")
+    title = f"{POLLS} held polls of a worker, CPU of the engine"
+    yield Row(
+        "Flash", title, held["percent"], "% of a core", None, Goal(2), f"their client takes {held['client']:.1f} %"
+    )
 
 
 def _latency(server: str, found: dict[str, Any], trip: float) -> Row:
@@ -161,6 +188,34 @@ def queued(connections: int, calls: int) -> dict[str, float]:
     port, key = _gateway()
     body = b'{"input":{"seconds":0}}'
     return http.measured(port, _request(port, "/v2/closed/run", key, body), connections, calls, ACCEPTED)
+
+
+def held(connections: int, seconds: int) -> dict[str, float]:
+    """What it costs that a worker waits: percents of a core, of the engine and of the one who waits."""
+    from runpod_flash.cli.connection import connect
+
+    scratch = Path(os.environ["BENCH_SCRATCH"])
+    (scratch / "poller.py").write_text(POLLER)
+    mark = scratch / "polls"
+    served = Served(
+        scratch / "poller.py", "poller", arguments=(str(connections), str(mark)), workers_min=1, workers_max=1
+    )
+    with connect() as engine:
+        engine.ask(declaration(served, load()))
+        until = time.monotonic() + _STARTS_S
+        while not (mark.exists() and mark.read_text()):
+            assert time.monotonic() < until, "the worker does not start"
+            time.sleep(0.05)
+        time.sleep(1)
+        pids = {"percent": engine.welcome.pid, "client": int(mark.read_text())}
+        before = {name: _cpu_s(pid) for name, pid in pids.items()}
+        time.sleep(seconds)
+        return {name: 100 * (_cpu_s(pid) - before[name]) / seconds for name, pid in pids.items()}
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def _occupy() -> None:

@@ -119,6 +119,11 @@ class ProgramLink:
         for active in worker.inflight:  # from before the engine was started
             self.given[active.job] = Given(active, now)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits for us, over a connection that stands."""
+        return bool(self._takers or self._stoppers)
+
     # ── what the engine sends ─────────────────────────────────────────────────────────────────────
 
     def send(self, data: bytes) -> None:

@@ -196,7 +196,8 @@ class Programs:
             if now > worker.launched_at + _start_limit(worker):
                 self._dispatcher.stop(worker, "it does not start")
             return
-        if not worker.heard_at:  # it is from before the engine was started
+        link = worker.link
+        if not worker.heard_at or (isinstance(link, ProgramLink) and link.is_held):  # 0: it is older than the engine
             worker.heard_at = now
         if now > worker.heard_at + SILENCE_S:
             logger.warning("worker %s has said nothing for %.0f s", worker.id, SILENCE_S)
@@ -204,8 +205,8 @@ class Programs:
             return
         if worker.pool.failed_starts and now > worker.ready_at + PROVEN_S:
             worker.pool.failed_starts, worker.pool.last_error = 0, ""
-        if isinstance(worker.link, ProgramLink):
-            self._check_jobs(worker, worker.link, now)
+        if isinstance(link, ProgramLink):
+            self._check_jobs(worker, link, now)
 
     def _check_jobs(self, worker: Worker, link: ProgramLink, now: float) -> None:
         for given in list(link.given.values()):
