@@ -7,7 +7,7 @@ from pathlib import Path
 MAIN = """
 import os
 
-from work import double, greet, stated
+from work import Till, double, greet, stated
 
 
 async def app(scope, receive, send):
@@ -18,6 +18,9 @@ async def app(scope, receive, send):
     if path == "/double":
         job = await double(21)
         body = str(job.output if job.error is None else job.error)
+    elif path == "/till":
+        till = Till(100)
+        body = str((await till.take(5)).output)
     elif path == "/env":
         body = os.environ.get("TOKEN", "none")
     elif path == "/file":
@@ -51,6 +54,21 @@ async def stated() -> str:
 @remote(web, method="GET", path="/greet")
 async def greet(name: str) -> str:
     return f"hello {name}"
+
+
+@remote(web, method="GET", path="/quadruple")
+async def quadruple(number: int) -> int:
+    return (await double((await double(number)).output)).output
+
+
+@remote(queue)
+class Till:
+    def __init__(self, cents: int) -> None:
+        self.cents = cents
+
+    def take(self, cents: int) -> int:
+        self.cents += cents
+        return self.cents
 """
 
 MOTHERSHIP = """

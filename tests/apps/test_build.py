@@ -72,7 +72,7 @@ def test_the_manifest_lies_at_three_places_and_keeps_to_its_schema(built: Built)
 def test_the_manifest_tells_functions_routes_and_names_of_variables_but_no_values(built: Built) -> None:
     manifest = built.manifest
     functions = {one["name"]: one for one in manifest["functions"]}
-    assert list(functions) == ["work:double", "work:stated", "work:greet"]
+    assert list(functions) == ["work:double", "work:stated", "work:greet", "work:quadruple", "work:Till.take"]
     assert functions["work:stated"]["env"] == ["TOKEN"]
     assert (functions["work:greet"]["method"], functions["work:greet"]["path"]) == ("GET", "/greet")
     line = WORK.splitlines().index("async def double(number: int) -> int:")
@@ -153,7 +153,7 @@ def test_a_project_without_mothership_has_none(tmp_path: Path) -> None:
     (commented / "mothership.py").unlink()
     built = do(commented)
     assert built.manifest["mothership"] is None
-    assert len(built.manifest["functions"]) == 3
+    assert len(built.manifest["functions"]) == 5
 
 
 def test_variables_come_from_secrets_the_environment_and_dotenv_at_the_deploy(
@@ -215,7 +215,7 @@ def test_two_functions_on_one_route_are_told_with_their_places(tmp_path: Path) -
     twice = WORK + '\n\n@remote(web, method="GET", path="/greet/")\nasync def again() -> str:\n    return ""\n'
     error = refused(make_project(tmp_path / "lb", **{"work.py": twice}), ConfigError)
     assert "GET /greet" in error.what
-    assert "work:greet (work.py:20) and work:again (work.py:25)" in error.what
+    assert "work:greet (work.py:20) and work:again (work.py:40)" in error.what
     main = """
 from fastapi import FastAPI
 app = FastAPI()

@@ -129,6 +129,7 @@ class Load:
 def test_the_mothership_serves_the_app_which_calls_its_functions_by_name(shop: Shop) -> None:
     assert shop.says() == "version 1"
     assert shop.says("/double") == "42"
+    assert shop.says("/till") == "105"
     assert shop.says("/file") == "of the project"
 
 
@@ -151,7 +152,7 @@ def test_deploying_what_is_deployed_changes_nothing_and_says_so(shop: Shop) -> N
 def test_any_program_calls_by_name_and_changes_nothing(shop: Shop, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("""
-import asyncio
+import asyncio, sys
 from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, remote
 
 @remote(CpuLiveServerless(name="numbers", workersMax=7, idleTimeout=1))
@@ -162,19 +163,32 @@ async def double(number):
 async def greet(name):
     return "of the program"
 
+@remote(CpuLiveLoadBalancer(name="words", idleTimeout=1), method="GET", path="/quadruple")
+async def quadruple(number): ...
+
+@remote(CpuLiveServerless(name="numbers", workersMax=7, idleTimeout=1))
+class Till:
+    def __init__(self, cents): ...
+    def take(self, cents): ...
+
 async def main():
     print((await double(4)).output, await greet("her"), [job.output async for job in double.map([1, 2])])
+    if len(sys.argv) > 1:
+        till = Till(100)  # the one that the app has asked before
+        handle = await double.spawn(8)
+        print(await quadruple(2), (await till.take(5)).output, (await till.take(7)).output, await handle.result())
 
 asyncio.run(main())
 """)
 
-    def run(**variables: str) -> str:
+    def run(*words: str, **variables: str) -> str:
         environ = {**shop.engine.environ, **variables}
-        return subprocess.run(
-            [sys.executable, program], env=environ, capture_output=True, text=True, check=True, timeout=PATIENCE_S
-        ).stdout.strip()
+        command = [sys.executable, str(program), *words]
+        ended = subprocess.run(command, env=environ, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
+        return ended.stdout.strip()
 
-    assert run(FLASH_APP="shop", FLASH_ENV="production") == "8 hello her [2, 4]"
+    told = run("more", FLASH_APP="shop", FLASH_ENV="production")
+    assert told == "8 hello her [2, 4]\n8 110 117 16"
     assert run() == "of the program of the program ['of the program', 'of the program']"
     assert "no changes" in shop.run("deploy").stderr
 
