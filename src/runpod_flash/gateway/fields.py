@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from typing import Final, NamedTuple
 
 from runpod_flash.gateway.reply import Reply, refusal
@@ -28,26 +29,36 @@ class Fields(NamedTuple):
     length: int
     continues: bool
     authorization: bytes
-    passed_on: tuple[tuple[str, str], ...]
+    passed_on: tuple[tuple[str, str], ...] = ()
 
 
 def read(headers: RawHeaders, minor: int) -> Fields | Reply:
     """The headers of a request of HTTP/1.minor, or why it is refused."""
+    judged = _judged(tuple([one for one in headers if one[0] in _READ]), minor)
+    if isinstance(judged, Reply):
+        return judged
+    passed_on = tuple([_as_text(*one) for one in headers if one[0] not in _KEPT])
+    return Fields(judged.host, judged.length, judged.continues, judged.authorization, passed_on)
+
+
+@functools.lru_cache(maxsize=64)  # a client says of itself what it has said before, whatever it asks for
+def _judged(headers: tuple[tuple[bytes, bytes], ...], minor: int) -> Fields | Reply:
     said: dict[bytes, str] = {}
     for name, value in headers:
-        if name in _READ:
-            if name in said:
-                return refusal(400, f"the header {name.decode()} stands there twice")
-            said[name] = value.decode("latin-1")
+        if name in said:
+            return refusal(400, f"the header {name.decode()} stands there twice")
+        said[name] = value.decode("latin-1")
     return _refused(said, minor) or Fields(
         host=trust.host_name(said.get(b"host", "")) or "",
         length=int(said.get(b"content-length") or -1),
         continues=b"expect" in said and minor > 0,
         authorization=_authorization(said).encode("latin-1"),
-        passed_on=tuple(
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name not in _KEPT
-        ),
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _as_text(name: bytes, value: bytes) -> tuple[str, str]:
+    return name.decode("latin-1"), value.decode("latin-1")
 
 
 def _authorization(said: dict[bytes, str]) -> str:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _GRACE_S: Final = 5.0
+_GENERATORS: Final = GeneratorType, AsyncGeneratorType
 _ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 _now = time.monotonic_ns
@@ -71,7 +72,7 @@ class Invoke(Call):
         return arguments(self._encoding, parts, self._blobs, self._link.blob_dir)
 
     async def complete(self, value: Any) -> Finish:
-        if isinstance(value, GeneratorType | AsyncGeneratorType):
+        if isinstance(value, _GENERATORS):
             value = await self._all(value)
         return partial(self._returned, results.completed(value, self._link))
 
