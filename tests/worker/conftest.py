@@ -22,10 +22,13 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _subreaper() -> None:
-    """Workers are re-parented to us, as to a host."""
-    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+@pytest.fixture(autouse=True)
+def _subreaper() -> Iterator[None]:
+    """Workers are re-parented to us, as to a host; engines of other tests, which nobody here reaps, are not."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(36, 1, 0, 0, 0)
+    yield
+    libc.prctl(36, 0, 0, 0, 0)
 
 
 @pytest.fixture(scope="session")
