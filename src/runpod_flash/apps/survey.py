@@ -209,15 +209,15 @@ def _mothership(root: Path, found: Survey, request: Request) -> None:
             why=f"none of {', '.join(FILES)} defines `app`, and there are no examples and no routers of workers",
             fix="define app = FastAPI() in main.py, or comment out `mothership`",
         )
-    variables = merge_env(resource, {})
     needs = complete(tuple(request.requirements), list(sources.wanted(root, request.files)), (), ())
+    wanted = merge_env(resource)
     told = application.declaration(
         resource,
         Application(found.app, "", request.content),
         app=request.app,
         env=request.env,
         requirements=(*request.requirements, *needs.added),
-        variables={name: value for name, value in variables.items() if value is not None},
+        variables={name: value for name, value in wanted.items() if value is not None},
         where=where,
     )
     told = msgspec.structs.replace(told, pool=dataclasses.replace(told.pool, base_env={}))
@@ -227,8 +227,8 @@ def _mothership(root: Path, found: Survey, request: Request) -> None:
             declare=told,
             resource=found.mothership,
             where=_relative(where, request.root),
-            asks=sorted(name for name, value in variables.items() if value is None),
-            env=sorted(variables),
+            asks=sorted(name for name, value in wanted.items() if value is None),
+            env=sorted(wanted),
         )
     )
 
