@@ -99,12 +99,19 @@ class Readme:
             found.append(Command(text, answer, shown))
         return found
 
-    def run(self, served_at: str, environ: Mapping[str, str], scratch: Path) -> list[str]:
+    def run(self, served_at: str, environ: Mapping[str, str], scratch: Path, header: str = "") -> list[str]:
         """Runs the commands one after another in one shell, and gives what each printed. AssertionError if one fails.
 
-        Addresses and the folder for temporary files are those of the test.
+        Addresses and the folder for temporary files are those of the test; `header` is sent with every request.
         """
-        (scratch / ".curlrc").write_text("silent\nshow-error\nfail-with-body\nmax-time = 600\n")
+        options = [
+            "silent",
+            "show-error",
+            "fail-with-body",
+            "max-time = 600",
+            *([f'header = "{header}"'] if header else []),
+        ]
+        (scratch / ".curlrc").write_text("\n".join(options) + "\n")
         script = "set -eu -o pipefail\n"
         outputs = [scratch / f"{number}.out" for number in range(len(self.commands))]
         for command, output in zip(self.commands, outputs, strict=True):

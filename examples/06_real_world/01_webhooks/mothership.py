@@ -9,6 +9,7 @@ mothership = CpuLiveLoadBalancer(
     name="06_01_webhooks-mothership",
     workersMin=1,
     workersMax=3,
+    env={"WEBHOOK_SECRET": None},  # the value of whoever deploys, from the environment or .env
 )
 
 # Scale to zero: nothing runs until the first request, which then waits for a worker to start.

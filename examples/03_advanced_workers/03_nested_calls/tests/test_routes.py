@@ -16,7 +16,7 @@ async def test_the_parts_add_up_however_many_there_are(client: AsyncClient, part
     response = await client.post("/cpu/report", json=body)
 
     assert response.status_code == 200, response.text
-    assert response.json()["words"] == 489
+    assert response.json()["words"] == 478
     assert ["love", 7] in response.json()["most_common"]
 
 
