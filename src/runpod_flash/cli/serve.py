@@ -28,13 +28,14 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
         "flash serve handler.py --name upscaler --dependencies pillow --dependencies torch",
         "flash serve handler.py --name upscaler --dependencies requirements.txt --volume models",
         "flash serve handler.py --name upscaler --detach --workers-max 5",
+        "flash serve app.py::endpoint                a ServerlessEndpoint whose template starts a program",
         "flash serve --http 'python server.py' --name shop --dependencies fastapi --dependencies uvicorn",
         "flash serve --name upscaler --stop         take it away again",
     ),
 )
 @click.argument("file", metavar="HANDLER.py", required=False, type=click.Path(path_type=Path))
 @click.argument("arguments", nargs=-1, metavar="[-- ARGUMENTS]")
-@click.option("--name", required=True, metavar="NAME", help="Of the endpoint.",
+@click.option("--name", metavar="NAME", help="Of the endpoint; a resource has a name of its own.",
               shell_complete=completing.names("endpoint"))  # fmt: skip
 @click.option("--dependencies", multiple=True, metavar="REQ",
               help="A package it needs, or a file of them such as requirements.txt. May be repeated.")  # fmt: skip
@@ -56,12 +57,15 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 @click.option("--stop", "stops", is_flag=True, help="Take the endpoint NAME away, after the jobs that run.")
 @json_option
 def serve(
-    file: Path | None, name: str, http: str | None, stops: bool, detach: bool, as_json: bool, **asked: Any
+    file: Path | None, name: str | None, http: str | None, stops: bool, detach: bool, as_json: bool, **asked: Any
 ) -> None:
     """Run a worker program written for Runpod as an endpoint.
 
     The program calls runpod.serverless.start({"handler": …}), and is run as it is, by as many workers as there is
     work for. Clients reach it under /v2/NAME of the gateway: see flash runpod env.
+
+    FILE.py::NAME names a resource of a file instead, such as ServerlessEndpoint(…, template=PodTemplate(dockerArgs=
+    "python handler.py")): it says name, workers, cards, volume and variables.
 
     With --http it is any program that answers HTTP, such as 'uvicorn main:app --port $PORT': clients reach it under
     /lb/NAME/ of the gateway. It gets requests once GET /ping there answers 200.
@@ -71,6 +75,11 @@ def serve(
 
     With --json it prints where the endpoint is, or in the foreground each line of output, as flash logs does.
     """
+    if file is not None and "::" in str(file) and not stops:
+        _run(_read_declared(str(file), name, detach, asked), detach, as_json=as_json)
+        return
+    if not name:
+        raise click.UsageError("Which endpoint? --name NAME")
     if stops:
         if file is not None or http:
             raise click.UsageError("--stop takes an endpoint away by its name: leave the file out.")
@@ -79,6 +88,10 @@ def serve(
     if (file is None) == (http is None):
         raise click.UsageError("Which program? flash serve HANDLER.py --name NAME, or flash serve --http COMMAND …")
     served = _read(file, name, detach, asked) if file is not None else _read_http(http or "", name, detach, asked)
+    _run(served, detach, as_json=as_json)
+
+
+def _run(served: Served, detach: bool, *, as_json: bool) -> None:
     from runpod_flash.cli import serving
 
     if detach:
@@ -123,6 +136,20 @@ def _read(file: Path, name: str, detach: bool, asked: dict[str, Any]) -> Served:
     if added:
         views.note(f"the package runpod is not among its dependencies: {program.RUNPOD} is added")
     return _as_asked(file, name, detach, asked, arguments=asked["arguments"], dependencies=dependencies)
+
+
+def _read_declared(target: str, name: str | None, detach: bool, asked: dict[str, Any]) -> Served:
+    from runpod_flash.cli import declared
+    from runpod_flash.client import program
+
+    options = ("workers_min", "workers_max", "idle_timeout", "timeout", "volume", "gpus", "arguments")
+    if name or any(asked[one] for one in options):
+        raise click.UsageError("A resource says what its endpoint is: only --env and --dependencies add to it.")
+    dependencies, added = program.with_runpod(_dependencies(asked["dependencies"]))
+    if added:
+        views.note(f"the package runpod is not among its dependencies: {program.RUNPOD} is added")
+    variables = _variables(asked["variables"])
+    return declared.read(target, dependencies=dependencies, env=variables, stays=detach)
 
 
 def _read_http(command: str, name: str, detach: bool, asked: dict[str, Any]) -> Served:

@@ -59,6 +59,7 @@ class Served:
     volume: str | None = None
     gpus: Sequence[str] = ()
     stays: bool = False  # without a program that holds it
+    resource: Resource | None = None  # says workers, cards and volume, instead of the above
 
     @property
     def title(self) -> str:
@@ -178,6 +179,8 @@ def _answers_http(asked: Served, settings: Settings, file: Path) -> Declare:
 
 
 def _resource(asked: Served) -> Resource:
+    if asked.resource is not None:
+        return asked.resource
     given: dict[str, Any] = {
         "workersMin": asked.workers_min,
         "workersMax": asked.workers_max,
