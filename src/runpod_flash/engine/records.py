@@ -292,7 +292,7 @@ class Exchange(Request):
     losses: int = 0
 
     def retire(self) -> None:
-        """Its worker takes nothing new: what could go on for ever is asked to begin again at another."""
+        """Its worker takes nothing new, or the engine: what could go on for ever is asked to begin again elsewhere."""
         if self.converser is not None:
             self.converser.retire()
 

@@ -281,7 +281,8 @@ class Relay:
                 if (why := affinity.too_long(request, now)) is not None:
                     self.fail(request, why)
                 continue
-            if worker.state == "draining" and isinstance(request, Exchange):
+            leaves = worker.state == "draining" or self.leaving or self._state.draining
+            if leaves and isinstance(request, Exchange):
                 request.retire()
             if limit and now > request.sent_at + limit + _SLACK_S:
                 del worker.requests[request.number]

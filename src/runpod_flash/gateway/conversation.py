@@ -35,6 +35,7 @@ LINGER_S: Final = 2.0
 MOST_EARLY: Final = 64 * 1024
 """Bytes that a client may send before it knows whether anybody wants them."""
 _CREDIT_AT: Final = kinds.WINDOW // 4
+_RESTART: Final = 1012, "service restart"
 _LEAVING: Final = 1001, "the engine is leaving"
 _GONE: Final = "the one who asked over HTTP is gone"
 
@@ -157,10 +158,10 @@ class Conversation(asyncio.Protocol):
 
     @contained
     def retire(self) -> None:
-        """Its worker takes nothing new: the client may begin again at another."""
+        """Its worker takes nothing new, or the engine: the client may begin again at another."""
         if not self._over:
             if self._agreed:
-                self._end(1012, "service restart")
+                self._end(*(_LEAVING if self._exchanges.draining else _RESTART))
             else:
                 self.refuse(refusal(503, "its worker is about to end: ask again", (("retry-after", "1"),)))
 

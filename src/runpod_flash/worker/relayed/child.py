@@ -102,6 +102,14 @@ class Child:
         code = await self._process.wait()
         return f"exit code {code}" if code >= 0 else f"signal {_name_of(-code)}"
 
+    async def ends_within(self, seconds: float) -> bool:
+        """Whether it has ended, or does so now."""
+        try:
+            await asyncio.wait_for(self.ended(), seconds)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
     async def stop(self) -> None:
         """Asks it to end and waits; whoever ends the worker has the patience, and the last word."""
         if self._process is not None and self._process.returncode is None:

@@ -15,11 +15,22 @@ from runpod_flash.worker.http.answers import Answer
 from runpod_flash.worker.http.body import BrokenOff
 from runpod_flash.worker.http.exchange import Exchanges
 from runpod_flash.worker.http.heads import Head
-from runpod_flash.worker.relayed.upstream import Connection, Headers, ResponseHead, Unanswered, Upstream, request_head
+from runpod_flash.worker.relayed.child import Child
+from runpod_flash.worker.relayed.upstream import (
+    Connection,
+    Gone,
+    Headers,
+    ResponseHead,
+    Unanswered,
+    Upstream,
+    request_head,
+)
 from runpod_flash.worker.serving import WORKER_ID, Served
 
 _AT_ONCE: Final = 64 * 1024
 """Bytes of an answer that is sent in one frame, if it says its length."""
+_ENDING_S: Final = 0.2
+"""How long it takes at most until the end of a program is known whose connections are closed."""
 _PIECE: Final = 64 * 1024
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _OF_THE_CONNECTION: Final = frozenset({"connection", "transfer-encoding", "keep-alive", "upgrade", "expect"})
@@ -28,19 +39,30 @@ _OF_THE_CONNECTION: Final = frozenset({"connection", "transfer-encoding", "keep-
 class Relayed(Served):
     """A request that the program answers."""
 
-    __slots__ = ("_target", "_upgrade", "_upstream", "_worker")
+    __slots__ = ("_child", "_target", "_upgrade", "_upstream", "_worker")
 
     def __init__(
-        self, call: str, head: Head, message: Frame, exchanges: Exchanges, upstream: Upstream, worker: str
+        self, call: str, head: Head, message: Frame, exchanges: Exchanges, child: Child, upstream: Upstream, worker: str
     ) -> None:
         super().__init__(call, head, message, exchanges)
+        self._child = child
         self._upstream = upstream
         self._target: str = head.said.get("target") or "/"
         self._upgrade: str = head.said.get("upgrade", "")
         self._worker = worker
 
     async def serve(self) -> Finish:
-        """Asks the program. A connection that turns out to be closed already is replaced, once."""
+        """Has the program answer."""
+        try:
+            return await self._serve()
+        except Gone:
+            if not self.outflow.begun and await self._child.ends_within(_ENDING_S):
+                # Its worker is about to go with it, and then the engine has others answer what may be asked again.
+                await asyncio.Event().wait()
+            raise
+
+    async def _serve(self) -> Finish:
+        """Asks it. A connection that turns out to be closed already is replaced, once."""
         if self._upgrade:
             return await self._change_protocol()
         whole = self.request.body.take_all()

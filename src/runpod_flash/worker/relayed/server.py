@@ -45,4 +45,4 @@ class ProgramServer(ServingServer):
         await self._child.stop()
 
     def _made(self, call: str, head: Head, message: Frame) -> Relayed:
-        return Relayed(call, head, message, self._served, self._upstream, self._name)
+        return Relayed(call, head, message, self._served, self._child, self._upstream, self._name)

@@ -23,6 +23,10 @@ class Unanswered(Exception):
     """The program has not answered, or not in HTTP/1.1; the message says what it did."""
 
 
+class Gone(Unanswered):
+    """It has not even begun to, as if it were not there."""
+
+
 class ResponseHead(NamedTuple):
     """`length` is -1 where only the end of the body tells."""
 
@@ -51,10 +55,11 @@ class Connection:
             except asyncio.LimitOverrunError:
                 raise Unanswered(f"the head of its answer has more than {_MOST_HEAD} bytes") from None
             except asyncio.IncompleteReadError as error:
-                what = "closed the connection without an answer" if not error.partial else "broke off its answer"
-                raise Unanswered(f"the program {what}") from None
+                if error.partial:
+                    raise Unanswered("the program broke off its answer") from None
+                raise Gone("the program closed the connection without an answer") from None
             except OSError as error:
-                raise Unanswered(f"the program's connection broke: {error.strerror or error}") from None
+                raise Gone(f"the program's connection broke: {error.strerror or error}") from None
             head = _read_head(raw, method)
             if head.status >= 200 or head.status == 101:
                 return head
@@ -124,7 +129,7 @@ class Upstream:
             else:
                 self._address = address
                 return Connection(reader, writer)
-        raise Unanswered(f"the program does not listen at port {self._port}: {why.strerror if why else ''}")
+        raise Gone(f"the program does not listen at its port {self._port}") from why
 
     def keep(self, connection: Connection) -> None:
         """Nothing is under way on it any more."""
