@@ -17,6 +17,7 @@ from typing import Final
 from rich.console import Console
 
 from benchmarks import (
+    apps,
     cold_start,
     command_line,
     flash_calls,
@@ -51,6 +52,7 @@ OURS: Final[dict[str, Measure]] = {
     "footprint": footprint.rows,
     "version": command_line.version_rows,
     "listing": command_line.listing_rows,
+    "apps": apps.rows,
 }
 QUIET_CORES: Final = 0.1
 """More than this used by others, and the figures should be taken again."""

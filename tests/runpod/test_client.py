@@ -377,6 +377,35 @@ def test_five_hundred_at_once(client: Client) -> None:
     assert client(code) == [1] * 500
 
 
+# ── endpoints ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_endpoints_and_templates_by_the_calls_of_the_package(client: Client, variables: dict[str, str]) -> None:
+    code = """
+    import os
+    os.environ["RUNPOD_API_BASE_URL"] = address
+    names = sorted(one["name"] for one in runpod.get_endpoints())
+    template = runpod.create_template(name="t", image_name="runpod/base", env={"A": "1"}, is_serverless=True)
+    made = runpod.create_endpoint(name="add", template_id=template["id"], workers_max=2, idle_timeout=60)
+    changed = runpod.update_endpoint_template(made["id"], template["id"])
+    gpu = runpod.get_gpu("NVIDIA L4")["memoryInGb"] if "lowestPrice" else None
+    try:
+        runpod.create_endpoint(name="nobody-declares-it", template_id=template["id"])
+    except runpod.error.QueryError as error:
+        refused = str(error)
+    result = [names, template, made, changed, runpod.get_gpus()[0]["id"], refused]
+    """
+    names, template, made, changed, gpu, refused = client(code, address=variables["RUNPOD_API_BASE_URL"])
+    assert {"add", "echo", "many"} <= set(names)
+    assert (template["name"], template["env"]) == ("t", [{"key": "A", "value": "1"}])
+    assert (made["name"], made["workersMax"], made["idleTimeout"]) == ("add", 2, 60)
+    assert made["templateId"] == template["id"]
+    assert changed == {"id": made["id"], "templateId": template["id"]}
+    assert gpu.startswith("NVIDIA")
+    assert "flash serve" in refused
+    assert client("result = runpod.Endpoint(id).run_sync({'left': 1})", id=made["id"]) == {"sum": 2}
+
+
 # ── webhooks, and engines that die ────────────────────────────────────────────────────────────────
 
 

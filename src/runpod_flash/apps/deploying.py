@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from runpod_flash.apps import releasing
 from runpod_flash.apps.build import Built
 from runpod_flash.errors import FlashError
+from runpod_flash.wire import artifacts
 from runpod_flash.wire.messages import Deploy, Head, Ok, PutDef, Welcome
 from runpod_flash.wire.secrets import Secrets
 
@@ -73,7 +74,7 @@ def head_of(built: Built, app: str, env: str, data: Path, *, exact: bool) -> Dep
         secrets = Secrets(data, app, env).facts()
     except (OSError, ValueError) as error:
         raise FlashError(f"the secrets of {app} in {env} cannot be read", why=str(error)) from None
-    parts = releasing.endpoints(built.survey, secrets, releasing.place_of(data, built.content))
+    parts = releasing.endpoints(built.survey, secrets, artifacts.folder_of(data, built.content))
     return Deploy(app=app, env=env, endpoints=parts, project=str(built.root), artifact=built.content, exact=exact)
 
 

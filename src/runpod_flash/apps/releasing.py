@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from runpod_flash import settings
 from runpod_flash.apps.declared import Declared, Survey
@@ -17,10 +16,8 @@ from runpod_flash.client import environment
 from runpod_flash.errors import ConfigError, MissingVariableError
 from runpod_flash.model.endpoint import PoolSpec
 from runpod_flash.model.options import canonical
+from runpod_flash.wire import artifacts
 from runpod_flash.wire.messages import DeployedEndpoint, FunctionSpec
-
-FOLDER: Final = "artifacts"
-"""Below the data folder: archives, and what they were unpacked to, by the digests of their contents."""
 
 
 def check(found: Survey) -> None:
@@ -38,15 +35,9 @@ def endpoints(found: Survey, secrets: Iterable[str], folder: Path) -> list[Deplo
     return [_endpoint(ones, known, folder) for ones in by_endpoint(found.functions).values()]
 
 
-def place_of(data: Path, content: str) -> Path:
-    """Where an artifact is unpacked; its archive lies beside it, as `….tar.gz`."""
-    return data / FOLDER / content
-
-
 def keep(archive: Path, data: Path, content: str) -> None:
     """Gives the engine's machine the archive, unless it has it."""
-    place = place_of(data, content)
-    target = place.with_name(f"{content}.tar.gz")
+    target = artifacts.archive_of(artifacts.folder_of(data, content))
     if target.exists():
         os.utime(target)
         return

@@ -8,25 +8,29 @@ after it with the new one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
 from runpod_flash.engine import releases
 from runpod_flash.engine.hosts import Hosts
-from runpod_flash.engine.records import Endpoint, Function, Phase, Pool
+from runpod_flash.engine.records import Phase, Pool
 from runpod_flash.engine.registry import Registry
 from runpod_flash.engine.requests import refuse
+from runpod_flash.engine.staging import DeployFailed, Key, Live, Made, Staged, Staging, deploy_of, live_of
 from runpod_flash.engine.state import State
 from runpod_flash.engine.store.apps import Release
 from runpod_flash.engine.turn import Link
 from runpod_flash.errors import ConfigError, FlashError, UsageError
-from runpod_flash.wire import kinds
+from runpod_flash.wire import artifacts, kinds
 from runpod_flash.wire import messages as wire
 from runpod_flash.wire.messages import Deploy, DeployedEndpoint, EnvState, Ok
 from runpod_flash.wire.secrets import Secrets
+
+logger = logging.getLogger(__name__)
 
 KEPT: Final = 10
 """Releases of an environment that can be gone back to."""
@@ -38,65 +42,8 @@ _END: Final = kinds.END
 _TRIES: Final = 400
 _PAUSE_S: Final = 0.025
 
-Key = tuple[str, str]
-"""An app and one of its environments."""
 
-_deploy = msgspec.json.Decoder(Deploy)
 _encode = msgspec.json.encode
-
-
-class DeployFailed(FlashError):
-    """A release cannot be called."""
-
-    code = "deploy_failed"
-
-
-class Made(msgspec.Struct):
-    """What a release was made into: its functions, by endpoint, and what seals its secrets."""
-
-    functions: list[tuple[int, list[int]]]
-    secrets: str = ""
-    project: str = ""
-    artifact: str = ""
-
-
-_made = msgspec.json.Decoder(Made)
-
-
-@dataclass(slots=True, eq=False)
-class Live:
-    """The release of an environment that is called."""
-
-    number: int
-    parts: dict[str, DeployedEndpoint]  # by the name of the endpoint
-    made: Made
-    artifact: str = ""
-
-
-@dataclass(slots=True, eq=False)
-class Staged:
-    """One endpoint of a release that is on its way. `kept`: nothing of it changed but perhaps how it scales."""
-
-    part: DeployedEndpoint
-    endpoint: Endpoint
-    functions: list[Function]
-    kept: bool
-
-
-@dataclass(slots=True, eq=False)
-class Staging:
-    """A release on its way."""
-
-    key: Key
-    link: Link
-    sid: int
-    head: Deploy
-    number: int
-    secrets: str
-    since: float
-    answer: dict[str, Any]
-    endpoints: list[Staged] = field(default_factory=list)
-    waits: dict[Pool, float] = field(default_factory=dict)  # not ready yet, and since when it could start
 
 
 class Deployments:
@@ -115,7 +62,7 @@ class Deployments:
         self._staging.clear()
         self._live.clear()
         for row in self._state.store.apps.active():
-            self._live[row.app, row.env] = live = _read(row)
+            self._live[row.app, row.env] = live = live_of(row)
             for number, functions in live.made.functions:
                 rows = [self._state.functions[one] for one in functions]
                 self._registry.install(self._state.endpoints[number], rows)
@@ -204,7 +151,7 @@ class Deployments:
     def _again(self, key: Key, number: int, head: Deploy) -> Deploy:
         row = self._state.store.apps.release(*key, number)
         assert row is not None
-        return msgspec.structs.replace(_deploy.decode(row.spec), dry=head.dry, version=number)
+        return msgspec.structs.replace(deploy_of(row), dry=head.dry, version=number)
 
     def _check(self, head: Deploy) -> None:
         releases.check_routes(head.endpoints)
@@ -345,7 +292,22 @@ class Deployments:
         self._live[staging.key] = Live(staging.number, parts, made, head.artifact)
         self._state.event("deployed", {"app": app, "env": env, "version": staging.number})
         self._answer(staging.link, staging.sid, staging.answer, head.endpoints)
+        self._state.turn.after(self._sweep)
         self._state.replan()
+
+    def _sweep(self) -> None:
+        """Artifacts that no release needs any more go."""
+        home, read = self._state.settings.home, self._state.store.read
+
+        def look() -> list[str]:
+            rows = read("SELECT DISTINCT json_extract(spec, '$.artifact') AS artifact FROM releases")
+            return artifacts.sweep(home, (row["artifact"] for row in rows if row["artifact"]))
+
+        def looked(_removed: object, error: Exception | None) -> None:
+            if error is not None:
+                logger.warning("artifacts that are not needed any more could not be removed: %s", error)
+
+        self._state.turn.in_thread(look, looked)
 
     def undeploy(self, app: str, env: str) -> list[str]:
         """Nothing of that is called any more; what runs finishes. The names of the endpoints."""
@@ -394,13 +356,3 @@ class Deployments:
             "functions": [one.name for _pool, one in part.functions],
             "routes": [f"{route.method} {route.path}" for _pool, one in part.functions for route in one.routes],
         }
-
-
-def functions_of(made: str) -> list[int]:
-    """The numbers of all functions of a release, by what the store has of it."""
-    return [one for _endpoint, functions in _made.decode(made).functions for one in functions]
-
-
-def _read(row: Release) -> Live:
-    head, made = _deploy.decode(row.spec), _made.decode(row.functions)
-    return Live(row.n, {part.endpoint.name: part for part in head.endpoints}, made, head.artifact)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from runpod_flash.engine.deployments import functions_of
 from runpod_flash.engine.records import Phase, Pool
 from runpod_flash.engine.registry import Registry
+from runpod_flash.engine.staging import functions_of
 from runpod_flash.engine.state import State
 
 T = TypeVar("T")

@@ -27,6 +27,7 @@ from runpod_flash.engine.exchanges import Exchanges
 from runpod_flash.engine.fleet import Fleet
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.hosts import Hosts, Watch, key_hash
+from runpod_flash.engine.http_endpoints import HttpEndpoints
 from runpod_flash.engine.http_jobs import HttpJobs
 from runpod_flash.engine.programs import Programs
 from runpod_flash.engine.purge import Purge
@@ -122,7 +123,14 @@ class Engine:
             guarded=self._guarded,
         )
         self.http_jobs = HttpJobs(
-            state, self._registry, self._queue, self._followers, self._streams, self._guarded, programs
+            state,
+            self._registry,
+            self._queue,
+            self._followers,
+            self._streams,
+            self._guarded,
+            programs,
+            HttpEndpoints(state, self._registry, dispatcher),
         )
         self.webhooks = Webhooks(state, self._followers, self.http_jobs)
         self._fleet = Fleet(

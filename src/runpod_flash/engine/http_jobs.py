@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from runpod_flash.engine.dispatcher import args_head
 from runpod_flash.engine.followers import Followers
+from runpod_flash.engine.http_endpoints import HttpEndpoints
 from runpod_flash.engine.http_facts import HttpFacts
 from runpod_flash.engine.outcomes import outcome_of
 from runpod_flash.engine.programs import Programs
@@ -99,11 +100,13 @@ class HttpJobs:
         streams: Streams,
         guarded: Callable[[Callable[[], None]], None],
         programs: Programs,
+        endpoints: HttpEndpoints,
     ) -> None:
         self.held: set[Asker] = set()
         self.programs = programs  # the workers among those who ask
         self.guarded = guarded  # runs what may meet a store that fails
         self.facts = HttpFacts(state)
+        self.managed = endpoints
         # Set by those who do it.
         self.cancel_job: Callable[[str, str], None] = lambda job, cause: None
         self.purge: Callable[[dict[str, Any], Done], None] = lambda wanted, done: None
@@ -140,6 +143,10 @@ class HttpJobs:
     def named(self, name: str) -> Sequence[Endpoint]:
         """Those of this id, or of this name, load-balanced ones too."""
         return self._registry.named(name)
+
+    def promise(self, asker: Asker, answer: bytes) -> None:
+        """Answers once everything of this turn is on record."""
+        self._state.turn.promise(asker, answer)
 
     # ── jobs ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -63,6 +63,8 @@ class Directory:
         """`host` is trusted already, and in lower case."""
         if target.path.startswith(verbs.PREFIX) and not trust.endpoint_of(host):
             return verbs.find(method, target.path, authorization, self._key)
+        if target.path == verbs.GRAPHQL and not trust.endpoint_of(host):
+            return verbs.find_graphql(method, authorization, self._key)
         place = _place(host, target.path)
         may = self._key.fits(authorization)
         if place is None:

@@ -43,7 +43,7 @@ _ASK_PERSON: Final = (
 _CHUNKED: Final = (b"transfer-encoding", b"chunked")
 _SEPARATELY: Final = 64 * 1024
 _GONE: Final = "the one who asked over HTTP is gone"
-_RUNPOD: Final = b"/v2/"
+_RUNPOD: Final = (b"/v2/", b"/graphql")
 _LITTLE: Final = 64 * 1024
 
 

@@ -1,7 +1,7 @@
-"""Artifacts of projects, unpacked where their workers look for them: `<data folder>/artifacts/<digest>/`.
+"""Artifacts of projects, unpacked where their workers look for them.
 
-Whoever deploys puts the archive beside that, as `<digest>.tar.gz`. It is unpacked by the first worker that needs it, in
-a process of its own, as the host waits for no disk: `python -m runpod_flash.host.artifacts ARCHIVE FOLDER`.
+By the first worker that needs one, in a process of its own, as the host waits for no disk:
+`python -m runpod_flash.host.artifacts ARCHIVE FOLDER`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from runpod_flash.host.commands import Command, Runner, Steps
 from runpod_flash.host.loop import Loop
 from runpod_flash.host.processes import Children
-
-FOLDER: Final = "artifacts"
-SUFFIX: Final = ".tar.gz"
+from runpod_flash.wire import artifacts
 
 Then = Callable[[str], None]
 """Is told that the folder is there, by "", or why it is not."""
@@ -30,7 +27,7 @@ class Artifacts:
     """Those of one data folder."""
 
     def __init__(self, home: Path, loop: Loop, children: Children) -> None:
-        self._folder = home / FOLDER
+        self._folder = home / artifacts.FOLDER
         self._loop = loop
         self._children = children
         self._waiting: dict[Path, list[Then]] = {}
@@ -46,7 +43,7 @@ class Artifacts:
             Runner(self._loop, self._children, self._unpack(folder))
 
     def _unpack(self, folder: Path) -> Steps:
-        archive = folder.with_name(folder.name + SUFFIX)
+        archive = artifacts.archive_of(folder)
         command = (sys.executable, "-m", __name__, str(archive), str(folder))
         result = yield Command(command, dict(os.environ), Path("/"), nice=5)
         assert result is not None

@@ -27,7 +27,7 @@ def document() -> Json:
             "description": "Runpod's Job API, for functions of this engine. `flash engine token` prints the key.",
         },
         "servers": [{"url": "/"}],
-        "paths": dict(_paths()),
+        "paths": {**dict(_paths()), **_managed()},
         "components": {
             "schemas": _SCHEMAS,
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
@@ -59,6 +59,35 @@ def _paths() -> list[tuple[str, Json]]:
         _path("requests", {"GET"}, "The jobs, newest first.", "Requests", listed),
     ]
     return [(f"/v2/{{endpoint}}/{name}", operations) for name, operations in found]
+
+
+def _managed() -> Json:
+    """Endpoints looked after."""
+    named = {**_ENDPOINT, "description": "An endpoint's id or name."}
+    known = {**_REFUSALS, "422": _answer("A field that cannot be, or cannot be changed.", "Error")}
+
+    def operation(id: str, summary: str, gives: str, body: str = "", *, one: bool = True) -> Json:
+        found: Json = {"operationId": id, "summary": summary, "parameters": [named] if one else []}
+        if body:
+            found["requestBody"] = {"required": True, "content": {"application/json": {"schema": _ref(body)}}}
+        done = {"200": _answer("Done.", gives)} if gives else {"204": {"description": "Done."}}
+        return {**found, "responses": {**done, **known}}
+
+    return {
+        "/v2/serverless": {
+            "get": operation("endpoints", "All endpoints.", "Endpoints", one=False),
+            "post": operation("set_up", "Sets up an endpoint that a program has made.", "Endpoint", "Setup", one=False),
+        },
+        "/v2/serverless/{endpoint}": {
+            "get": operation("endpoint", "One endpoint.", "Endpoint"),
+            "patch": operation("change", "Changes how far an endpoint scales.", "Endpoint", "Change"),
+            "delete": operation("end", "Cancels what waits, and lets the workers go.", ""),
+        },
+        "/v2/serverless/{endpoint}/workers": {"get": operation("workers", "Its workers.", "Workers")},
+        "/graphql": {
+            "post": operation("graphql", "The same for the package runpod 1.x.", "Answered", "Query", one=False),
+        },
+    }
 
 
 def _path(
@@ -128,6 +157,21 @@ _TOLD: Final[Json] = {
     "retries": {**_COUNT, "description": "How often it was run again."},
     "waitReason": {**_TEXT, "description": "What it waits for, if that is anything special."},
 }
+_CHANGE: Final[Json] = {
+    "workers": _object({"min": _COUNT, "max": _COUNT, "idleTimeout": {"type": "number", "description": "Seconds."}}),
+    "scaling": _object({"type": _TEXT, "queueDelay": _COUNT, "requestCount": _COUNT}),
+    "timeout": {**_MILLISECONDS, "description": "Milliseconds of one run; 0: as its functions say."},
+}
+_ENDPOINT_FACTS: Final = _object(
+    {
+        **dict.fromkeys(("id", "name", "app", "env", "type"), _TEXT),
+        "scaling": _CHANGE["scaling"],
+        "workers": _CHANGE["workers"],
+        "timeout": {"type": ["integer", "null"]},
+        "requestUrls": {"type": "object", "additionalProperties": _TEXT},
+    },
+    ("id", "name", "type", "scaling", "workers", "requestUrls"),
+)
 _SCHEMAS: Final[Json] = {
     "Job": _object(
         {
@@ -183,5 +227,24 @@ _SCHEMAS: Final[Json] = {
         },
         ("requests",),
     ),
+    "Change": _object(_CHANGE),
+    "Setup": _object({"name": _TEXT, **_CHANGE}, ("name",)),
+    "Endpoint": _ENDPOINT_FACTS,
+    "Endpoints": _object({"endpoints": {"type": "array", "items": _ENDPOINT_FACTS}}, ("endpoints",)),
+    "Workers": _object(
+        {
+            "summary": {"type": "object", "additionalProperties": _COUNT},
+            "workers": {
+                "type": "array",
+                "items": _object({"id": _TEXT, "status": _TEXT, "gpuCount": _COUNT, "uptimeSeconds": _COUNT}, ("id",)),
+            },
+        },
+        ("summary", "workers"),
+    ),
+    "Query": _object({"query": _TEXT, "variables": {"type": "object"}}, ("query",)),
+    "Answered": {
+        **_object({"data": {}, "errors": {"type": "array", "items": _object({"message": _TEXT}, ("message",))}}),
+        "anyOf": [{"required": ["data"]}, {"required": ["errors"]}],
+    },
     "Error": _object({"error": _TEXT}, ("error",)),
 }

@@ -91,6 +91,10 @@ class Request:
         """The endpoint that is meant; NoEndpoint says which there are."""
         return self.operation.endpoint(self)
 
+    def find_endpoint(self, name: str) -> Endpoint:
+        """The endpoint of that id or name; Refused says which there are."""
+        return self.operation.find_endpoint(self.jobs, name)
+
     def queue(self) -> Endpoint:
         """The same, if it takes jobs."""
         endpoint = self.endpoint()
@@ -111,6 +115,10 @@ class Request:
             self.fail(error)
         if not self.answered:
             self.jobs.held.add(self)
+
+    def send_after(self, data: bytes) -> None:
+        """The same, once everything that was changed for this request is on record."""
+        self.jobs.promise(self, data)
 
     def send(self, data: bytes) -> None:
         """200, with JSON text."""

@@ -10,7 +10,7 @@ from runpod_flash.engine.http_jobs import HttpJobs
 from runpod_flash.engine.records import Endpoint
 from runpod_flash.errors import did_you_mean
 from runpod_flash.gateway.reply import Reply
-from runpod_flash.gateway.runpod import control, facts, follow, submit, workers
+from runpod_flash.gateway.runpod import control, facts, follow, management, submit, workers
 from runpod_flash.gateway.runpod.request import Refused, Request, refusal
 from runpod_flash.gateway.token import Key
 from runpod_flash.wire.messages import ErrorInfo
@@ -57,6 +57,12 @@ VERBS: Final[dict[str, Verb]] = {
 }
 
 
+MANAGED: Final[dict[str, Verb]] = {"serverless": Verb(management.serverless, frozenset())}
+"""What stands in the place of an endpoint, and is none. The handlers say which methods they answer."""
+GRAPHQL: Final = "/graphql"
+_GRAPHQL: Final = Verb(management.graphql, _POST)
+
+
 class Operation(NamedTuple):
     """A request's way to its handler."""
 
@@ -69,16 +75,22 @@ class Operation(NamedTuple):
         """The endpoint; Refused says which there are."""
         if self.place == BY_HEADERS:
             return _by_headers(request)
-        found = request.jobs.named(self.place)
+        return self.find_endpoint(request.jobs, self.place)
+
+    def find_endpoint(self, jobs: HttpJobs, name: str) -> Endpoint:
+        """The endpoint of that id or name; Refused says which there are."""
+        found = jobs.named(name)
         if len(found) == 1:
             return found[0]
-        raise _ambiguous(self.place, found) if found else _unknown(request.jobs, self.place)
+        raise _ambiguous(name, found) if found else _unknown(jobs, name)
 
 
 def find(method: str, path: str, authorization: bytes, key: Key) -> Operation | Reply:
     """Who answers a path that begins with /v2/."""
-    place, _, rest = path[len(PREFIX) :].partition("/")
-    name, _, rest = rest.partition("/")
+    place, _, behind = path[len(PREFIX) :].partition("/")
+    if place in MANAGED:
+        return _managed(MANAGED[place], behind, authorization, key)
+    name, _, rest = behind.partition("/")
     verb = VERBS.get(name)
     if (verb is None or verb.token) and not key.fits(authorization):
         return _unauthorized(authorization)
@@ -90,6 +102,19 @@ def find(method: str, path: str, authorization: bytes, key: Key) -> Operation | 
         return refusal(405, f"{method} is not answered at /{name}, but {allowed}", (("allow", allowed),))
     place, _, function = place.partition(":")
     return Operation(verb, place, function, rest)
+
+
+def find_graphql(method: str, authorization: bytes, key: Key) -> Operation | Reply:
+    """Who answers /graphql."""
+    if method != "POST":
+        return refusal(405, f"{method} is not answered at {GRAPHQL}, but POST", (("allow", "POST"),))
+    return _managed(_GRAPHQL, "", authorization, key)
+
+
+def _managed(verb: Verb, rest: str, authorization: bytes, key: Key) -> Operation | Reply:
+    if not key.fits(authorization):
+        return _unauthorized(authorization)
+    return Operation(verb, "", "", rest)
 
 
 def _unauthorized(authorization: bytes) -> Reply:
