@@ -201,6 +201,27 @@ async def _result(job: str) -> Any:
     return await JobHandle.from_id(job).result(30)
 
 
+def test_what_a_python_program_spawns_can_be_read_over_http(client: Client) -> None:
+    async def spawn() -> list[str]:
+        jobs = [await program.add.spawn(3), await program.not_json.spawn(), await program.boom.spawn()]
+        for job in jobs:
+            await job
+        return [job.id for job in jobs]
+
+    code = """
+    told = [runpod.endpoint.Job(name, job, runpod.Endpoint(name).rp_client)._fetch_job() for name, job in jobs]
+    again = runpod.Endpoint("add").rp_client.get(f"add/status-sync/{jobs[0][1]}")
+    result = [*told, again]
+    """
+    jobs = list(zip(("add", "time", "boom"), asyncio.run(spawn()), strict=True))
+    added, not_json, failed, again = client(code, jobs=jobs)
+    assert (added["status"], added["output"]) == ("COMPLETED", {"sum": 4})
+    assert again == added
+    assert not_json["status"] == "COMPLETED"
+    assert "$.at[0] is a datetime" in not_json["outputError"]
+    assert json.loads(failed["error"])["error_message"] == "boom"
+
+
 # ── errors ────────────────────────────────────────────────────────────────────────────────────────
 
 WAIT = """

@@ -114,6 +114,8 @@ class Dispatcher:
         )
         if args is not PLAIN:
             start.encoding, start.blobs, start.stream = args.encoding, args.blobs, args.stream
+        if not job.awaited and start.encoding == "pickle":
+            start.want_json = True  # whoever asks for it over HTTP
         if job.instance:
             start.instance, start.drop = job.instance, homes.settle(worker, job.instance)
         # At most one start ever: with durability `power` its claim is on disk before the worker has it.
@@ -359,6 +361,7 @@ def active(claimed: Claimed, fn: Function, assigned_ms: int) -> Active:
         stream=args_head(claimed.args_head).stream,
         instance=claimed.instance or "",
         priority=claimed.priority,
+        awaited=bool(claimed.awaited),
     )
 
 

@@ -258,7 +258,10 @@ class HttpJobs:
     def end(self, wait: _Wait, head: Outcome, parts: Sequence[Buffer]) -> None:
         """What was waited for has come."""
         self._waits.pop(wait, None)
-        self._promise(wait.asker, _ended(head, _value(head, parts)), wait.answer)
+        told = _ended(head, _value(head, parts))
+        if head.encoding != "json" and (row := self._state.store.told(head.job)) is not None:
+            told = self.told(row)  # its JSON view, if there is one, is in its row alone
+        self._promise(wait.asker, told, wait.answer)
 
     def cancel(self, endpoint: Endpoint, job: str, asker: Asker, answer: Answer, seconds: float) -> bool:
         """Ends a job, and says so once it has ended, or after so many seconds; False if there is none.
@@ -323,7 +326,7 @@ class HttpJobs:
         state = JobState(row["state"])
         if state.is_terminal:
             head, parts = outcome_of(row)
-            return _ended(head, _value(head, parts) or row["out_json"])
+            return _ended(head, _value(head, parts) or row["out_json"] or None)
         live = self._state.active.get(row["id"])
         if live is None:
             pool = self._state.pools.get(row["pool_id"])

@@ -140,7 +140,7 @@ class Queue:
         times = policy.timeout_ms, policy.max_retries, now, now
         job = Active(head.job, fn, 1, 1, 0, 0, *times, len(packed), seq)
         job.stream, job.instance = args.stream, head.instance
-        job.priority = new.priority
+        job.priority, job.awaited = new.priority, head.wait
         return job
 
     def _urgency(self, head: Submit) -> int:

@@ -159,6 +159,7 @@ class Active:
     lines_out: bool = False  # the host has forwarded everything that it printed
     stream: str = ""  # as START has it
     progress: bytes = b""  # JSON: the last that it said
+    awaited: bool = True  # by a program of Python, which needs no JSON of its value
 
 
 @dataclass(slots=True, eq=False)

@@ -54,6 +54,7 @@ class Claimed(NamedTuple):
     args: bytes
     args_head: str | None
     instance: str | None = None
+    awaited: int = 1
 
 
 class LiveJob(NamedTuple):

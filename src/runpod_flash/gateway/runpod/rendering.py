@@ -13,9 +13,7 @@ from runpod_flash.wire.messages import ErrorInfo
 
 AS_IT_IS: Final = "runpod"
 """The `module` of an error whose message a worker of Runpod's protocol said, and which its clients get unchanged."""
-_ONLY_PICKLED: Final = (
-    "its value is there for Python alone, for its job came from a Python program: JobHandle.from_id(…).result()"
-)
+_ONLY_PICKLED: Final = "its value is there for Python alone, which awaited it: JobHandle.from_id(…).result()"
 _dumps: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 

@@ -25,7 +25,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, 1, 1, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13);
 UPDATE jobs SET state = 3, epoch = epoch + 1, attempt = attempt + 1, worker = ?1, assigned_ms = ?2, sent = ?3
 WHERE seq = (SELECT seq FROM jobs WHERE pool_id = ?4 AND state = 0 ORDER BY priority DESC, seq LIMIT 1)
 RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head,
-          instance;
+          instance, awaited;
 
 -- name: claim_apart
 -- The same in a pool with jobs of instances: those that live in another worker are left to it.
@@ -35,7 +35,7 @@ WHERE seq = (SELECT seq FROM jobs WHERE pool_id = ?4 AND state = 0
                   OR (?7 AND instance NOT IN (SELECT value FROM json_each(?6))))
              ORDER BY priority DESC, seq LIMIT 1)
 RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head,
-          instance;
+          instance, awaited;
 
 -- name: claim_ahead
 -- Jobs of one function among the next few go ahead to a worker that is busy with that function.
@@ -44,7 +44,7 @@ WHERE seq IN (SELECT seq FROM (SELECT seq, fn, max_retries FROM jobs WHERE pool_
                                ORDER BY priority DESC, seq LIMIT ?5)
               WHERE fn = ?6 AND max_retries > 0)
 RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head,
-          instance;
+          instance, awaited;
 
 -- name: finish
 -- How a job ended, unless another epoch or another end is on record.
@@ -91,7 +91,7 @@ SELECT (SELECT min(ready_ms) FROM jobs WHERE state = 1),
 -- name: live
 -- Jobs that are at workers, in the order in which each worker was sent them.
 SELECT seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head,
-       instance, worker, assigned_ms, cancel_ms FROM jobs WHERE state IN (2, 3) ORDER BY worker, sent, priority DESC, seq;
+       instance, awaited, worker, assigned_ms, cancel_ms FROM jobs WHERE state IN (2, 3) ORDER BY worker, sent, priority DESC, seq;
 
 -- name: waiting
 -- Ready jobs of each pool, and of each instance in it, and the bytes of their arguments.
