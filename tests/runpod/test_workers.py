@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.runpod.served import PROGRAMS, Served, serving, until
+from tests.runpod.test_client import Client
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,40 @@ def test_a_plain_handler_that_is_cancelled_ends_with_its_worker(served: Served, 
     served.cancel(job)
     assert served.wait("one", job)["status"] == "CANCELLED"
     assert served.result("one", {})["workerId"] != worker
+
+
+def test_runpods_own_client_and_its_own_worker_meet_here(served: Served, runpod_python: Path) -> None:
+    found = json.loads(served.flash("runpod", "env", "--json"))
+    client = Client(runpod_python, found["RUNPOD_API_KEY"], found["RUNPOD_ENDPOINT_BASE_URL"])
+    try:
+        said = client("""
+            many = runpod.Endpoint("many")
+            result = {"sync": many.run_sync({"input": {"n": 1}})["input"]}
+            result["stream"] = list(runpod.Endpoint("yields").run({"input": {"n": 3}}).stream())
+            failed = many.run({"input": {"do": "fail"}})
+            result["failed"] = failed.output(timeout=30), failed.status()
+            job = many.run({"input": {"do": "sleep", "s": 600}})
+            while job.status() != "IN_PROGRESS":
+                time.sleep(0.05)
+            job.cancel()
+            while job.status() == "IN_PROGRESS":
+                time.sleep(0.05)
+            result["cancelled"] = job.status()
+            result["health"] = many.health()["workers"]
+        """)
+    finally:
+        client.close()
+    assert said["sync"] == {"n": 1}
+    assert [item.get("output", item) for item in said["stream"]] == [{"number": number} for number in range(3)]
+    assert said["failed"] == [None, "FAILED"]
+    assert said["cancelled"] == "CANCELLED"
+    assert said["health"]["idle"] + said["health"]["running"] == 1
+
+
+def test_what_has_failed_is_tried_again_under_its_id(served: Served) -> None:
+    ended = served.result("many", {"do": "fail"})
+    assert served.ask("POST", f"many/retry/{ended['id']}").json()["status"] == "IN_QUEUE"
+    assert served.wait("many", ended["id"])["retries"] == 1
 
 
 # ── what goes wrong ───────────────────────────────────────────────────────────────────────────────

@@ -71,9 +71,9 @@ class Overview:
             "workers_max": spec.workers_max,
             "idle_timeout_s": spec.idle_timeout_s,
             "queued": sum(pool.queued for pool in endpoint.pools)
-            + sum(max(0, len(one.inflight) - 1) for one in workers),
+            + sum(len(one.inflight) - _running(one) for one in workers),
             "delayed": sum(known.delayed[pool.id].number for pool in endpoint.pools if pool.id in known.delayed),
-            "running": sum(1 for worker in workers if worker.inflight),
+            "running": sum(map(_running, workers)),
             "held": bool(endpoint.holders),
             "away": spec.is_withdrawn or not endpoint.served,
             "used_at_ms": max(used.values(), default=0) or None,
@@ -135,6 +135,11 @@ class Overview:
             return None
         ago = self._state.clock.monotonic() - worker.front.begun_at
         return self._state.clock.wall_ms() - round(ago * 1000)
+
+
+def _running(worker: Worker) -> int:
+    """How many of its jobs run: the first one, or of a program all of them."""
+    return len(worker.inflight) if worker.pool.asks else min(1, len(worker.inflight))
 
 
 class _Uses:

@@ -14,6 +14,7 @@ One program, one thread, one `selectors` loop, no asyncio; it outlives the engin
     strays        what a worker leaves behind when it is gone
     guard         deadlines and memory, a few times a second while workers live
     logs          what a worker prints: attribution, quota; on top of `lines` and `log_files`
+    programs      what is special about workers that are programs of the user's own; `program_log` has their output
     builds        virtual environments with uv: resolve, make, install; `commands` runs the programs
     system        Debian packages that the machine lacks, into a prefix: `apt` knows the words, `unpack` is a program
     prefixes      the folder of those; `folders` is what it has in common with that of environments
