@@ -24,6 +24,7 @@ from benchmarks import (
     footprint,
     http,
     nursery,
+    running,
     runpod,
     scope,
     startup,
@@ -53,6 +54,7 @@ OURS: Final[dict[str, Measure]] = {
     "version": command_line.version_rows,
     "listing": command_line.listing_rows,
     "apps": apps.rows,
+    "run": running.rows,
 }
 QUIET_CORES: Final = 0.1
 """More than this used by others, and the figures should be taken again."""

@@ -72,20 +72,39 @@ def claims(path: Iterable[str] | None = None, here: Path | None = None) -> list[
     return [claim for folder in folders for info in _infos(folder, FOREIGN) if (claim := _claim(info, here))]
 
 
+def books(*distributions: str) -> dict[str, Path]:
+    """The folder in which installers keep book of each of these that is installed, by its normal name.
+
+    What importlib.metadata says too, which takes as long to import as all the rest of a short command.
+    """
+    found: dict[str, Path] = {}
+    for folder in dict.fromkeys([str(Path(__file__).resolve().parent.parent), *sys.path]):
+        for info in _infos(folder, distributions):
+            found.setdefault(distribution_of(info), info)
+    return found
+
+
+def source_of(info: Path) -> dict[str, object]:
+    """Where an installer had it from: `url`, `dir_info`; nothing if that was an index."""
+    try:
+        found: dict[str, object] = json.loads((info / "direct_url.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
 def origin() -> str:
     """What to give to pip for the same installation of ours again: where it came from, else its name and version."""
-    for folder in dict.fromkeys([str(Path(__file__).resolve().parent.parent), *sys.path]):
-        for info in _infos(folder, (OURS,)):
-            return _origin(info)
-    return OURS
+    info = books(OURS).get(OURS)
+    return OURS if info is None else _origin(info)
 
 
 def _origin(info: Path) -> str:
-    try:
-        source = json.loads((info / "direct_url.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return f"{OURS}=={_version(info)}"
-    editable = source.get("dir_info", {}).get("editable")
+    source = source_of(info)
+    if "url" not in source:
+        return f"{OURS}=={version_of(info)}"
+    place = source.get("dir_info")
+    editable = isinstance(place, dict) and place.get("editable")
     return f"--editable {str(source['url']).removeprefix('file://')}" if editable else str(source["url"])
 
 
@@ -96,8 +115,7 @@ def _claim(info: Path, here: Path) -> Claim | None:
     folder = info.parent
     ours = {name: digest for own in _infos(str(folder), (OURS,)) for name, digest in _record(own).items()}
     replaced = tuple(name for name in files if name in ours and _digest(folder / name) != ours[name])
-    name = next(one for one in FOREIGN if info.name.lower().replace("_", "-").startswith(f"{one}-"))
-    return Claim(name, _version(info), folder, files, replaced, folder.resolve() == here)
+    return Claim(distribution_of(info), version_of(info), folder, files, replaced, folder.resolve() == here)
 
 
 def _infos(folder: str, distributions: tuple[str, ...]) -> Iterator[Path]:
@@ -107,9 +125,7 @@ def _infos(folder: str, distributions: tuple[str, ...]) -> Iterator[Path]:
     except OSError:  # sys.path names archives, and folders that are not there
         return
     for name in sorted(names):
-        if name.endswith(".dist-info") and re.sub(r"[-_.]+", "-", name.lower()).startswith(
-            tuple(f"{one}-" for one in distributions)
-        ):
+        if name.endswith(".dist-info") and distribution_of(Path(name)) in distributions:
             yield Path(folder, name)
 
 
@@ -131,7 +147,13 @@ def _digest(file: Path) -> str:
     return "sha256=" + base64.urlsafe_b64encode(found).rstrip(b"=").decode()
 
 
-def _version(info: Path) -> str:
+def distribution_of(info: Path) -> str:
+    """Its normal name: `flash-anywhere` of `flash_anywhere-0.1.0.dist-info`."""
+    return re.sub(r"[-_.]+", "-", info.name.removesuffix(".dist-info").rpartition("-")[0].lower())
+
+
+def version_of(info: Path) -> str:
+    """The version of the distribution whose book this folder is."""
     return info.name.removesuffix(".dist-info").rpartition("-")[2]
 
 

@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -149,13 +148,10 @@ def _quotable(title: str) -> str:
 
 
 def _pins() -> Iterator[str]:
-    place = _installed_from()
+    place, installed = _installed_from(), installation.books(*_PINNED)
     yield f"{installation.OURS} @ {place.as_uri()}" if place is not None else installation.OURS
     for name, least in _PINNED.items():
-        try:
-            version = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            version = least
+        version = installation.version_of(installed[name]) if name in installed else least
         yield f"{name}{_EXTRAS.get(name, '')}=={version}"
 
 
@@ -169,10 +165,7 @@ def _uv_sources() -> str:
 
 def _installed_from() -> Path | None:
     """The folder or wheel that Flash was installed from, if this machine still has it."""
-    try:
-        said = json.loads(metadata.distribution(installation.OURS).read_text("direct_url.json") or "{}")
-    except (metadata.PackageNotFoundError, ValueError):
-        return None
-    url = urlsplit(said.get("url", ""))
+    info = installation.books(installation.OURS).get(installation.OURS)
+    url = urlsplit(str(installation.source_of(info).get("url", "")) if info is not None else "")
     place = Path(unquote(url.path))
     return place if url.scheme == "file" and place.exists() else None

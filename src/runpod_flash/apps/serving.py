@@ -3,8 +3,9 @@
     python -m runpod_flash.apps.serving CONTROL LISTENER LOOPBACK PROVISION FOLDER KIND FILE NAME
 
 Both numbers are descriptors. Over the first it is told words, a line each: `load`, `serve`, `stop SECONDS`. It answers
-with objects of JSON: `loaded`, `failed`, `serving`. When that connection ends, so does the process: it never outlives
-who started it. All that is slow to import is imported before `load`, so that a change of the user's is served soon.
+with objects of JSON: `loaded`, `failed`, `serving`, `routes`. When that connection ends, so does the process: it never
+outlives who started it. All that is slow to import is imported before `load`, so that a change of the user's is served
+soon.
 """
 
 from __future__ import annotations
@@ -48,11 +49,13 @@ class Control:
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._read = b""
+        self._writer: asyncio.StreamWriter | None = None
 
     def say(self, said: str, **facts: Any) -> None:
         """One answer. A parent that is gone is noticed where it is listened to."""
+        text = json.dumps({"said": said, **facts}).encode() + b"\n"
         with contextlib.suppress(OSError):
-            self._socket.sendall(json.dumps({"said": said, **facts}).encode() + b"\n")
+            self._socket.sendall(text) if self._writer is None else self._writer.write(text)
 
     def word(self) -> str:
         """The next word; "" if nobody is there any more. Blocks."""
@@ -66,13 +69,13 @@ class Control:
 
     async def words(self) -> AsyncIterator[str]:
         """All that come from now on, for a program with a loop; the last is "" when nobody is there any more."""
-        reader, writer = await asyncio.open_connection(sock=self._socket)
+        reader, self._writer = await asyncio.open_connection(sock=self._socket)
         try:
             while line := await reader.readline():
                 yield line.decode().strip()
             yield ""
         finally:
-            writer.close()
+            self._writer.close()
 
 
 class _Server(uvicorn.Server):
@@ -91,17 +94,24 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._control.say("serving")
+        self._telling = asyncio.create_task(self._tell(), name="telling the routes")
         self._listening = asyncio.create_task(self._listen(), name="words of the parent")
         self._provisioning = asyncio.create_task(self._begun.begin(), name="declaring endpoints")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._provisioning.cancel()
+        self._telling.cancel()
         for server in self.servers:
             server.close()
         await asyncio.sleep(_LINGER_S)
         await super().shutdown(sockets)
         self._listening.cancel()
-        await asyncio.gather(self._provisioning, self._listening, return_exceptions=True)
+        await asyncio.gather(self._provisioning, self._listening, self._telling, return_exceptions=True)
+
+    async def _tell(self) -> None:
+        """The routes; of examples that are not loaded, by reading their sources, for which nobody has to wait."""
+        found = await asyncio.to_thread(loading.routes, self._begun.app)
+        self._control.say("routes", routes=[asdict(route) for route in found])
 
     async def _listen(self) -> None:
         async for said in self._control.words():
@@ -120,7 +130,7 @@ class Begun:
 
     def __init__(self, target: Target, app: ASGIApp, *, provision: bool) -> None:
         self._target = target
-        self._app = app
+        self.app = app
         self._provision = provision
         self._declared: set[int] = set()
 
@@ -147,8 +157,8 @@ class Begun:
         return found
 
     async def _functions(self) -> list[RemoteFunction[Any, Any, Any]]:
-        if isinstance(self._app, UnifiedApp):
-            await self._app.load_all()
+        if isinstance(self.app, UnifiedApp):
+            await self.app.load_all()
         return list(loading.remote_functions(self._target.folder))
 
     async def _declare(self, function: RemoteFunction[Any, Any, Any]) -> None:
@@ -174,8 +184,7 @@ def main(words: list[str]) -> int:
     except FlashError as error:
         control.say("failed", error=str(error))
         return 0
-    found = [asdict(route) for route in loading.routes(app)]
-    control.say("loaded", title=loading.title(app, target), routes=found, docs=_docs(app))
+    control.say("loaded", title=loading.title(app, target), docs=_docs(app))
     if control.word() != "serve":
         return 0
     return _serve(app, Begun(target, app, provision=provision), control, listener, loopback=loopback)

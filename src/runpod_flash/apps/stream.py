@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import sys
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from runpod_flash.client import output
+if TYPE_CHECKING:
+    from runpod_flash.client.output import Ended
 
 _WHAT: Final = 32
 _WORKER: Final = 8
@@ -37,7 +38,7 @@ def note(what: str, text: str) -> str:
     return f"{_styled(_clock(), _DIM)}  {_fitted(what)}  {text}"
 
 
-def told(ended: output.Ended) -> None:
+def told(ended: Ended) -> None:
     """A call of a remote function that has ended."""
     took = duration((ended.waited_ms + ended.ran_ms) / 1000)
     queued = f", {duration(ended.waited_ms / 1000)} of it queued" if ended.waited_ms >= 1 else ""
@@ -73,7 +74,11 @@ def _fitted(what: str) -> str:
 
 
 def _short(worker: str) -> str:
-    return f"{output.short(worker):<{_WORKER}}"
+    if not worker:
+        return " " * _WORKER
+    from runpod_flash.client.output import short  # noqa: PLC0415 - whoever only supervises has no workers
+
+    return f"{short(worker):<{_WORKER}}"
 
 
 def _coloured(end: str) -> str:

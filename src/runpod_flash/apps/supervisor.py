@@ -125,7 +125,7 @@ class Supervisor:
             if started["said"] == "serving":
                 seconds = asyncio.get_running_loop().time() - began
                 self._has_served = True
-                self._audience.loaded(facts, seconds=seconds)
+                self._audience.loaded({**facts, **await self._answer(child)}, seconds=seconds)
                 await self._stand_by(child)
                 return True
             facts = started

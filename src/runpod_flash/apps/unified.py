@@ -55,6 +55,7 @@ class UnifiedApp(FastAPI):
         self._by_name: dict[str, list[Served]] = {}
         for served in self.examples:
             self._by_name.setdefault(served.example.name, []).append(served)
+        self._document: tuple[tuple[int, int], dict[str, Any]] | None = None
         self.serves = False
         """Whether a server has started us: only then do examples start, since only then are they ended."""
         bundled.use()
@@ -80,9 +81,16 @@ class UnifiedApp(FastAPI):
         """Loads every example that was not; broken ones are marked."""
         for served in self.examples:
             await served.ready(lifespans=self.serves)
+            await asyncio.sleep(0)  # others may ask for something meanwhile
 
     def openapi(self) -> dict[str, Any]:
         """What all examples that are loaded answer, with all their models."""
+        loaded = sum(served.app is not None for served in self.examples), len(self.routes)
+        if self._document is None or self._document[0] != loaded:
+            self._document = loaded, self._merged()
+        return self._document[1]
+
+    def _merged(self) -> dict[str, Any]:
         merged = Merged(self.title, self.version, self.description)
         own = super().openapi()
         merged.document["paths"].update(own.get("paths", {}))
@@ -105,7 +113,7 @@ class UnifiedApp(FastAPI):
         if not self.serves:
             await self.load_all()
         states = Counter(served.state for served in self.examples)
-        status = "degraded" if states[State.BROKEN] else "loading" if states[State.WAITING] else "ok"
+        status = "loading" if states[State.WAITING] else "degraded" if states[State.BROKEN] else "ok"
         return {
             "status": status,
             "examples_loaded": states[State.LOADED],
@@ -120,7 +128,8 @@ class UnifiedApp(FastAPI):
     async def _openapi(self) -> Response:
         """The same for programs."""
         await self.load_all()
-        return JSONResponse(self.openapi())
+        # Models of hundreds of examples take seconds to describe, and others may ask for something meanwhile.
+        return JSONResponse(await asyncio.to_thread(self.openapi))
 
     def _is_loading(self) -> bool:
         return self.serves and any(served.state is State.WAITING for served in self.examples)

@@ -7,10 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from runpod_flash.apps import stream
 from runpod_flash.apps.target import Target
 from runpod_flash.cli import views
@@ -29,7 +25,7 @@ class Narration:
 
     def loaded(self, facts: Mapping[str, Any], *, seconds: float) -> None:
         """The app serves: the first time with its routes, then with those that came or went."""
-        routes = {(route["methods"], route["path"]) for route in facts["routes"]}
+        routes = {(route["methods"], route["path"]) for route in facts.get("routes", ())}
         if self._routes is None:
             self._introduce(facts, seconds)
         else:
@@ -56,6 +52,10 @@ class Narration:
         self._line("ended", f"the process that served went away with {how}; saving a file starts it again")
 
     def _introduce(self, facts: Mapping[str, Any], seconds: float) -> None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         console.print(Text.assemble("\n", (views.clean(facts["title"]), "bold"), "  ", (self._url, "cyan")))
         if facts["docs"]:
@@ -63,7 +63,7 @@ class Narration:
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
         for style in ("green", "", "dim"):
             table.add_column(style=style, no_wrap=True)
-        routes = facts["routes"]
+        routes = facts.get("routes", ())
         for route in routes[:_ROUTES]:
             table.add_row(*(Text(views.clean(route[name])) for name in ("methods", "path", "summary")))
         console.print()
