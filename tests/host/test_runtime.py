@@ -23,6 +23,22 @@ def test_the_copies_can_be_imported_by_an_interpreter_that_has_nothing(tmp_path:
     assert not list(folder.rglob("*.pyi"))
 
 
+def test_a_gallery_that_is_served_by_a_worker_has_its_pages(tmp_path: Path) -> None:
+    folder = Runtimes(tmp_path).ensure(RUNTIME)
+    code = (
+        "from runpod_flash.apps import index; from runpod_flash.web import swagger;"
+        "page, style = index.page('Gallery', '', [], loading=False), swagger.asset('swagger-ui.css').body;"
+        "print(index.__file__, len(page), len(style))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True, env={"PYTHONPATH": "."}
+    )
+    file, page, style = ran.stdout.split()
+    assert file.startswith(str(folder))
+    assert int(page) > 1000
+    assert int(style) > 10_000
+
+
 def test_a_runtime_outlives_the_environment_that_it_came_from(tmp_path: Path) -> None:
     runtimes = Runtimes(tmp_path)
     folder = runtimes.ensure(RUNTIME)

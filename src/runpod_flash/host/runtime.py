@@ -71,7 +71,8 @@ def _pickler(path: Path) -> Path:
 
 
 def _is_source(name: str) -> bool:
-    return name.endswith(".py") or name == "py.typed"
+    """Code, and the pages that an app shows which runs on a worker."""
+    return name.endswith((".py", ".html", ".gz")) or name == "py.typed"
 
 
 def _is_module(name: str) -> bool:
