@@ -15,27 +15,30 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from runpod_flash.client.output import Ended
 
-_WHAT: Final = 32
+_WHAT: Final = 36
+_MOST: Final = 100
+"""A path that is longer breaks the columns; one that is longer than this is cut."""
 _WORKER: Final = 8
 _END: Final = 9
-_GOOD, _BAD, _WARN, _DIM = "32", "31", "33", "2"
+BOLD, DIM, GOOD, LINK = "1", "2", "32", "36"
+_BAD, _WARN = "31", "33"
 
 
 def line(what: str, worker: str = "", end: str = "", rest: str = "") -> str:
     """One line: what it is about, by which worker, how it ended, and how long it took."""
     end = f"{end:<{_END}}"
-    text = f"{_styled(_clock(), _DIM)}  {_fitted(what)}  {_short(worker)}  {_coloured(end)}  {_styled(rest, _DIM)}"
+    text = f"{styled(_clock(), DIM)}  {_fitted(what)}  {_short(worker)}  {_coloured(end)}  {styled(rest, DIM)}"
     return text.rstrip()
 
 
 def printed(function: str, worker: str, text: str) -> str:
     """What a function printed, or waits for."""
-    return f"{_styled(_clock(), _DIM)}  {_fitted(function)}  {_short(worker)}  {_styled('|', _DIM)} {text}"
+    return f"{styled(_clock(), DIM)}  {_fitted(function)}  {_short(worker)}  {styled('|', DIM)} {text}"
 
 
 def note(what: str, text: str) -> str:
     """What happened to the app itself."""
-    return f"{_styled(_clock(), _DIM)}  {_fitted(what)}  {text}"
+    return f"{styled(_clock(), DIM)}  {_fitted(what)}  {text}"
 
 
 def told(ended: Ended) -> None:
@@ -70,7 +73,7 @@ def _clock() -> str:
 
 def _fitted(what: str) -> str:
     shown = "".join(char if char.isprintable() else "?" for char in what)
-    return f"{shown:<{_WHAT}}" if len(shown) <= _WHAT else f"{shown[: _WHAT - 1]}…"
+    return f"{shown:<{_WHAT}}" if len(shown) <= _MOST else f"{shown[: _MOST - 1]}…"
 
 
 def _short(worker: str) -> str:
@@ -84,13 +87,14 @@ def _short(worker: str) -> str:
 def _coloured(end: str) -> str:
     word = end.strip()
     if word in {"FAILED", "TIMED_OUT", "broken"} or word.startswith("5"):
-        return _styled(end, _BAD)
+        return styled(end, _BAD)
     if word == "COMPLETED" or word.startswith("2"):
-        return _styled(end, _GOOD)
-    return _styled(end, _WARN) if word.startswith("4") else end
+        return styled(end, GOOD)
+    return styled(end, _WARN) if word.startswith("4") else end
 
 
-def _styled(text: str, style: str) -> str:
+def styled(text: str, style: str) -> str:
+    """The text in that style (a number of ANSI), where standard error takes colours."""
     return f"\x1b[{style}m{text}\x1b[0m" if text and _colours() else text
 
 

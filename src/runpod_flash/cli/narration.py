@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,29 +54,33 @@ class Narration:
         self._line("ended", f"the process that served went away with {how}; saving a file starts it again")
 
     def _introduce(self, facts: Mapping[str, Any], seconds: float) -> None:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(Text.assemble("\n", (views.clean(facts["title"]), "bold"), "  ", (self._url, "cyan")))
+        link = stream.styled(self._url, stream.LINK)
+        views.note(f"\n{stream.styled(views.clean(facts['title']), stream.BOLD)}  {link}")
         if facts["docs"]:
-            console.print(f"[dim]every route, to try out:[/]  [cyan]{self._url}{facts['docs']}[/]")
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 3, 0, 0))
-        for style in ("green", "", "dim"):
-            table.add_column(style=style, no_wrap=True)
+            views.note(f"{stream.styled('every route, to try out:', stream.DIM)}  {link}{facts['docs']}")
+        views.note("")
         routes = facts.get("routes", ())
-        for route in routes[:_ROUTES]:
-            table.add_row(*(Text(views.clean(route[name])) for name in ("methods", "path", "summary")))
-        console.print()
-        console.print(table)
+        for line in _table(routes[:_ROUTES]):
+            views.note(line)
         if len(routes) > _ROUTES:
-            console.print(f"[dim]… and {len(routes) - _ROUTES} more: {self._url}[/]")
-        console.print(f"\n[dim]loaded in {_seconds(seconds)}; Ctrl-C stops[/]\n")
+            views.note(stream.styled(f"… and {len(routes) - _ROUTES} more: {self._url}", stream.DIM))
+        views.note(stream.styled(f"\nloaded in {_seconds(seconds)}; Ctrl-C stops\n", stream.DIM))
 
     @staticmethod
     def _line(what: str, rest: str) -> None:
         stream.write(stream.note(what, views.clean(rest)))
+
+
+def _table(routes: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Method, path and first line of each; the last is cut where a terminal is narrow, the others never are."""
+    room = shutil.get_terminal_size().columns if sys.stderr.isatty() else 1000
+    rows = [[views.clean(route[name]) for name in ("methods", "path", "summary")] for route in routes]
+    methods, paths = (max((len(row[n]) for row in rows), default=0) for n in (0, 1))
+    for method, path, summary in rows:
+        left = max(room - methods - paths - 5, 20)
+        told = summary if len(summary) <= left else f"{summary[: left - 1]}…"
+        head = f"{stream.styled(f'{method:<{methods}}', stream.GOOD)}  {path:<{paths}}"
+        yield f"{head}   {stream.styled(told, stream.DIM)}".rstrip()
 
 
 def _difference(before: set[tuple[str, str]], now: set[tuple[str, str]]) -> Iterator[str]:

@@ -43,7 +43,7 @@ def present(layout: LineLayout | None, ended: Callable[[Ended], None] | None) ->
 
 def notice(text: str) -> None:
     """A word to the user of this program."""
-    _write(f"{_mark('flash')} {text}\n")
+    _write(f"{_line('flash', '', text)}\n")
 
 
 _said: set[str] = set()
