@@ -15,7 +15,8 @@ import pytest
 from runpod_flash.apps import releasing
 from runpod_flash.apps.build import Built, Options, build
 from runpod_flash.apps.files import project_files
-from runpod_flash.apps.project import project_requirements
+from runpod_flash.apps.project import find_project, project_requirements
+from runpod_flash.client import environment
 from runpod_flash.errors import ConfigError, FlashError, MissingVariableError, UsageError
 from tests.apps.projects import MOTHERSHIP, WORK, make_project
 
@@ -168,6 +169,55 @@ def test_the_app_is_given_the_variables_that_its_mothership_names(
     assert front.pools[0].variables == {"REGION": "north", "KEY": "of whoever deploys"}
     (front,) = releasing.endpoints(built.survey, {"KEY"}, tmp_path)
     assert front.pools[0].variables == {"REGION": "north"}
+
+
+def test_variables_come_from_secrets_the_environment_and_dotenv_at_the_deploy(
+    built: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "_program", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+
+    def given(*secrets: str) -> dict[str, str]:
+        parts = releasing.endpoints(built.survey, secrets, tmp_path)
+        numbers = next(part for part in parts if part.endpoint.name == "numbers")
+        pool = next(pool for pool, spec in numbers.functions if spec.name == "work:stated")
+        return numbers.pools[pool].variables
+
+    with pytest.raises(MissingVariableError, match=r"TOKEN is set nowhere(.|\n)*flash secret set TOKEN"):
+        given()
+    assert given("TOKEN") == {}
+    (tmp_path / ".env").write_text("TOKEN=written\n")
+    assert given() == {"TOKEN": "written"}
+    monkeypatch.setenv("TOKEN", "exported")
+    assert given() == {"TOKEN": "exported"}
+
+
+def test_what_the_project_requires_is_added_in_no_other_version(tmp_path: Path) -> None:
+    uses = (
+        WORK
+        + "\n\n@remote(web)\nasync def encoded(name: str) -> bytes:\n    import idna\n    return idna.encode(name)\n"
+    )
+    root = make_project(tmp_path, **{"work.py": uses, "requirements.txt": "idna>=3\n"})
+    built = do(root)
+    (one,) = [one for one in built.survey.functions if one.declare.function.name == "work:encoded"]
+    assert (one.declare.pool.requirements, one.dependencies) == (("idna>=3",), [])
+    (one,) = [
+        one for one in do(root, dependencies=False).survey.functions if one.declare.function.name == "work:encoded"
+    ]
+    assert [text.partition("==")[0] for text in one.declare.pool.requirements] == ["idna"]
+
+
+def test_what_is_built_is_the_folder_or_the_project_around_it_and_never_a_whole_repository(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    example, scripts = tmp_path / "example", tmp_path / "project" / "scripts"
+    example.mkdir()
+    scripts.mkdir(parents=True)
+    (example / "main.py").touch()
+    (tmp_path / "project" / "pyproject.toml").touch()
+    assert find_project(example) == example
+    assert find_project(scripts) == tmp_path / "project"
+    (example / "main.py").unlink()
+    assert find_project(example) == example
 
 
 # ── what cannot be built ──────────────────────────────────────────────────────────────────────────

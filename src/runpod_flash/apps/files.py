@@ -41,6 +41,8 @@ def _walk(root: Path, below: str, rules: list[tuple[str, GitIgnoreSpec]]) -> Ite
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
         path = f"{below}{entry.name}"
+        if not path.isprintable():
+            raise _unreadable(root, path)
         is_folder = entry.is_dir(follow_symlinks=False)
         if _is_ignored(f"{path}/" if is_folder else path, rules):
             continue
@@ -73,6 +75,16 @@ def _is_ignored(path: str, rules: list[tuple[str, GitIgnoreSpec]]) -> bool:
         said = spec.check_file(path.removeprefix(below)).include
         ignored = ignored if said is None else said
     return ignored
+
+
+def _unreadable(root: Path, path: str) -> ConfigError:
+    shown = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return ConfigError(
+        f"the name of {shown!r} cannot be written down in a manifest",
+        where=str(root),
+        why="it is no UTF-8, or has characters that nobody can see",
+        fix="rename it, or move it out of the project",
+    )
 
 
 def _linked(root: Path, path: str) -> Iterator[str]:

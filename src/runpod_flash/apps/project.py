@@ -6,10 +6,11 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from runpod_flash.errors import ConfigError
-from runpod_flash.settings import project_root
+
+_MARKS: Final = ("pyproject.toml", "main.py", "app.py", "server.py", "mothership.py")
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,8 +19,14 @@ else:
 
 
 def find_project(start: Path) -> Path:
-    """The nearest project of a folder, else the folder itself."""
-    return project_root(start) or start.absolute()
+    """The folder itself, if there is something to serve or to deploy in it; else the nearest project around it.
+
+    A repository alone is no project: what is built may be a folder of one, and never all of it by mistake.
+    """
+    here = start.absolute()
+    if any((here / name).is_file() for name in _MARKS) or not here.is_dir():
+        return here
+    return next((folder for folder in here.parents if (folder / "pyproject.toml").is_file()), here)
 
 
 def project_name(root: Path) -> str:

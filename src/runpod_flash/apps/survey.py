@@ -13,7 +13,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -63,7 +63,9 @@ def survey(request: Request) -> Survey:
     app, inside, alone = _app_of(root, found)
     _import_rest(root, [path for path in request.files if not path.startswith(tuple(inside))])
     link = _Asked(request)
-    for module in _modules_of(root):
+    modules = list(_modules_of(root))
+    _require(modules, request.requirements)
+    for module in modules:
         with as_of(module.__name__):  # what travels with a function of an example is looked for in its folder
             functions = list(_functions_of(module, link, request))
         for one in functions if alone else ():
@@ -140,6 +142,16 @@ def _file_of(module: ModuleType | None) -> str:
 # ── what is declared ──────────────────────────────────────────────────────────────────────────────
 
 
+def _require(modules: Iterable[ModuleType], requirements: Sequence[str]) -> None:
+    """What the project requires counts as declared by each of its functions: nothing is added in another version."""
+    for module in modules:
+        for value in list(vars(module).values()):
+            if isinstance(value, (RemoteFunction, RemoteClass)):
+                config = value.__remote_config__
+                all_of_them = normalise_requirements((*config.requirements, *requirements))
+                value.__remote_config__ = dataclasses.replace(config, requirements=all_of_them)
+
+
 def _functions_of(module: ModuleType, link: Any, request: Request) -> Iterator[Declared]:
     """The remote functions and classes that a module defines itself, in the order of its lines."""
     own = {
@@ -162,12 +174,9 @@ def _declared(handle: RemoteFunction[..., Any, Any], caller: Any, link: Any, req
     config = handle.__remote_config__
     declare: Declare = caller.prepare(link).shipped
     wanted = config.variables()
+    project = normalise_requirements(request.requirements)
     where = _relative(location(handle.__wrapped__), request.root)
-    pool = dataclasses.replace(
-        declare.pool,
-        requirements=normalise_requirements((*declare.pool.requirements, *request.requirements)),
-        base_env={},
-    )
+    pool = dataclasses.replace(declare.pool, base_env={})
     return Declared(
         declare=msgspec.structs.replace(
             declare,
@@ -179,7 +188,7 @@ def _declared(handle: RemoteFunction[..., Any, Any], caller: Any, link: Any, req
         where=where,
         asks=sorted(name for name, value in wanted.items() if value is None),
         env=sorted(wanted),
-        dependencies=list(config.requirements),
+        dependencies=[one for one in config.requirements if one not in project],
         system=list(config.system),
         timeout_s=config.policy.timeout_ms / 1000 if config.policy.timeout_ms else None,
         max_retries=config.policy.max_retries if config.resource.is_queue else None,

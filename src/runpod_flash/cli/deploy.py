@@ -15,6 +15,7 @@ from runpod_flash.cli.pages import Page, examples
 from runpod_flash.cli.views import json_option
 
 if TYPE_CHECKING:
+    from runpod_flash.apps.declared import AppRoute
     from runpod_flash.apps.deploying import Deployment
 
 _SIGNS = {"new": "+", "changed": "~", "removed": "-"}
@@ -60,7 +61,8 @@ def deploy(
     with connect() as engine:
         deployment = Deployment(engine, where.app, where.env)
         plan = deployment.plan(built, exact=exact)
-        _carry_out(deployment, plan, dry_run=dry_run, yes=yes, as_json=as_json)
+        path = _path_to_try(built.survey.routes)
+        _carry_out(deployment, plan, dry_run=dry_run, yes=yes, as_json=as_json, path=path)
 
 
 @click.command(
@@ -128,20 +130,22 @@ def confirm(words: str, *, yes: bool) -> None:
 # ── the plan, and what becomes of it ──────────────────────────────────────────────────────────────
 
 
-def _carry_out(deployment: Deployment, plan: Mapping[str, Any], *, dry_run: bool, yes: bool, as_json: bool) -> None:
+def _carry_out(
+    deployment: Deployment, plan: Mapping[str, Any], *, dry_run: bool, yes: bool, as_json: bool, path: str = "/"
+) -> None:
     place_ = f"{deployment.app} in {deployment.env}"
     if not plan["changed"]:
-        _tell(deployment, plan, as_json, f"no changes: {place_} is version {plan['version']}")
+        _tell(deployment, plan, as_json, path, f"no changes: {place_} is version {plan['version']}")
         return
     _show_plan(plan, place_)
     if dry_run:
-        _tell(deployment, plan, as_json, "nothing was deployed (--dry-run)")
+        _tell(deployment, plan, as_json, path, "nothing was deployed (--dry-run)")
         return
     confirm(f"make it version {plan['version']} of {place_}", yes=yes)
     done: Mapping[str, Any] = plan
     for reply in deployment.carry_out(plan["missing"]):
         done = _progress(reply) or done
-    _tell(deployment, done, as_json, f"deployed: {place_}, version {done['version']}")
+    _tell(deployment, done, as_json, path, f"deployed: {place_}, version {done['version']}")
 
 
 def _show_plan(plan: Mapping[str, Any], place_: str) -> None:
@@ -177,7 +181,7 @@ def _progress(reply: Any) -> Mapping[str, Any] | None:
     return None
 
 
-def _tell(deployment: Deployment, done: Mapping[str, Any], as_json: bool, words: str) -> None:
+def _tell(deployment: Deployment, done: Mapping[str, Any], as_json: bool, path: str, words: str) -> None:
     endpoints = done["endpoints"]
     if as_json:
         told = {key: done[key] for key in ("changed", "version", "was", "changes", "endpoints")}
@@ -187,7 +191,7 @@ def _tell(deployment: Deployment, done: Mapping[str, Any], as_json: bool, words:
     views.note(words)
     for one in _by_worth(endpoints):
         click.echo(f"{one['name']}  {one['url'] or one['id']}")
-    if line := _curl(endpoints):
+    if line := _curl(endpoints, path):
         views.note(f"\nTry it:\n  {line}")
     elif endpoints:
         name = endpoints[0]["name"]
@@ -199,14 +203,20 @@ def _by_worth(endpoints: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]
     return sorted(endpoints, key=lambda one: (not any(r.startswith("* ") for r in one["routes"]), not one["url"]))
 
 
-def _curl(endpoints: Iterable[Mapping[str, Any]]) -> str:
+def _path_to_try(routes: Iterable[AppRoute]) -> str:
+    """A path of the app that answers whoever asks without knowing anything: the shortest."""
+    paths = [route.path for route in routes if route.method == "GET" and "{" not in route.path]
+    return min(paths, key=len, default="/")
+
+
+def _curl(endpoints: Iterable[Mapping[str, Any]], to_try: str) -> str:
     """A line that works as it stands, in a shell of this user."""
     for one in _by_worth(endpoints):
         if not one["url"] or not one["routes"]:
             continue
         method, _, path = one["routes"][0].partition(" ")
         if method == "*":
-            method, path = "GET", "/"
+            method, path = "GET", to_try
         verb = "" if method == "GET" else f"-X {method} "
         return f'curl {verb}-H "Authorization: Bearer $(flash engine token)" {one["url"]}{path}'
     return ""

@@ -64,8 +64,11 @@ class Deployments:
         for row in self._state.store.apps.active():
             self._live[row.app, row.env] = live = live_of(row)
             for number, functions in live.made.functions:
-                rows = [self._state.functions[one] for one in functions]
-                self._registry.install(self._state.endpoints[number], rows)
+                endpoint, rows = self._state.endpoints.get(number), self._state.functions
+                if endpoint is None or not all(one in rows for one in functions):
+                    logger.error("of %s in %s, what is deployed is not whole: deploy it again", row.app, row.env)
+                    continue
+                self._registry.install(endpoint, [rows[one] for one in functions])
         for endpoint in self._state.endpoints.values():
             if not endpoint.deployed:
                 for pool in endpoint.pools:

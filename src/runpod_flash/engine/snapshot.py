@@ -37,15 +37,14 @@ def _place(pool: Pool) -> int:
 def _aside(pool: Pool) -> planning.EndpointView:
     """What stands beside the release that is called has workers of its own, and takes none of that one's places.
 
-    Before it is called, the least that it needs; after it, as many as what it has left needs, and none that rests or
-    is only starting.
+    Before it is called, the least that it needs; after it, as many as what waits there needs, and then none but those
+    that finish what they have.
     """
     spec, staged = pool.endpoint.spec, pool.phase is Phase.STAGED
-    at_work = sum(1 for worker in pool.workers.values() if worker.state == "busy")
     return planning.EndpointView(
         id=_place(pool),
         workers_min=pool.least if staged else 0,
-        workers_max=max(pool.least, spec.workers_max) if staged else spec.workers_max if pool.waiting else at_work,
+        workers_max=max(pool.least, spec.workers_max) if staged else spec.workers_max if pool.waiting else 0,
         idle_timeout_ms=int(spec.idle_timeout_s * 1000) if staged else 0,
         scaler=spec.scaler,
         scaler_value=spec.scaler_value,

@@ -33,17 +33,20 @@ class Place(NamedTuple):
     unified: bool
 
 
-def find_places(root: Path = ROOT, own: Path = Path("/proc/self/cgroup")) -> dict[str, Place]:
-    """Where limits of `cpu` and of `memory` can be had from the kernel; without what cannot be had."""
+def find_places(root: Path = ROOT, own: Path = Path("/proc/self/cgroup"), *, enable: bool = True) -> dict[str, Place]:
+    """Where limits of `cpu` and of `memory` can be had from the kernel; without what cannot be had.
+
+    With `enable` a controller that waits to be switched on is, where that is ours to do; else it counts as it is.
+    """
     try:
         lines = own.read_text().splitlines()
     except OSError:
         return {}
     groups = {names: path for line in lines if line.count(":") >= 2 for _, names, path in [line.split(":", 2)]}
-    return {name: place for name in ("cpu", "memory") if (place := _place_of(name, groups, root))}
+    return {name: place for name in ("cpu", "memory") if (place := _place_of(name, groups, root, enable))}
 
 
-def _place_of(controller: str, groups: dict[str, str], root: Path) -> Place | None:
+def _place_of(controller: str, groups: dict[str, str], root: Path, enable: bool) -> Place | None:
     for names, path in groups.items():
         if controller in names.split(","):
             folder = root / controller
@@ -53,7 +56,7 @@ def _place_of(controller: str, groups: dict[str, str], root: Path) -> Place | No
     folder = root / groups[""].lstrip("/")
     if not _is_ours(folder, groups[""]) or controller not in _words(folder / "cgroup.controllers"):
         return None
-    if controller not in _words(folder / "cgroup.subtree_control"):
+    if enable and controller not in _words(folder / "cgroup.subtree_control"):
         try:  # refused where the group has processes of its own, unless it is the very first
             (folder / "cgroup.subtree_control").write_text(f"+{controller}")
         except OSError:

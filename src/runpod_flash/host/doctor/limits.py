@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from runpod_flash.host import machine
+from runpod_flash.host.groups import find_places
 from runpod_flash.wire.check import OK, WARNING, Check
 
 _SCARCE: Final = 0.05
 _FEW_FILES: Final = 1024
+_LIMITS: Final = ("memory", "cpu")
 _PR_GET_PDEATHSIG: Final = 2
 _PR_GET_CHILD_SUBREAPER: Final = 37
 
@@ -92,20 +94,19 @@ def _has_pidfd() -> bool:
 
 def control_group() -> Iterator[Check]:
     """Where we live: whether a logout ends it, and whether workers could be given limits of the kernel there."""
-    group = _own_group()
-    if not group:
-        yield Check("control group", OK, "none, or of the old kind: memory limits of workers are kept by the host")
-        return
-    facts: dict[str, object] = {"group": group}
+    group, places = _own_group(), find_places(enable=False)
+    kept = [name for name in _LIMITS if name in places]
+    facts: dict[str, object] = {"group": group, "kernel_keeps": kept}
     if "/session-" in group and group.endswith(".scope") and _logout_kills():
         fix = "loginctl enable-linger, or set KillUserProcesses=no in logind.conf"
         yield Check("control group", WARNING, f"{group} ends when you log out, and the engine with it", fix, facts)
         return
-    folder = Path("/sys/fs/cgroup") / group.lstrip("/")
-    delegated = group != "/" and os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK)
-    facts["delegated"] = delegated
-    told = "workers can be given groups of their own" if delegated else "not ours to divide: the host keeps the limits"
-    yield Check("control group", OK, f"{group}; {told}", facts=facts)
+    told = " and ".join({"memory": "memory", "cpu": "shares of processors"}[name] for name in kept)
+    limits = f"the kernel keeps workers' limits of {told}" if kept else "none that is ours to divide"
+    rest = (
+        "" if len(kept) == len(_LIMITS) else "; the host keeps the others itself" if kept else ": the host keeps limits"
+    )
+    yield Check("control group", OK, (f"{group}; " if group else "") + limits + rest, facts=facts)
 
 
 def _own_group() -> str:
