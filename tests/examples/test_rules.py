@@ -91,6 +91,15 @@ def test_a_readme_has_the_sections_of_the_guidelines(name: str) -> None:
         assert any(endpoint.is_asked_by(command.text) for command in readme.commands), f"nothing asks {endpoint.path}"
 
 
+@pytest.mark.parametrize("name", ["", *EXAMPLES])
+def test_what_a_readme_links_to_is_there(name: str) -> None:
+    folder = GALLERY / name
+    links = re.findall(r"\]\(([^)\s]+)\)", (folder / "README.md").read_text(encoding="utf-8"))
+    inside = [link.partition("#")[0] for link in links if "://" not in link]
+    assert inside
+    assert [link for link in inside if not (folder / link).exists()] == []
+
+
 def test_the_comparison_sees_what_differs() -> None:
     told = {"text": "a", "job_id": "1", "list": [{"score": 0.5}]}
     assert differs(told, {"text": "a", "job_id": "2", "list": [{"score": 0.51}]}) == ""
