@@ -8,8 +8,8 @@ from typing import Any, Literal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runpod_flash.engine.plan import (
-    TURN_MS,
+from runpod_flash.engine.plan import TURN_MS, look_again_ms, plan
+from runpod_flash.engine.views import (
     Action,
     Capacity,
     DrainWorker,
@@ -21,8 +21,6 @@ from runpod_flash.engine.plan import (
     StopWorker,
     Waits,
     WorkerView,
-    look_again_ms,
-    plan,
 )
 
 STATES: tuple[Literal["starting", "idle", "busy", "stopping"], ...] = ("starting", "idle", "busy", "stopping")

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from runpod_flash.engine import homes, program_variables
+from runpod_flash.engine import homes, program_variables, views
 from runpod_flash.engine import plan as planning
 from runpod_flash.engine.attempts import Attempts
 from runpod_flash.engine.deadlock import Deadlocks
@@ -105,7 +105,7 @@ class Fleet:
             self._dispatcher.serve(pool)
         snapshot = snapshot_of(self._state)
         actions = planning.plan(snapshot)
-        waits = {action.pool: action for action in actions if isinstance(action, planning.Waits)}
+        waits = {action.pool: action for action in actions if isinstance(action, views.Waits)}
         self._state.hungry = bool(waits)
         for pool in self._state.pools.values():
             self._explain(pool, waits.get(pool.id))
@@ -133,20 +133,20 @@ class Fleet:
         self._look_at = math.inf
         self.replan()
 
-    def _carry_out(self, action: planning.Action) -> None:
+    def _carry_out(self, action: views.Action) -> None:
         match action:
-            case planning.EnsureEnv(pool):
+            case views.EnsureEnv(pool):
                 self._environments.ensure(self._state.pools[pool])
-            case planning.Launch(pool, gpus):
+            case views.Launch(pool, gpus):
                 self._launch(self._state.pools[pool], gpus)
-            case planning.StopWorker(worker, why):
+            case views.StopWorker(worker, why):
                 self._dispatcher.stop(self._state.workers[worker], why, grace_ms=IDLE_GRACE_MS)
-            case planning.DrainWorker(worker, why):
+            case views.DrainWorker(worker, why):
                 self._dispatcher.drain(self._state.workers[worker], why)
             case _:
                 pass
 
-    def _explain(self, pool: Pool, waits: planning.Waits | None) -> None:
+    def _explain(self, pool: Pool, waits: views.Waits | None) -> None:
         """Remembers what a pool waits for, and tells the callers if it lasts."""
         code, why = (waits.code, waits.why) if waits else ("", "")
         if code != pool.wait_code:

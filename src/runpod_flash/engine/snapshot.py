@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from runpod_flash.engine import homes
+from runpod_flash.engine import homes, views
 from runpod_flash.engine import plan as planning
 from runpod_flash.engine.lineage import Lineage, waits_for_calls
 from runpod_flash.engine.records import Endpoint, Phase, Pool, Worker
@@ -15,12 +15,12 @@ _COUNTED: Final = 1000
 """So many jobs want more workers than anybody has; beyond it nobody counts."""
 
 
-def snapshot_of(state: State) -> planning.Snapshot:
+def snapshot_of(state: State) -> views.Snapshot:
     """The engine's memory as the plan sees it."""
     now, wall = state.clock.monotonic(), state.clock.wall_ms()
     endpoints = {number: _endpoint_view(endpoint, now) for number, endpoint in state.endpoints.items()}
     endpoints.update((_place(pool), _aside(pool)) for pool in state.pools.values() if pool.phase)
-    return planning.Snapshot(
+    return views.Snapshot(
         endpoints=endpoints,
         pools={pool.id: _pool_view(state, pool, now, wall) for pool in state.pools.values()},
         workers=tuple(_worker_view(worker, now, state.lineage) for worker in state.workers.values()),
@@ -34,14 +34,14 @@ def _place(pool: Pool) -> int:
     return -pool.id if pool.phase else pool.endpoint.id
 
 
-def _aside(pool: Pool) -> planning.EndpointView:
+def _aside(pool: Pool) -> views.EndpointView:
     """What stands beside the release that is called has workers of its own, and takes none of that one's places.
 
     Before it is called, the least that it needs; after it, as many as what waits there needs, and then none but those
     that finish what they have.
     """
     spec, staged = pool.endpoint.spec, pool.phase is Phase.STAGED
-    return planning.EndpointView(
+    return views.EndpointView(
         id=_place(pool),
         workers_min=pool.least if staged else 0,
         workers_max=max(pool.least, spec.workers_max) if staged else spec.workers_max if pool.waiting else 0,
@@ -55,20 +55,20 @@ def _aside(pool: Pool) -> planning.EndpointView:
     )
 
 
-def _capacity(state: State) -> planning.Capacity:
+def _capacity(state: State) -> views.Capacity:
     machine = state.host.machine if state.host else None
     cpus = machine.cpus if machine else os.cpu_count() or 1
-    return planning.Capacity(
+    return views.Capacity(
         memory_mb=machine.memory_mb if machine else 0,
         gpus=tuple(index for index, _name, _memory in machine.gpus) if machine else (),
         max_workers=max(16, 4 * cpus),
     )
 
 
-def _endpoint_view(endpoint: Endpoint, now: float) -> planning.EndpointView:
+def _endpoint_view(endpoint: Endpoint, now: float) -> views.EndpointView:
     spec = endpoint.spec
     lately = endpoint.unheld_since > 0 and now - endpoint.unheld_since < spec.idle_timeout_s
-    return planning.EndpointView(
+    return views.EndpointView(
         id=endpoint.id,
         workers_min=spec.workers_min,
         workers_max=spec.workers_max,
@@ -82,7 +82,7 @@ def _endpoint_view(endpoint: Endpoint, now: float) -> planning.EndpointView:
     )
 
 
-def _pool_view(state: State, pool: Pool, now: float, wall: int) -> planning.PoolView:
+def _pool_view(state: State, pool: Pool, now: float, wall: int) -> views.PoolView:
     queued = 0 if pool.failing else _wanting(state, pool, homes.unclaimed(pool))
     oldest = state.store.oldest(pool.id) if queued else None
     waited_ms = max(0, wall - oldest) if oldest else 0
@@ -94,7 +94,7 @@ def _pool_view(state: State, pool: Pool, now: float, wall: int) -> planning.Pool
         pool.manned_at = now
     # A build that failed is tried again at once for a job, and after a while for workersMin.
     resting = pool.environment.state == "unknown" and not pool.waiting and now < pool.environment.blocked_until
-    return planning.PoolView(
+    return views.PoolView(
         id=pool.id,
         endpoint=_place(pool),
         queued=queued + homes.unclaimed_requests(pool),
@@ -131,9 +131,9 @@ def _at_work(worker: Worker, lineage: Lineage) -> int:
     return len(worker.inflight) + homes.movable_requests(worker)
 
 
-def _worker_view(worker: Worker, now: float, lineage: Lineage) -> planning.WorkerView:
+def _worker_view(worker: Worker, now: float, lineage: Lineage) -> views.WorkerView:
     state = worker.state
-    return planning.WorkerView(
+    return views.WorkerView(
         id=worker.id,
         pool=worker.pool.id,
         state="stopping" if state == "draining" else state,
