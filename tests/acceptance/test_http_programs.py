@@ -90,16 +90,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def web(engine: IsolatedEngine, folder: Path) -> Iterator[httpx.Client]:
+    serve_web(folder)
+    with client(engine, "web") as one:
+        yield one
+
+
+def serve_web(folder: Path, digest: str = "1") -> None:
     command = ("python", "-m", "uvicorn", "main:app", "--port", "$PORT", "--log-level", "warning")
     declare_served(
-        program(folder, *command, text=APP),
+        program(folder, *command, text=APP, digest=digest),
         "web",
         requirements=("fastapi", "uvicorn", "websockets"),
         variables={"TOLD": str(folder / "told")},
         workersMax=2,
     )
-    with client(engine, "web") as one:
-        yield one
 
 
 def test_a_program_is_asked_once_it_says_that_it_is_ready(web: httpx.Client) -> None:
@@ -175,6 +179,20 @@ def test_a_program_that_dies_is_replaced_and_its_websockets_end(engine: Isolated
         with pytest.raises(ConnectionClosed):
             one.recv(20)
     assert web.get("/pid").json() != pid
+
+
+def test_a_new_version_asks_clients_of_websockets_to_come_again(
+    engine: IsolatedEngine, web: httpx.Client, folder: Path
+) -> None:
+    with dial(engine, "/lb/web/socket") as one:
+        one.send("x")
+        assert one.recv(20) == "X"
+        serve_web(folder, digest="2")
+        assert web.get("/pid").status_code == 200
+        with pytest.raises(ConnectionClosed) as closed:
+            one.recv(20)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
 
 
 def test_a_program_ends_with_its_worker(engine: IsolatedEngine, web: httpx.Client) -> None:

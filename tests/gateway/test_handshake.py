@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
 
 from runpod_flash.engine.routes import Routes
 from runpod_flash.gateway import handshake, target
+from runpod_flash.gateway.frames import Frames
 
 TOKEN = b"flash.bearer.the-token"
 
@@ -56,3 +62,14 @@ def test_an_application_answers_whatever_no_function_does() -> None:
         ("PURGE", "/own"): "application",
         **{(method, path): "application" for method in ("GET", "PURGE") for path in ("/", "/a/b")},
     }
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1, 125, 126, 65535, 65536, 70000]), st.booleans())), st.integers(1, 4000))
+def test_the_ends_of_frames_are_known_however_they_come(sizes: list[tuple[int, bool]], step: int) -> None:
+    frames = [Frame(Opcode.BINARY, bytes(size)).serialize(mask=mask, extensions=[]) for size, mask in sizes]
+    whole, ends = b"".join(frames), {0, *itertools.accumulate(map(len, frames))}
+    seen = Frames()
+    for at in range(0, len(whole), step):
+        assert seen.between == (at in ends)
+        seen.feed(whole[at : at + step])
+    assert seen.between

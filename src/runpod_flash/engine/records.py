@@ -185,6 +185,7 @@ class Worker:
     ready_at: float = 0.0
     idle_since: float = 0.0
     last_done: float = 0.0
+    drains_since: float = 0.0  # as far as somebody has looked
     pid: int = 0
     how: str = ""
     rss_kb: int = 0

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Final
 
 from runpod_flash.engine import affinity, homes
-from runpod_flash.engine.dispatcher import Dispatcher
+from runpod_flash.engine.dispatcher import IDLE_GRACE_MS, Dispatcher
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.lineage import CALLER_ENDED, CALLER_LOST
 from runpod_flash.engine.outcomes import exit_error
@@ -33,6 +33,8 @@ MOST_WAITING_BYTES: Final = 256 * 1024 * 1024
 """Bytes of the arguments of all that wait."""
 NEIGHBOURS_S: Final = 5.0
 """A worker with a call that cannot be ended is replaced, and the others on it have this long to finish."""
+LONGEST_DRAIN_S: Final = 300.0
+"""How long what an application or a program has begun to answer may go on when its worker takes nothing new."""
 REPEATABLE: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 """Methods of which two requests do what one does, so that one whose worker was lost may be given to another."""
 MOST_LOSSES: Final = 3
@@ -284,11 +286,18 @@ class Relay:
             leaves = worker.state == "draining" or self.leaving or self._state.draining
             if leaves and isinstance(request, Exchange):
                 request.retire()
+                self._hurry(worker, now)
             if limit and now > request.sent_at + limit + _SLACK_S:
                 del worker.requests[request.number]
                 message = f"it took longer than its timeout of {limit:g} s, and its worker did not answer"
                 self._answer(request, ErrorInfo(type="TimeoutError", message=message, kind=ErrorKind.TIMEOUT))
                 self._replace(worker)
+
+    def _hurry(self, worker: Worker, now: float) -> None:
+        """An answer that never ends, a stream of events say, does not keep a worker of old code for ever."""
+        worker.drains_since = worker.drains_since or now
+        if worker.pool.serves and worker.state == "draining" and now > worker.drains_since + LONGEST_DRAIN_S:
+            self._dispatcher.stop(worker, worker.stop_why, grace_ms=IDLE_GRACE_MS)
 
     def _replace(self, worker: Worker) -> None:
         """It takes nothing new; its other calls may finish within the grace."""

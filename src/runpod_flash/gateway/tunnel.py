@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from runpod_flash.engine.records import Exchange
 from runpod_flash.gateway import reply
 from runpod_flash.gateway.conversation import Conversation, contained
+from runpod_flash.gateway.frames import Frames, close_frame
 from runpod_flash.wire import kinds
 from runpod_flash.wire.messages import Data, HttpRes
 
@@ -27,6 +28,8 @@ class Tunnel(Conversation):
         self._pieces: deque[bytes] = deque()
         self._waiting = 0
         self._free = 0
+        # Of a websocket it is known where its frames end, so that it can be closed as one.
+        self._frames = Frames() if asked.upgrade.name == "websocket" else None
 
     def _agree(self, head: HttpRes) -> None:
         headers = list(head.headers)
@@ -68,6 +71,8 @@ class Tunnel(Conversation):
         if body:
             self._write(body)
             self._owe(len(body))
+            if self._frames is not None:
+                self._frames.feed(body)
         if last:
             if broken:
                 self.cut_off()
@@ -75,8 +80,12 @@ class Tunnel(Conversation):
                 self._hang_up()
 
     def _end(self, code: int, reason: str) -> None:
-        """Cuts it: nothing may be said between the bytes of another protocol."""
-        self.cut_off()
+        """Closes a websocket between two of its frames. In the middle of one, or of another protocol, it is cut."""
+        if self._frames is None or not self._frames.between:
+            self.cut_off()
+            return
+        self._write(close_frame(code, reason))
+        self._hang_up()
 
     def _leave_word(self, exchange: Exchange) -> None:
         """The cancellation that follows says all there is."""
