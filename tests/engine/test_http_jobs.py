@@ -78,6 +78,15 @@ def test_who_waits_long_enough_is_told_how_it_stands(scene: Scene, host: HostSid
     assert len(asker.told) == 1
 
 
+def test_who_waits_while_the_engine_leaves_is_told_which_job_to_ask_the_next_one_for(
+    scene: Scene, host: HostSide, fn: Function
+) -> None:
+    asker = submit(scene, fn, "a-u1")
+    scene.advance(1)
+    scene.stop(reason="handover", stop_host=False)
+    assert asker.told == [b"a-u1 IN_PROGRESS"]
+
+
 def test_who_goes_away_is_told_nothing_and_the_job_runs_on(scene: Scene, host: HostSide, fn: Function) -> None:
     asker = submit(scene, fn, "a-u1")
     asker.gone()

@@ -496,3 +496,17 @@ def test_a_job_goes_on_while_its_engine_is_killed_and_is_found_again(
     """
     told = client(code, job=job)
     assert (told["status"], told["output"]) == ("COMPLETED", "through")
+
+
+def test_who_waits_for_a_job_has_its_value_although_the_engine_is_replaced_meanwhile(
+    client: Client, engine: IsolatedEngine, tmp_path: Path
+) -> None:
+    begun, opened = tmp_path / "begun", tmp_path / "opened"
+    given = {"begun": str(begun), "opened": str(opened)}
+    client.begin("result = runpod.Endpoint('gate').run_sync(given)", given=given)
+    until(begun.exists)
+    before = engine.facts["pid"]
+    assert CliRunner().invoke(root, ["engine", "restart"]).exit_code == 0
+    assert engine.facts["pid"] != before
+    opened.touch()
+    assert client.answer() == {"result": "through"}

@@ -298,6 +298,7 @@ class Engine:
             await self._await_host()
             self._guarded(self._fleet.give_back_all)
             self._guarded(self._hosts.end)
+        self._guarded(self.http_jobs.answer_all)
         self._timers.stop()
         self._turn.close()
         self._stopped = True

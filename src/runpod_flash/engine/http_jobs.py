@@ -242,13 +242,20 @@ class HttpJobs:
     def _look(self) -> None:
         """One timer for all who wait: each would have to be set and cancelled for every job."""
         now = self._state.clock.monotonic()
-        for wait in [one for one in self._waits if one.until <= now]:
-            self.leave(wait)
-            if row := self._state.store.told(wait.job):
-                self._promise(wait.asker, self.told(row), wait.answer)
+        self._answer([one for one in self._waits if one.until <= now])
         self._looking = bool(self._waits)
         if self._looking:
             self._state.call_later(_LOOK_S, self._look)
+
+    def answer_all(self) -> None:
+        """The engine leaves: who waits is told where the job stands, and can ask the next engine for it."""
+        self._answer(list(self._waits))
+
+    def _answer(self, waits: Sequence[_Wait]) -> None:
+        for wait in waits:
+            self.leave(wait)
+            if row := self._state.store.told(wait.job):
+                self._promise(wait.asker, self.told(row), wait.answer)
 
     def leave(self, wait: _Wait) -> None:
         """Nobody waits for that any more."""
