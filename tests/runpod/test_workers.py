@@ -54,6 +54,8 @@ def test_an_exception_is_told_in_the_words_of_the_worker_and_is_final(served: Se
     assert (told["error_type"], told["error_message"]) == ("<class 'ValueError'>", "boom!")
     assert 'raise ValueError("boom!")' in told["error_traceback"]
     assert "retries" not in ended
+    row = json.loads(served.flash("job", ended["id"], "--json"))
+    assert row["error"].splitlines()[0] == "ValueError: boom!"
 
 
 def test_an_error_that_a_handler_returns_goes_with_the_rest_of_what_it_returned(served: Served) -> None:
