@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
-from runpod_flash.engine.records import Active, Worker
+from runpod_flash.engine.program_jobs import Given, Poll, job_text
+from runpod_flash.engine.records import Worker
 from runpod_flash.engine.state import State
 from runpod_flash.model.job import ErrorKind
 from runpod_flash.wire.frame import Frame, FrameReader
@@ -45,35 +46,6 @@ MISSES: Final = 3
 _SETTLED_S: Final = 0.3
 """A sign of life may have been on its way when a job was given: what it leaves out then says nothing."""
 STOP_GRACE_S: Final = 5.0
-
-
-class Poll(Protocol):
-    """A request that a program holds open."""
-
-    room: int  # of job-take: how many jobs it asks for
-
-    def answer(self, data: bytes) -> None:
-        """What it waited for, as JSON text."""
-
-    def nothing(self) -> None:
-        """It may ask again."""
-
-    def later(self) -> None:
-        """It shall ask again after a while."""
-
-
-@dataclass(slots=True, eq=False)
-class Given:
-    """A job that the program has, or is being given."""
-
-    active: Active
-    at: float  # monotonic
-    confirmed: bool = False
-    misses: int = 0
-    stopping: str = ""  # why it shall end: a kind of error
-    stop_at: float = 0.0
-    chunks: int = -1  # items that it has yielded; -1: not known yet
-    finishing: bool = False  # its result is being put away
 
 
 @dataclass(slots=True, eq=False)
@@ -200,7 +172,7 @@ class ProgramLink:
                 self._finish(given, ErrorInfo(type="BlobError", message="its input is gone", kind=ErrorKind.BIND))
                 continue
             given.at = self._engine.clock.monotonic()
-            texts.append(_job_text(start, parts))
+            texts.append(job_text(start, parts))
         if not texts:
             batch.poll.nothing()
         elif batch.poll.room == 1 and len(texts) == 1:
@@ -361,10 +333,3 @@ class ProgramLink:
 
     def _say(self, head: Head, parts: Sequence[bytes] = ()) -> None:
         self._receive(self, Frame(head.KIND, 0, 0, head.body(), tuple(parts)))
-
-
-def _job_text(start: Start, parts: Sequence[Any]) -> bytes:
-    """A job as the program reads it. Its input is JSON text already, and so is what else was said of it."""
-    more = bytes(parts[1])[1:] if len(parts) > 1 else b"}"
-    comma = b"" if more == b"}" else b","
-    return b'{"id":%b,"input":%b%b%b' % (msgspec.json.encode(start.job), bytes(parts[0]), comma, more)

@@ -14,7 +14,8 @@ from typing import Any, Final, Protocol
 from runpod_flash._version import __version__
 from runpod_flash.engine.dispatcher import Dispatcher
 from runpod_flash.engine.hosts import key_hash
-from runpod_flash.engine.program_link import STOP_GRACE_S, Given, ProgramLink
+from runpod_flash.engine.program_jobs import Given
+from runpod_flash.engine.program_link import STOP_GRACE_S, ProgramLink
 from runpod_flash.engine.records import Pool, Worker
 from runpod_flash.engine.state import State
 from runpod_flash.engine.turn import Addressee, Link

@@ -11,7 +11,8 @@ import asyncio
 from typing import Final
 
 from runpod_flash.engine.http_jobs import HttpJobs
-from runpod_flash.engine.program_link import Given, ProgramLink
+from runpod_flash.engine.program_jobs import Given
+from runpod_flash.engine.program_link import ProgramLink
 from runpod_flash.engine.records import Worker
 from runpod_flash.errors import EngineRefused
 from runpod_flash.gateway.runpod.request import Refused, Request
