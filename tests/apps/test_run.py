@@ -19,13 +19,15 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from tests.apps.galleries import worker, write
 
 FLASH = str(Path(sys.executable).with_name("flash"))
 PATIENCE_S = 60.0
 PLAIN = """
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket
 
 app = FastAPI(title="Plain")
 
@@ -39,6 +41,13 @@ async def text() -> str:
 @app.get("/fails")
 async def fails() -> str:
     return {}["no such key"]
+
+
+@app.websocket("/echo")
+async def echo(socket: WebSocket) -> None:
+    await socket.accept()
+    while True:
+        await socket.send_text((await socket.receive_text()).upper())
 """
 
 
@@ -131,7 +140,7 @@ def running(folder: Path, *words: str, terminal: bool = False, **environ: str) -
 
 def all_gone(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Those that are still there after a while; what nobody has reaped yet is gone."""
-    _, alive = psutil.wait_procs(processes, timeout=10)
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE_S)
     return [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -206,6 +215,20 @@ def test_pages_of_the_web_cannot_reach_it_by_a_name_of_their_own(served: Running
     assert served.get("/text", headers={"host": "evil.example.com"}).status_code == 403
 
 
+def test_websockets_reach_the_app_but_not_from_pages_of_the_web(served: Running) -> None:
+    address = served.url.replace("http", "ws") + "/echo"
+    with connect(address, proxy=None) as socket:
+        socket.send("hi")
+        assert socket.recv() == "HI"
+    served.until(r"WS /echo +closed +[\d.]+ m?s")
+    with (
+        pytest.raises(InvalidStatus),
+        connect(address, proxy=None, additional_headers={"origin": "https://evil.example.com"}),
+    ):
+        pass
+    assert "Traceback" not in served.said.partition("WS /echo")[2]
+
+
 def test_a_change_is_served_as_it_is_saved_and_what_changed_is_said(changing: Changing) -> None:
     changing.save(
         PLAIN.replace('"one"', '"changed"').replace("/fails", "/new"),
@@ -228,7 +251,7 @@ def test_a_change_that_cannot_be_loaded_leaves_the_version_before_in_its_place(c
     changing.save(PLAIN)
     changing.save(f"{PLAIN}\n1 / 0\n", "not reloaded +the version before your change goes on")
     assert "ZeroDivisionError: division by zero" in changing.run.said
-    assert f"{changing.folder}/main.py:17" in changing.run.said
+    assert f"{changing.folder}/main.py:24" in changing.run.said
     assert changing.run.get("/text").json() == "one"
     changing.save(PLAIN.replace('"one"', '"mended"'))
     assert changing.run.get("/text").json() == "mended"

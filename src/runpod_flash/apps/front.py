@@ -9,6 +9,7 @@ from typing import Final
 
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose, WebSocketDisconnect
 
 from runpod_flash.apps import bundled, relay, stream
 from runpod_flash.client.import_failure import is_users, last_line
@@ -32,12 +33,12 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(scope, receive, send)
-        elif self._loopback and not _names_this_machine(scope):
-            await PlainTextResponse("this Host is not of this machine", 403)(scope, receive, send)
         elif scope["type"] == "http":
             await self._http(scope, receive, send)
+        elif self._loopback and not (_names_this_machine(scope) and _is_asked_by_it(scope)):
+            await WebSocketClose(1008, "this Host or Origin is not of this machine")(scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            await self._websocket(scope, receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began, status, started, whole = time.perf_counter(), 500, False, False
@@ -63,9 +64,25 @@ class Front:
                 took = stream.duration(time.perf_counter() - began)
                 stream.write(stream.line(f"{scope['method']} {scope['path']}", end=str(status), rest=took))
 
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began, end = time.perf_counter(), "closed"
+        try:
+            await self._app(scope, receive, send)
+        except WebSocketDisconnect:
+            pass  # how an app that only listens learns that nobody talks any more
+        except Exception as error:  # noqa: BLE001 - as above
+            end = "500"
+            tell(error)
+            raise Broken from None
+        finally:
+            took = stream.duration(time.perf_counter() - began)
+            stream.write(stream.line(f"WS {scope['path']}", end=end, rest=took))
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        if path.startswith(f"{bundled.PATH}/"):
+        if self._loopback and not _names_this_machine(scope):
+            await PlainTextResponse("this Host is not of this machine", 403)(scope, receive, send)
+        elif path.startswith(f"{bundled.PATH}/"):
             await bundled.assets(scope, receive, send)
         elif path.startswith(relay.PATH):
             await self._relay(scope, receive, send)
@@ -106,9 +123,15 @@ def tell(error: BaseException) -> None:
 
 def _names_this_machine(scope: Scope) -> bool:
     """Against pages of the web whose own name was made to point here (DNS rebinding)."""
-    host = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
-    name = trust.host_name(host)
-    return name is not None and trust.is_trusted(name)
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    names = [trust.host_name(host) for host in hosts]
+    return len(names) == 1 and all(name is not None and trust.is_trusted(name) for name in names)
+
+
+def _is_asked_by_it(scope: Scope) -> bool:
+    """Against pages of the web that open a WebSocket here: browsers let them, whatever the server says of CORS."""
+    origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+    return all(map(trust.is_trusted_origin, origins))
 
 
 def is_news(record: logging.LogRecord) -> bool:
