@@ -17,11 +17,9 @@ import gc
 import json
 import logging
 import os
-import resource
 import shutil
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,15 +27,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from runpod_flash._version import __version__
-from runpod_flash.daemon import lock
+from runpod_flash.daemon import lock, settling
 from runpod_flash.daemon.connections import Link, Reception
+from runpod_flash.daemon.hosts import Hosts
 from runpod_flash.engine.engine import Engine
 from runpod_flash.engine.store.base import Store
 from runpod_flash.engine.store.sqlite import open_store
-from runpod_flash.errors import ConfigError, EngineUnavailable, FlashError
+from runpod_flash.errors import EngineUnavailable, FlashError
 from runpod_flash.gateway import gateway, succession, token
 from runpod_flash.host import strays
-from runpod_flash.providers.base import HostProcess
 from runpod_flash.providers.local import LocalProvider
 from runpod_flash.settings import Settings, load
 from runpod_flash.wire import rundir
@@ -53,7 +51,6 @@ logger = logging.getLogger(__name__)
 ADDRESS: Final = "engine.json"
 STORE: Final = "store.sqlite"
 LOG: Final = "engine.log"
-LOG_LIMIT: Final = 4 * 1024 * 1024
 
 BACKLOG: Final = 1024
 GRACE_S: Final = 5.0
@@ -66,7 +63,6 @@ HOST_S: Final = 8.0
 BURY_S: Final = 3.0
 HEIR_S: Final = 10.0
 """How long an engine that has handed over keeps the gateway's port for the next one."""
-_REAP_S: Final = 0.25
 
 _PACKAGE_MARK: Final = Path(__file__).absolute().parents[1] / "_version.py"
 
@@ -120,17 +116,17 @@ class _Ready:
 
 def _run(options: argparse.Namespace, ready: _Ready) -> int:
     home = Path(options.home).absolute()
-    _settle()
+    settling.let_go()
     # The data folder stands in for a project: which folder an engine was started from must not change it.
     settings = replace(load(project=home), home=home)
-    folder = _folders(home)
+    folder = settling.make_folders(home)
     locks = lock.acquire([folder, home], folder / rundir.SOCKET)
     if locks is None:
         ready.ok()
         return 0
     offer: succession.Offer | None = None
     try:
-        _log_to(home / LOG, debug=settings.debug)
+        settling.log_to(home / LOG, debug=settings.debug)
         retention = int(settings.retention_awaited * 1000), int(settings.retention_spawned * 1000)
         store = open_store(home / STORE, durability=settings.durability, retention_ms=retention)
         with contextlib.closing(store):
@@ -143,57 +139,6 @@ def _run(options: argparse.Namespace, ready: _Ready) -> int:
     if offer is not None and not offer.wait(HEIR_S):
         logger.info("nobody came for the port")
     return code
-
-
-# ── settle ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _settle() -> None:
-    """Lets go of whoever started us: terminal, current folder, and the limits of its shell."""
-    os.umask(0o077)
-    os.chdir("/")
-    with contextlib.suppress(PermissionError):  # it leads a session already
-        os.setsid()
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    if nothing:
-        os.close(nothing)
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # macOS says "infinity" and does not mean it
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _folders(home: Path) -> Path:
-    """Makes the data folder and the run folder; the latter."""
-    try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"the data folder {home} cannot be made",
-            why=error.strerror,
-            fix="set FLASH_HOME to a folder that can be written",
-        ) from None
-    try:
-        return rundir.prepare(home)
-    except rundir.RundirError as error:
-        raise EngineUnavailable(
-            "the folder for the engine's socket cannot be used",
-            why=str(error),
-            fix="remove it (sudo may be needed), or set XDG_RUNTIME_DIR to a folder of your own with mode 700",
-        ) from None
-
-
-def _log_to(path: Path, *, debug: bool) -> None:
-    """Standard output and error go to the log from here on, also those of C code."""
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > LOG_LIMIT:
-            path.replace(path.with_suffix(".log.1"))
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    for fd in (1, 2):
-        os.dup2(log, fd)
-    os.close(log)
-    level = logging.DEBUG if debug else logging.INFO
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
 
 def _in_loop(daemon: Daemon, ready: _Ready) -> int:
@@ -228,7 +173,7 @@ class Daemon:
         self._parent_fd: int | None = options.parent_fd
         self._address = folder / rundir.SOCKET
         self._package = _identity(_PACKAGE_MARK)
-        self._hosts = _Hosts()
+        self._hosts = Hosts()
         self.offer: succession.Offer | None = None
         """The gateway's port, for the next engine."""
         self._farewell: _Farewell | None = None
@@ -441,61 +386,3 @@ def _nothing() -> None:
 
 def _log_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     logger.error("%s", context.get("message", "a callback failed"), exc_info=context.get("exception"))
-
-
-# ── hosts ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-class _Hosts:
-    """The hosts that were started here: their end is noticed and told, and leaves no zombie."""
-
-    def __init__(self) -> None:
-        self._watched: dict[HostProcess, Callable[[], None]] = {}
-        self._none = asyncio.Event()
-
-    def watch(self, process: HostProcess, ended: Callable[[], None]) -> None:
-        """Calls `ended` when the process is gone."""
-        self._watched[process] = ended
-        self._none.clear()
-        loop = asyncio.get_running_loop()
-        if process.fileno() >= 0:
-            loop.add_reader(process.fileno(), self._look, process)
-        else:
-            loop.call_later(_REAP_S, self._look_again, process)
-
-    def tell(self) -> None:
-        """Has all of them leave."""
-        for process in self._watched:
-            self._watched[process] = _nothing  # the engine has stopped already, and expects nothing any more
-            process.terminate()
-
-    async def end(self, patience_s: float) -> None:
-        """Waits until all are gone."""
-        if self._watched:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._none.wait(), patience_s)
-        for process in self._watched:
-            logger.warning("the host (process %d) is still ending its workers", process.pid)
-
-    def forget(self) -> None:
-        """Those that live on are another engine's."""
-        for process in list(self._watched):
-            self._unwatch(process)
-
-    def _look(self, process: HostProcess) -> None:
-        if process in self._watched and process.reap() is not None:
-            self._unwatch(process)()
-
-    def _look_again(self, process: HostProcess) -> None:
-        self._look(process)
-        if process in self._watched:
-            asyncio.get_running_loop().call_later(_REAP_S, self._look_again, process)
-
-    def _unwatch(self, process: HostProcess) -> Callable[[], None]:
-        if process.fileno() >= 0:
-            asyncio.get_running_loop().remove_reader(process.fileno())
-        process.close()
-        ended = self._watched.pop(process)
-        if not self._watched:
-            self._none.set()
-        return ended
