@@ -120,6 +120,8 @@ def test_it_gets_requests_as_they_came(web: httpx.Client) -> None:
     assert "authorization" not in said["headers"]
     assert answer.headers["x-runpod-worker-id"].startswith("w")
     assert web.head("/pid").status_code == 405
+    offers = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABk"}
+    assert web.get("/numbers?count=300", headers=offers).text.count("\n") == 300_000
     assert web.get("/nothing").status_code == 404
 
 

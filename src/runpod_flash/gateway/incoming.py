@@ -131,9 +131,11 @@ class Incoming:
 
     def may_converse(self, upgrade: Upgrade) -> bool:
         """Whether whoever answers speaks other protocols than HTTP, and this one."""
+        if upgrade.name == "h2c" or self.method != "GET":  # the next HTTP is offered, and this one does as well
+            return False
         if self._port is not None:
             return True
-        if self._answerer is None or self.method != "GET" or not self._fields:
+        if self._answerer is None or not self._fields:
             return False
         pool = self._answerer.function.pool
         return pool.serves and (pool.spec.application is None or upgrade.name == "websocket")
