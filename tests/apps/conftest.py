@@ -54,6 +54,7 @@ class Gallery:
         """Writes one example's pyproject.toml."""
         file = self.root / name / "pyproject.toml"
         file.parent.mkdir(parents=True, exist_ok=True)
+        (file.parent / "main.py").touch()
         file.write_text(f'[project]\nname = "{file.parent.name}"\nversion = "0"\ndependencies = {list(dependencies)}\n')
         return file
 

@@ -15,6 +15,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from runpod_flash import installation
+from runpod_flash.apps.discovery import find_examples
+from runpod_flash.apps.naming import number_of
 from runpod_flash.errors import ConfigError, UsageError
 
 if sys.version_info >= (3, 11):
@@ -24,7 +26,6 @@ else:
 
 OURS: Final = frozenset({installation.OURS, *installation.FOREIGN})
 """Names that mean this package, whoever else has something of that name on an index: never to be installed by name."""
-_CATEGORY: Final = re.compile(r"\d+_\w+")
 _ORDER: Final = ("===", "==", "~=", ">=", ">", "!=", "<=", "<")
 
 
@@ -90,13 +91,14 @@ def _version(bound: Specifier) -> Version:
 
 
 def _projects(root: Path) -> Iterator[Path]:
-    for category in _folders(root):
-        if _CATEGORY.fullmatch(category.name):
-            yield from (file for one in _folders(category) if (file := one / "pyproject.toml").is_file())
+    """Of the examples in numbered categories below a folder, those that say what they need.
 
-
-def _folders(parent: Path) -> list[Path]:
-    return sorted(one for one in parent.iterdir() if one.is_dir() and not one.name.startswith((".", "_")))
+    Without a number any folder with projects two levels below it would do, and be written to.
+    """
+    for example in find_examples(root):
+        file = example.folder / "pyproject.toml"
+        if example.folder.parent.parent == root and number_of(example.category) and file.is_file():
+            yield file
 
 
 def _read(root: Path, file: Path) -> Example:
