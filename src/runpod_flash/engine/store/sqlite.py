@@ -12,15 +12,18 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 from runpod_flash.engine.store import opening
 from runpod_flash.engine.store.apps import Apps
-from runpod_flash.engine.store.base import Attempt, Claimed, Ended, LiveJob, NewJob, Returned, StoredChunk, WorkerRow
+from runpod_flash.engine.store.base import Attempt, Claimed, Ended, LiveJob, NewJob, Returned
+from runpod_flash.engine.store.beside import Beside
+from runpod_flash.engine.store.declarations import Declarations
 from runpod_flash.engine.store.explain import explain
+from runpod_flash.engine.store.presence import Presence
 from runpod_flash.model.job import LOW_PRIORITY, JobState
 
 _CLAIMED: Final = len(Claimed._fields)
@@ -53,7 +56,7 @@ def open_store(path: Path, *, durability: str, retention_ms: tuple[int, int] = (
     return store
 
 
-class SqliteStore:
+class SqliteStore(Declarations, Beside, Presence):
     """See `base.Store`, whose words these are."""
 
     def __init__(self, path: Path, durability: str, retention_ms: tuple[int, int]) -> None:
@@ -158,80 +161,9 @@ class SqliteStore:
             self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self._execute("PRAGMA busy_timeout=5000")
 
-    def _run(self, name: str, arguments: Sequence[Any] = ()) -> sqlite3.Cursor:
-        return self._do(self._sql[name], arguments)
-
-    def _do(self, statement: str, arguments: Sequence[Any] = ()) -> sqlite3.Cursor:
-        try:
-            return self._execute(statement, arguments)
-        except sqlite3.Error as error:
-            raise explain(error, self.path) from error
-
     def _next_sent(self) -> int:
         self._sent += 1
         return self._sent
-
-    # ── declarations ──────────────────────────────────────────────────────────────────────────────
-
-    def save_endpoint(self, public_id: str, spec: bytes, now_ms: int) -> int:
-        statement = """INSERT INTO endpoints (public_id, spec, created_ms, declared_ms) VALUES (?1, ?2, ?3, ?3)
-                       ON CONFLICT (public_id) DO UPDATE SET spec = ?2, declared_ms = ?3 RETURNING id"""
-        return int(self._do(statement, (public_id, spec.decode(), now_ms)).fetchall()[0][0])
-
-    def save_pool(self, endpoint: int, key: str, spec: bytes, now_ms: int) -> int:
-        statement = """INSERT INTO pools (endpoint_id, key, spec, created_ms, used_ms) VALUES (?1, ?2, ?3, ?4, ?4)
-                       ON CONFLICT (endpoint_id, key) DO UPDATE SET spec = ?3, used_ms = ?4 RETURNING id"""
-        return int(self._do(statement, (endpoint, key, spec.decode(), now_ms)).fetchall()[0][0])
-
-    def save_function(self, pool: int, name: str, version: str, digest: str, spec: bytes, now_ms: int) -> int:
-        statement = """INSERT INTO functions (pool_id, name, version, digest, spec, used_ms)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                       ON CONFLICT (pool_id, name, version, digest)
-                       DO UPDATE SET spec = ?5, used_ms = ?6 RETURNING id"""
-        return int(self._do(statement, (pool, name, version, digest, spec.decode(), now_ms)).fetchall()[0][0])
-
-    def declarations(self) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-        return (
-            self._do("SELECT id, spec FROM endpoints").fetchall(),
-            self._do("SELECT id, endpoint_id, key, spec FROM pools").fetchall(),
-            self._do("SELECT id, pool_id, spec FROM functions ORDER BY used_ms, id").fetchall(),
-        )
-
-    def save_definition(self, digest: str, name: str, body: bytes, now_ms: int) -> None:
-        self._do(
-            """INSERT INTO definitions (digest, name, body, used_ms) VALUES (?, ?, ?, ?)
-               ON CONFLICT (digest) DO UPDATE SET used_ms = excluded.used_ms""",
-            (digest, name, body, now_ms),
-        )
-
-    def definition(self, digest: str) -> bytes | None:
-        row = self._do("SELECT body FROM definitions WHERE digest = ?", (digest,)).fetchone()
-        return bytes(row[0]) if row else None
-
-    def missing_definitions(self, digests: Sequence[str]) -> list[str]:
-        known = self._do(
-            "SELECT digest FROM definitions WHERE digest IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(digests)),),
-        )
-        have = {row[0] for row in known}
-        return [digest for digest in digests if digest not in have]
-
-    def drop_functions(self, functions: Sequence[int], before_ms: int, newest: int) -> list[int]:
-        statement = """DELETE FROM functions WHERE id IN (SELECT value FROM json_each(?)) AND used_ms < ?
-                       AND id NOT IN (SELECT fn FROM jobs WHERE seq > ?) RETURNING id"""
-        return [row[0] for row in self._do(statement, (json.dumps(functions), before_ms, newest)).fetchall()]
-
-    def drop_pools(self, pools: Sequence[int], before_ms: int) -> list[int]:
-        statement = """DELETE FROM pools WHERE id IN (SELECT value FROM json_each(?)) AND used_ms < ?
-                       AND id NOT IN (SELECT pool_id FROM functions) RETURNING id"""
-        return [row[0] for row in self._do(statement, (json.dumps(pools), before_ms)).fetchall()]
-
-    def drop_endpoint(self, endpoint: int) -> None:
-        self._do("DELETE FROM endpoints WHERE id = ?", (endpoint,))
-
-    def drop_definitions(self, digests: Sequence[str], before_ms: int) -> None:
-        statement = "DELETE FROM definitions WHERE digest IN (SELECT value FROM json_each(?)) AND used_ms < ?"
-        self._do(statement, (json.dumps(digests), before_ms))
 
     # ── the queue ─────────────────────────────────────────────────────────────────────────────────
 
@@ -436,117 +368,6 @@ class SqliteStore:
         statement = "SELECT id FROM blobs WHERE id IN (SELECT value FROM json_each(?))"
         rows = self._do(statement, (json.dumps(list(blobs)),)).fetchall()
         return sorted(set(blobs).difference(row[0] for row in rows))
-
-    # ── what jobs yield and say before their end ──────────────────────────────────────────────────
-
-    def say_progress(self, job: str, progress: str) -> None:
-        self._do("UPDATE jobs SET progress = ? WHERE id = ?", (progress, job))
-
-    def give(self, job: str, items: int) -> None:
-        self._do("UPDATE jobs SET given = ? WHERE id = ?", (items, job))
-
-    def add_webhook(self, job: str, url: str) -> bool:
-        was_due = self._do("DELETE FROM webhooks WHERE job = ? RETURNING due_ms", (job,)).fetchall()
-        self._do("INSERT INTO webhooks (job, url) VALUES (?, ?)", (job, url))
-        return bool(was_due) and was_due[0][0] is not None
-
-    def webhook(self, job: str) -> str | None:
-        row = self._do("SELECT url FROM webhooks WHERE job = ?", (job,)).fetchone()
-        return row[0] if row else None
-
-    def webhooks_ahead(self) -> list[str]:
-        rows = self._do("SELECT job FROM webhooks JOIN jobs ON jobs.id = job WHERE due_ms IS NULL AND state < 4")
-        return [row[0] for row in rows.fetchall()]
-
-    def webhooks_pending(self) -> int:
-        return int(self._do("SELECT count(*) FROM webhooks WHERE due_ms IS NOT NULL").fetchone()[0])
-
-    def webhook_due(self, job: str, due_ms: int) -> None:
-        self._do("UPDATE webhooks SET due_ms = ? WHERE job = ?", (due_ms, job))
-
-    def webhook_tried(self, job: str, due_ms: int | None, tries: int, error: str) -> bool:
-        statement = "UPDATE webhooks SET due_ms = ?, tries = ?, error = ? WHERE job = ? AND due_ms IS NOT NULL"
-        return self._do(statement, (due_ms, tries, error, job)).rowcount == 1
-
-    def webhooks_due(self, limit: int) -> list[tuple[str, str, int, int]]:
-        statement = "SELECT job, url, due_ms, tries FROM webhooks WHERE due_ms IS NOT NULL ORDER BY due_ms LIMIT ?"
-        return self._do(statement, (limit,)).fetchall()
-
-    def add_chunk(self, job: str, chunk: StoredChunk) -> None:
-        self._run("chunk", (job, *chunk))
-
-    def chunks(self, job: str, first: int, limit: int) -> list[StoredChunk]:
-        return [StoredChunk._make(row) for row in self._run("chunks", (job, first, limit)).fetchall()]
-
-    def chunk_count(self, job: str) -> int:
-        return int(self._run("chunk_count", (job,)).fetchone()[0])
-
-    def drop_chunks(self, job: str, before: int) -> list[str]:
-        heads = [row[0] for row in self._run("drop_chunks", (job, before)).fetchall() if row[0] is not None]
-        names = [blob for head in heads for _index, blob, _size in json.loads(head).get("blobs", ())]
-        if names:
-            these = "IN (SELECT value FROM json_each(?))"
-            self._do(f"DELETE FROM blobs WHERE job = ? AND id {these}", (job, json.dumps(names)))
-        return names
-
-    def idempotent(self, endpoint: int, key: str) -> str | None:
-        row = self._do("SELECT job FROM idempotency WHERE endpoint_id = ? AND key = ?", (endpoint, key)).fetchone()
-        return row[0] if row else None
-
-    def remember_idempotent(self, endpoint: int, key: str, job: str) -> None:
-        self._do("INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?)", (endpoint, key, job))
-
-    def add_blobs(self, job: str, blobs: Iterable[tuple[int, str, int]]) -> None:
-        for _index, blob, size in blobs:
-            self._do("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)", (blob, job, size))
-
-    def add_event(
-        self, kind: str, now_ms: int, data: str, *, job: str | None = None, endpoint: int | None = None
-    ) -> None:
-        self._run("event", (job, endpoint, now_ms, kind, data))
-
-    def add_span(self, span: tuple[str, int, str, str, int, int, int, bool]) -> None:
-        self._run("span", span)
-
-    # ── hosts and workers ─────────────────────────────────────────────────────────────────────────
-
-    def add_host(self, host: str, key_hash: str, pid: int, machine: str, now_ms: int) -> None:
-        self._do(
-            "INSERT OR REPLACE INTO hosts VALUES (?, ?, ?, ?, ?, NULL)",
-            (host, key_hash, pid, machine, now_ms),
-        )
-
-    def end_host(self, host: str, now_ms: int) -> None:
-        self._do("UPDATE hosts SET ended_ms = ? WHERE id = ?", (now_ms, host))
-        self._do("DELETE FROM hosts WHERE ended_ms < ?", (now_ms - 86_400_000,))
-
-    def open_hosts(self) -> list[tuple[str, str, int]]:
-        return self._do("SELECT id, key_hash, pid FROM hosts WHERE ended_ms IS NULL").fetchall()
-
-    def add_worker(self, worker: str, pool: int, host: str, key_hash: str, gpus: str, now_ms: int) -> None:
-        self._do(
-            "INSERT INTO workers VALUES (?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
-            (worker, pool, host, key_hash, gpus, now_ms),
-        )
-
-    def worker_ready(self, worker: str, now_ms: int) -> None:
-        self._do("UPDATE workers SET ready_ms = coalesce(ready_ms, ?) WHERE id = ?", (now_ms, worker))
-
-    def end_worker(self, worker: str, end: str, now_ms: int) -> None:
-        self._do(
-            "UPDATE workers SET ended_ms = ?, end = ? WHERE id = ? AND ended_ms IS NULL",
-            (now_ms, end, worker),
-        )
-        self._do("DELETE FROM workers WHERE ended_ms < ?", (now_ms - 86_400_000,))
-
-    def open_workers(self) -> list[WorkerRow]:
-        rows = self._do(
-            "SELECT id, pool_id, host, key_hash, gpus, launched_ms, ready_ms FROM workers WHERE ended_ms IS NULL"
-        ).fetchall()
-        return [
-            WorkerRow(row[0], row[1], row[2], row[3], tuple(json.loads(row[4])), row[5], row[6] is not None)
-            for row in rows
-        ]
 
     # ── reading, from another thread ──────────────────────────────────────────────────────────────
 
