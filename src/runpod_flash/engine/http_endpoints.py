@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from runpod_flash.engine.dispatcher import Dispatcher
 from runpod_flash.engine.purge import Done
@@ -12,11 +12,6 @@ from runpod_flash.engine.records import Endpoint, Worker
 from runpod_flash.engine.registry import Registry
 from runpod_flash.engine.state import State
 from runpod_flash.errors import ConfigError
-
-CHANGEABLE: Final = (
-    "workers_min", "workers_max", "idle_timeout_s", "scaler", "scaler_value", "execution_timeout_ms",
-)  # fmt: skip
-"""What of an endpoint can be changed from outside; the program that declares it says it anew with its next call."""
 
 
 class HttpEndpoints:
@@ -40,7 +35,7 @@ class HttpEndpoints:
         return int(self._state.clock.monotonic() - worker.ready_at) if worker.ready_at else 0
 
     def change(self, endpoint: Endpoint, changes: Mapping[str, Any]) -> None:
-        """Changes how it scales. ConfigError for what cannot be."""
+        """Changes how it scales, until the program that declares it says otherwise. ConfigError for what cannot be."""
         spec = replace(endpoint.spec, **changes)
         if not 0 <= spec.workers_min <= spec.workers_max or spec.workers_max < 1:
             raise ConfigError(
@@ -54,7 +49,7 @@ class HttpEndpoints:
         self._state.event("endpoint_changed", {"changes": f"over HTTP: {told}"}, endpoint=endpoint.id)
         self._state.replan()
 
-    def end(self, endpoint: Endpoint, then: Done, purge: Any) -> None:
+    def end(self, endpoint: Endpoint, then: Done, purge: Callable[[dict[str, Any], Done], None]) -> None:
         """Cancels what waits, and lets the workers go once they have done what they have."""
         if endpoint.spec.origin != "script":
             raise ConfigError(
