@@ -252,6 +252,8 @@ class Incoming:
     def _ask(self, operation: Operation, body: bytes) -> None:
         """Has a request of Runpod's protocol answered, once all of it is there."""
         if self._asked is None:
+            if operation.verb.closes:
+                self.keep_alive = False
             jobs = self._connection.jobs
             self._asked = Request(
                 self,

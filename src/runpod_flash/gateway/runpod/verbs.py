@@ -31,6 +31,9 @@ class Verb(NamedTuple):
     handle: Callable[[Request], None]
     methods: frozenset[str]
     token: bool = True
+    # A worker whose handler blocks its loop does not see that a kept connection has ended with its engine, sends a
+    # result on it, and throws the result away.
+    closes: bool = False
     too_large: Callable[[HttpJobs, str, bytes, ErrorInfo], None] | None = None  # what else follows, for its `rest`
 
 
@@ -48,12 +51,12 @@ VERBS: Final[dict[str, Verb]] = {
     "metrics": Verb(facts.metrics, _GET),
     "requests": Verb(facts.requests, _GET),
     # Workers.
-    "job-take": Verb(workers.take, _GET, token=False),
-    "job-take-batch": Verb(workers.take_batch, _GET, token=False),
-    "job-stop": Verb(workers.stop, _GET, token=False),
-    "job-done": Verb(workers.done, _POST, token=False, too_large=workers.done_too_large),
-    "job-stream": Verb(workers.stream, _POST, token=False),
-    "ping": Verb(workers.ping, _GET, token=False),
+    "job-take": Verb(workers.take, _GET, token=False, closes=True),
+    "job-take-batch": Verb(workers.take_batch, _GET, token=False, closes=True),
+    "job-stop": Verb(workers.stop, _GET, token=False, closes=True),
+    "job-done": Verb(workers.done, _POST, token=False, closes=True, too_large=workers.done_too_large),
+    "job-stream": Verb(workers.stream, _POST, token=False, closes=True),
+    "ping": Verb(workers.ping, _GET, token=False, closes=True),
 }
 
 
