@@ -241,6 +241,10 @@ def test_going_back_loses_no_request_either(shop: Shop) -> None:
         False,
     ]
     assert shop.json("rollback", "--to", "2", "--yes", schema="deploy")["version"] == 2
+    unknown = shop.run("rollback", "--to", "99", "--yes", code=2).stderr
+    assert "shop has no version 99 in production" in unknown
+    assert "flash rollback --to 2 --app shop --env production" in unknown
+    assert "shop was never deployed to staging" in shop.run("rollback", "--env", "staging", code=2).stderr
 
 
 def test_what_cannot_be_deployed_leaves_what_is(shop: Shop) -> None:

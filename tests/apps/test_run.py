@@ -267,6 +267,17 @@ def test_ctrl_c_ends_everything_quickly_and_well(plain: Path) -> None:
         assert "Traceback" not in run.said
 
 
+def test_a_terminals_ctrl_c_reaches_a_program_that_has_just_been_started_and_is_not_heard(plain: Path) -> None:
+    with running(plain) as run:
+        run.ready()
+        while len(family := run.family()) < 3:  # the one that waits for a change is importing
+            assert run.process.poll() is None
+        for process in reversed(family):
+            process.send_signal(signal.SIGINT)
+        assert run.ended() == (0, run.said)
+        assert "Traceback" not in run.said
+
+
 def test_killed_it_leaves_nothing_behind(plain: Path) -> None:
     with running(plain) as run:
         run.ready()
@@ -308,7 +319,7 @@ def test_a_port_that_is_taken_is_said_and_the_next_free_one_used(plain: Path) ->
         ({}, [], ["there is nothing to serve in", "flash init my_app"]),
         ({"main.py": "from fastapi import FastAPI\napi = FastAPI()\n"}, [], ["main.py:2", "flash run main.py:api"]),
         ({"main.py": "x = 1\nimport no_such_module\napp = 1\n"}, [], ["main.py:2", "No module named 'no_such_module'"]),
-        ({"main.py": "def (\napp = 1\n"}, [], ["main.py:1", "cannot be read as Python"]),
+        ({"main.py": "def (\napp = 1\n"}, [], ["main.py:1", "cannot be read as Python", "mend that line"]),
         ({"main.py": "app = 3\n"}, [], ["app in main.py is a int"]),
         ({"app.py": PLAIN}, ["ap.py"], ["there is no file ap.py", "Did you mean 'app.py'?"]),
         ({"main.py": PLAIN}, ["--host", "192.0.2.1"], ["nothing can listen at 192.0.2.1"]),
@@ -385,3 +396,27 @@ def test_one_example_without_a_main_is_served_with_its_workers(tmp_path: Path) -
     with running(tmp_path / "hello", "--no-reload") as run:
         run.ready()
         assert httpx.post(f"{run.url}/gpu/say", json={}).json()["example"] == "hello"
+
+
+def test_a_call_that_failed_is_shown_with_the_command_that_tells_more(tmp_path: Path) -> None:
+    write(tmp_path, {"main.py": """
+        from fastapi import FastAPI
+        from runpod_flash import CpuLiveServerless, remote
+
+        app = FastAPI()
+
+
+        @remote(resource_config=CpuLiveServerless(name="refuses"), max_retries=0)
+        async def refuse() -> None:
+            raise ValueError("not today")
+
+
+        @app.get("/job")
+        async def job() -> str:
+            return (await refuse()).id
+    """})  # fmt: skip
+    with running(tmp_path, "--no-reload") as run:
+        run.ready()
+        job = run.get("/job").json()
+        named = run.until(r"refuse .* FAILED .*not today  \(flash job (\w+)\)")[1]
+    assert job.endswith(named)

@@ -50,3 +50,9 @@ def test_a_bar_lies_where_its_part_lies_and_never_vanishes(monkeypatch: pytest.M
 
 def test_a_cell_is_one_line_that_no_terminal_obeys() -> None:
     assert views.clean("a\nb\x1b[31m\u202e") == "a b\\x1b[31m\\u202e"
+
+
+def test_a_job_that_started_and_ended_in_one_millisecond_took_less_than_that_and_not_nothing() -> None:
+    assert views.took({"started_at_ms": 5, "ended_at_ms": 5}) == "<1 ms"
+    assert views.took({"started_at_ms": 5, "ended_at_ms": 7}) == "2 ms"
+    assert views.took({"started_at_ms": None}) == ""

@@ -170,6 +170,7 @@ class Begun:
 def main(words: list[str]) -> int:
     """Waits for its turn, loads, serves; the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all of us; the parent says when to stop
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # held back by the parent until here
     control, listener = Control(int(words[0])), socket.socket(fileno=int(words[1]))
     loopback, provision = words[2] == "1", words[3] == "1"
     target = Target(Path(words[4]), Kind(words[5]), words[6], words[7])

@@ -1,8 +1,8 @@
 """One stream of lines for all that happens while an app is served: requests, calls, what functions print.
 
 12:01:02.123  POST /gpu/hello                   200            1.22 s
-12:01:02.120  gpu_hello               w-3f2a9c  COMPLETED      1.20 s, 0.90 s of it queued
-12:01:02.101  gpu_hello               w-3f2a9c  | a line that it printed
+12:01:02.120  gpu_hello               3f2a9c    COMPLETED      1.20 s, 0.90 s of it queued
+12:01:02.101  gpu_hello               3f2a9c    | a line that it printed
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def told(ended: Ended) -> None:
     took = duration((ended.waited_ms + ended.ran_ms) / 1000)
     queued = f", {duration(ended.waited_ms / 1000)} of it queued" if ended.waited_ms >= 1 else ""
     error = f"  {ended.error.splitlines()[0]}" if ended.error else ""
-    write(line(ended.function, ended.worker, ended.status, f"{took}{queued}{error}"))
+    more = f"  (flash job {ended.job[-8:]})" if ended.error and ended.job else ""
+    write(line(ended.function, ended.worker, ended.status, f"{took}{queued}{error}{more}"))
 
 
 def write(text: str) -> None:

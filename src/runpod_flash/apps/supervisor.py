@@ -15,7 +15,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -225,15 +225,16 @@ class _Child:
         ours, theirs = socket.socketpair()
         try:
             words = (theirs.fileno(), listener.fileno(), int(wishes.loopback), int(wishes.provision))
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "runpod_flash.apps.serving",
-                *map(str, words),
-                *target.words(),
-                pass_fds=(theirs.fileno(), listener.fileno()),
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
+            with _ctrl_c_held_back():
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "runpod_flash.apps.serving",
+                    *map(str, words),
+                    *target.words(),
+                    pass_fds=(theirs.fileno(), listener.fileno()),
+                    env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                )
         except BaseException:
             ours.close()
             raise
@@ -274,6 +275,19 @@ class _Child:
         """Ends it at once."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
+
+
+@contextlib.contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """What is started within is deaf to the Ctrl-C of the terminal, until it says itself what is to become of it.
+
+    Only a mask reaches a program's first instruction: whatever it does by itself comes after a second of imports.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Changes:

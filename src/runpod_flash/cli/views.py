@@ -208,7 +208,8 @@ def took(row: Row) -> str:
     if row.get("started_at_ms") is None:
         return ""
     end = row.get("ended_at_ms") or time.time() * 1000
-    return duration(max(0.0, end - row["started_at_ms"]) / 1000)
+    passed_ms = max(0.0, end - row["started_at_ms"])
+    return duration(passed_ms / 1000) if passed_ms else "<1 ms"  # times are whole milliseconds
 
 
 def _rich_table(columns: Sequence[Column], cells: Iterable[Sequence[str]]) -> None:

@@ -90,7 +90,7 @@ class Call:
     def _ended(self, frame: Frame) -> Ended:
         head: Outcome = decode(frame)
         error = head.error.message if head.error is not None else ""
-        return Ended(self.function, head.worker, head.status, head.delay_ms, head.run_us / 1000, error)
+        return Ended(self.function, head.worker, head.status, head.delay_ms, head.run_us / 1000, error, self.id)
 
     async def _given(self, frame: Frame) -> JobOutput[Any]:
         if self.stream.again and isinstance(self.stream.watcher, output.Watch):

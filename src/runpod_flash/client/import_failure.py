@@ -37,7 +37,8 @@ def _no_python(source: str, error: BaseException) -> UsageError:
         where = f"{error.filename}:{error.lineno}" if error.filename and error.lineno else None
         where = f"{where}\n{error.text.strip()[:200]}" if where and error.text else where
         said = error.msg
-    return UsageError(f"{source} cannot be read as Python: {said}", where=where, fix="name a file of Python source")
+    fix = "mend that line" if where and source.endswith(".py") else "name a file of Python source"
+    return UsageError(f"{source} cannot be read as Python: {said}", where=where, fix=fix)
 
 
 def is_users(file: str) -> bool:

@@ -27,6 +27,8 @@ class Ended(NamedTuple):
     waited_ms: float
     ran_ms: float
     error: str
+    job: str = ""
+    """Its id; "" of a load-balanced call, which is on no record."""
 
 
 LineLayout = Callable[[str, str, str], str]

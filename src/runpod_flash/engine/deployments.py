@@ -143,12 +143,13 @@ class Deployments:
         wanted = next(iter(older), 0) if head.version == _PREVIOUS else head.version
         if wanted in kept:
             return wanted
-        listed = ", ".join(map(str, kept)) or "none"
-        what = "a version before this one" if head.version == _PREVIOUS else f"a version {wanted}"
+        if not kept:
+            raise UsageError(f"{head.app} was never deployed to {head.env}", fix="see what is: flash app list")
+        what = "no version before this one" if head.version == _PREVIOUS else f"no version {wanted}"
         raise UsageError(
-            f"{head.app} has not {what} in {head.env}",
-            why=f"those that are kept: {listed}",
-            fix=f"see them: flash env get {head.env} --app {head.app}",
+            f"{head.app} has {what} in {head.env}",
+            why=f"those that are kept: {', '.join(map(str, kept))}",
+            fix=f"go to one of them: flash rollback --to {kept[0]} --app {head.app} --env {head.env}",
         )
 
     def _again(self, key: Key, number: int, head: Deploy) -> Deploy:
