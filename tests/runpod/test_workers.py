@@ -206,7 +206,7 @@ def test_a_job_that_kills_whatever_runs_it_comes_to_an_end(served: Served) -> No
 
 def test_a_job_runs_on_while_its_engine_is_killed_and_another_takes_its_result(served: Served, tmp_path: Path) -> None:
     mark, go = tmp_path / "mark", tmp_path / "go"
-    plain = served.run("one", {"mark": str(mark), "s": 1})
+    plain = served.run("one", {"mark": str(mark), "until": str(go)})
     waits = served.run("many", {"do": "progress", "until": str(go)})
     until(mark.exists)
     served.wait("many", waits, lambda found: found.get("output"))
@@ -219,6 +219,18 @@ def test_a_job_runs_on_while_its_engine_is_killed_and_another_takes_its_result(s
         assert (ended["status"], ended.get("retries", 0)) == ("COMPLETED", 0)
     assert len(mark.read_text().splitlines()) == 1, "it ran once"
     assert served.result("many", {})["status"] == "COMPLETED"
+
+
+def test_a_plain_handler_runs_on_while_its_engine_is_restarted(served: Served, tmp_path: Path) -> None:
+    mark, go = tmp_path / "mark", tmp_path / "go"
+    served.result("one", {})  # so that its worker has spoken with this engine
+    job = served.run("one", {"mark": str(mark), "until": str(go)})
+    until(mark.exists)
+    served.flash("engine", "restart")
+    go.touch()
+    ended = served.wait("one", job)
+    assert (ended["status"], ended.get("retries", 0)) == ("COMPLETED", 0)
+    assert len(mark.read_text().splitlines()) == 1, "it ran once"
 
 
 def test_a_program_that_does_not_start_is_told_with_its_line_and_what_is_missing(served: Served) -> None:

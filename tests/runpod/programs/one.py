@@ -16,6 +16,8 @@ def handler(job: dict[str, Any]) -> Any:
         with open(said["mark"], "a") as mark:
             mark.write(f"{os.getpid()}\n")
     time.sleep(said.get("s", 0))
+    while "until" in said and not os.path.exists(said["until"]):
+        time.sleep(0.02)
     return {"pid": os.getpid()}
 
 
