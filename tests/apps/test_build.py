@@ -264,6 +264,13 @@ async def f() -> None: ...
     assert "other.py" in error.what
 
 
+def test_a_call_at_import_is_not_made_and_told(tmp_path: Path) -> None:
+    calls = WORK + "\n\nimport asyncio\n\nasyncio.run(double(1))\n"
+    error = refused(make_project(tmp_path, **{"work.py": calls}), UsageError)
+    assert "called while its project was imported" in error.what
+    assert "work.py:" in str(error.where)
+
+
 def test_a_project_that_ends_its_process_is_told(tmp_path: Path) -> None:
     error = refused(make_project(tmp_path, **{"work.py": "import os\nos._exit(3)\n"}))
     assert "ended with code 3" in str(error.why)

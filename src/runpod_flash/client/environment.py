@@ -70,6 +70,11 @@ def leave_open() -> None:
     _open = True
 
 
+def is_only_looked_at() -> bool:
+    """Whether this program imports a project to see what it declares, and must not run any of it."""
+    return _open
+
+
 _open = False
 
 

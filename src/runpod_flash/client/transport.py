@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from runpod_flash.client import child
+from runpod_flash.client import child, environment
 from runpod_flash.client.link import Link
 from runpod_flash.errors import UsageError, call_site
 from runpod_flash.wire import door
@@ -38,7 +38,7 @@ def current() -> Link:
     link = _links.get(loop)
     if link is None:
         if door.here() is None:
-            _check_not_in_a_worker()
+            _check_may_call()
         for closed in [one for one in _links if one.is_closed()]:
             _links.pop(closed).abandon()
         link = _links[loop] = Link(loop, functools.partial(_forget, loop))
@@ -46,11 +46,19 @@ def current() -> Link:
     return link
 
 
-def _check_not_in_a_worker() -> None:
-    """What a worker's function has started is no worker, and has no way to the engine.
+def _check_may_call() -> None:
+    """Refuses calls of a project that is only looked at, and of what a worker's function has started.
 
-    One that it started itself would be a second engine, with a queue that nobody looks at.
+    That is no worker, and has no way to the engine; one that it started itself would be a second engine, with a queue
+    that nobody looks at.
     """
+    if environment.is_only_looked_at():
+        raise UsageError(
+            "a remote function was called while its project was imported",
+            where=call_site(),
+            why="a build imports a project only to see what it declares; it runs nothing of it",
+            fix='put what is to run as a program under: if __name__ == "__main__":',
+        )
     if worker := os.environ.get(IN_WORKER):
         raise UsageError(
             f"a remote function was called from a process that worker {worker} started",
