@@ -172,6 +172,11 @@ class Connection(asyncio.Protocol):
             self.engine.on_handover()
         self.transport.close()
 
+    def on_lookup(self, frame: Frame, _head: messages.Lookup) -> None:
+        """Nothing is deployed here."""
+        error = messages.Error(code="not_deployed", what="nothing is deployed")
+        self.say(error, frame, flags=kinds.END | kinds.FAILED)
+
     def on_declare(self, frame: Frame, head: messages.Declare) -> None:
         # Numbers that no other start of this engine gave.
         number = self.engine.starts * 1000 + len(self.engine.functions) + 1
