@@ -80,7 +80,7 @@ def _example(folder: Path) -> ASGIApp:
     served = Served(example, "")
     served.load()
     if served.app is None:
-        raise served.error or FlashError(served.reason)
+        raise served.error or FlashError(f"{folder.name} cannot be served", why=served.reason)
     return served.app
 
 

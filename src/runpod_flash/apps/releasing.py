@@ -95,7 +95,11 @@ def _check_endpoint(name: str, ones: Sequence[Declared]) -> None:
     for one in ones:
         spec = one.declare.function
         if names.setdefault(spec.name, one) is not one:
-            raise ConfigError(f"{spec.name} is declared twice: {names[spec.name].where} and {one.where}")
+            raise ConfigError(
+                f"{spec.name} is declared twice: {names[spec.name].where} and {one.where}",
+                why="functions of an endpoint are called by their names",
+                fix="give one of them another name",
+            )
         for route in spec.routes:
             taken = routes.setdefault((route.method, canonical(route.path)), one)
             if taken is not one:

@@ -207,7 +207,8 @@ def _serve(app: ASGIApp, begun: Begun, control: Control, listener: socket.socket
     with contextlib.suppress(SystemExit):
         server.run(sockets=[listener])
     if not server.started:
-        control.say("failed", error=str(front.failure or FlashError("the app did not start")))
+        failed = front.failure or FlashError("the app did not start", why="its server ended without a word")
+        control.say("failed", error=str(failed))
     return 0
 
 

@@ -19,6 +19,7 @@ def runpod() -> None:
 
 @runpod.command(
     epilog=examples(
+        "flash runpod env                        to be read",
         'eval "$(flash runpod env)" && python client.py',
         "flash runpod env --json | jq -r .RUNPOD_ENDPOINT_BASE_URL",
     )

@@ -55,7 +55,7 @@ def set_(name: str, value: str | None, app: str | None, env: str | None, as_json
     try:
         new = secrets.set(name, value, int(time.time() * 1000))
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(f"the secret {name!r} was not set", why=str(error)) from None
     if as_json:
         views.show_json({"app": secrets.app, "env": secrets.env, "name": name, "created": new})
         return

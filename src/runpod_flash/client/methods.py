@@ -126,7 +126,12 @@ def judged(cls: RemoteClass, link: Link) -> tuple[Prepared, nested.Handles]:
     names = dir(instance)
     name = scope.function_name(cls.__wrapped__)
     if not names:
-        raise UsageError(f"{name} has no public methods", where=scope.location(cls.__wrapped__) or None)
+        raise UsageError(
+            f"{name} has no public methods",
+            where=scope.location(cls.__wrapped__) or None,
+            why="its methods are what can be called, but for those whose name begins with _",
+            fix="give it a method",
+        )
     prepared, handles = caller_of(getattr(instance, names[0])).judged(link)
     declare = prepared.shipped
     function = msgspec.structs.replace(declare.function, name=name, where=scope.location(cls.__wrapped__))

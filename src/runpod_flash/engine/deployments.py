@@ -322,7 +322,8 @@ class Deployments:
             )
         if staging := self._staging.get((app, env)):
             self._give_up(staging)
-            refuse(self._state, staging.link, staging.sid, ConfigError(f"{app} was undeployed meanwhile"))
+            undeployed = ConfigError(f"{app} was undeployed meanwhile", fix="deploy it again: flash deploy")
+            refuse(self._state, staging.link, staging.sid, undeployed)
         for part in live.parts.values():
             endpoint = self._registry.known(part.endpoint.id)
             if endpoint is not None:

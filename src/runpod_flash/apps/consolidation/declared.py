@@ -115,7 +115,7 @@ def read_project(file: Path) -> dict[str, Any]:
         found: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"at line (\d+)", str(error))
-        raise ConfigError(f"{file.name} is no TOML: {error}", where=f"{file}:{line[1] if line else 1}") from None
+        raise ConfigError(f"{file.name} is no TOML", where=f"{file}:{line[1] if line else 1}", why=str(error)) from None
     return found
 
 
