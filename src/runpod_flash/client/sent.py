@@ -94,8 +94,9 @@ class Sent:
             return any(one.held is not None for one in self._same.values()), useless
 
     def _by_contents(self, folder: Path, data: Buffer, sync: bool) -> str:
-        blob = name_of(data)
-        if not blob:
+        try:
+            blob = name_of(data)
+        except ImportError:  # a worker's environment has no hash: its values are written anew
             return blobs.write(folder, data, sync=sync)
         path = blobs.path_of(folder, blob)
         state = _state(path)
@@ -146,11 +147,9 @@ class Sent:
 
 
 def name_of(data: Buffer) -> str:
-    """The id of a blob with these contents; "" in a worker's environment that has no hash, and writes them anew."""
-    try:
-        from blake3 import blake3  # noqa: PLC0415 - only a program with large arguments pays for it
-    except ImportError:
-        return ""
+    """The id of a blob with these contents."""
+    from blake3 import blake3  # noqa: PLC0415 - only a program with large arguments pays for it
+
     return blake3(memoryview(data).cast("B")).hexdigest(length=16)
 
 
