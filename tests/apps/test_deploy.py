@@ -310,7 +310,9 @@ def test_undeployed_nothing_answers_and_nothing_runs(shop: Shop) -> None:
     url = shop.url()
     assert shop.json("undeploy", "--yes")["endpoints"] == ["numbers", "shop-app", "words"]
     with shop.client(url) as client:
-        assert client.get("/").status_code == 404
+        answer = client.get("/")
+    assert answer.status_code == 404
+    assert "flash rollback" in answer.text
     until(lambda: not shop.engine.workers())
     assert "nothing of shop is deployed" in shop.run("undeploy", "--yes", code=2).stderr
     assert shop.json("rollback", "--to", "1", "--yes", schema="deploy")["version"] == 1

@@ -86,7 +86,7 @@ def test_a_folder_comes_out_as_it_went_in(flash: Flash, models: Volume, folder: 
         (["get", "models", "nothing"], "there is no 'nothing'"),
         (["ls", "models", "away"], "a link that leads out"),
         (["rm", "models", "away/secret"], "a link that leads out"),
-        (["ls", "../home"], "cannot be the name of a volume"),
+        (["ls", "../home"], "which there are: flash volume ls\n"),
         (["create", ".hidden"], "cannot be the name of a volume"),
         (["create", "a/b"], "cannot be the name of a volume"),
         (["put", "none", "run1"], "there is no volume 'none'"),

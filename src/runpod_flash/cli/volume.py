@@ -216,7 +216,9 @@ def _told() -> Iterator[None]:
     except ValueError as error:
         if isinstance(error, FlashError):
             raise
-        raise UsageError(str(error), fix="see what is in it: flash volume ls VOLUME") from None
+        misnamed = "the name of a volume" in str(error)
+        fix = "see which there are: flash volume ls" if misnamed else "see what is in it: flash volume ls VOLUME"
+        raise UsageError(str(error), fix=fix) from None
     except VolumeInUse as error:
         raise FlashError(str(error), fix="see who has it: flash ps") from None
     except OSError as error:

@@ -114,7 +114,9 @@ class Directory:
         served = [f"{route.method} {route.path}" for fn in endpoints[0].served.values() for route in fn.spec.routes]
         if not served:
             return refusal(
-                404, f"endpoint {place.endpoint!r} has no function yet: a program that calls one declares it"
+                404,
+                f"endpoint {place.endpoint!r} has no function: none was called yet, or it was undeployed "
+                "(`flash rollback` brings that back)",
             )
         return refusal(404, f"endpoint {place.endpoint!r} has nothing at {place.path}", routes=sorted(served))
 
