@@ -96,6 +96,19 @@ def client(runpod_python: Path, variables: dict[str, str]) -> Iterator[Client]:
     one.close()
 
 
+def test_the_program_of_the_page_runs_with_the_variables_alone(
+    runpod_python: Path, variables: dict[str, str], tmp_path: Path
+) -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "runpod.md").read_text(encoding="utf-8")
+    code = page.split("```python\n", 1)[1].split("```", 1)[0]
+    code = code.replace('"greet"', '"echo"').replace('{"name": "you"}', '{"input": "you"}')
+    environ = {**os.environ, **variables, "HOME": str(tmp_path)}  # without a key that `runpod config` has kept
+    ended = subprocess.run(
+        [runpod_python, "-c", code], check=False, env=environ, capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert (ended.stdout, ended.returncode) == ("you\n", 0), ended.stderr
+
+
 # ── values ────────────────────────────────────────────────────────────────────────────────────────
 
 
