@@ -31,8 +31,10 @@ help:
 demo: .venv/runtime
 	@$(py) examples/demo/digits.py
 
+# Most tests wait for processes that they started, so three at a time suit two cores. A file's tests stay together: they
+# share what it has started.
 test: lint
-	$(py) -m pytest $(ARGS)
+	$(py) -m pytest -n 3 --dist loadfile $(ARGS)
 
 test-system: .venv/dev
 	TEST_SYSTEM=1 $(py) -m pytest tests/host/test_large_packages.py \

@@ -297,7 +297,7 @@ def test_a_release_is_gone_back_to_and_forward_again(scene: Scene) -> None:
     assert deployer.deploy(version=-1)["version"] == 1
     assert version_of(scene, called(client)) == "v1"
     assert deployer.deploy(version=3)["version"] == 3
-    assert "has not a version 9" in deployer.deploy(version=9).what
+    assert "has no version 9" in deployer.deploy(version=9).what
     assert deployer.deploy(endpoint(functions={"f": "v4"}))["version"] == 4
 
 

@@ -78,6 +78,7 @@ class Builder:
         self._ready = ready
         self._note = note
         self._builds: dict[str, _Build] = {}
+        self._finishing: list[Runner] = []  # builds that are done, but for what is done at leisure
 
     def ensure(self, order: EnsureEnv, stream: int) -> None:
         """Builds unless it is there or being built; then that build answers this one too."""
@@ -107,9 +108,16 @@ class Builder:
             build.listeners.clear()
 
     def close(self) -> None:
-        """Ends all builds."""
-        for key in list(self._builds):
-            self.cancel(key)
+        """Ends all builds; `gone` says when nothing of them runs any more."""
+        self._finishing += [build.runner for build in self._builds.values() if build.runner]
+        self._builds.clear()
+        for runner in self._finishing:
+            runner.cancel()
+
+    @property
+    def gone(self) -> bool:
+        """Whether no program of a build runs."""
+        return not self._builds and all(runner.gone for runner in self._finishing)
 
     def remove(self, path: Path) -> None:
         """Deletes a folder, in a process of its own: large ones take seconds."""
@@ -369,7 +377,8 @@ class Builder:
 
     def _compile(self, path: Path) -> None:
         """Bytecode for the next workers and the size for people: later, and only with time nobody wants."""
-        Runner(self._loop, self._children, _finishing(path))
+        self._finishing = [runner for runner in self._finishing if not runner.gone]
+        self._finishing.append(Runner(self._loop, self._children, _finishing(path)))
 
 
 def _finishing(path: Path) -> Steps:

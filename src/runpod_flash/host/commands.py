@@ -64,12 +64,18 @@ class Runner:
         self._running: _Running | None = None
         self._pause: Timer | None = None
         self._over = False
+        self._killed: _Running | None = None  # and yet to be reaped
         self._next(None)
 
     @property
     def over(self) -> bool:
         """Whether the generator has come to its end, or was cancelled."""
         return self._over
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing of it runs any more, not even for the moment that a process takes to die."""
+        return self._over and self._killed is None
 
     def cancel(self) -> None:
         """Kills what runs; the generator sees GeneratorExit. Idempotent."""
@@ -81,7 +87,7 @@ class Runner:
         if self._running:
             kill_tree(self._running.pid)
             self._close(self._running)
-            self._running = None
+            self._killed, self._running = self._running, None
         self._steps.close()
 
     def _next(self, result: Result | None) -> None:
@@ -142,6 +148,7 @@ class Runner:
 
     def _ended(self, running: _Running, end: Exit) -> None:
         if self._running is not running:
+            self._killed = None
             return
         # Not until the pipes end: whatever the program left behind may hold them open.
         for pipe in running.pipes:

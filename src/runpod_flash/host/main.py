@@ -308,7 +308,7 @@ class Host:
         self._await_last(time.monotonic() + _STOP_LIMIT_S)
 
     def _await_last(self, limit: float) -> None:
-        if not len(self._workers) or time.monotonic() > limit:
+        if (not len(self._workers) and self._builder.gone) or time.monotonic() > limit:
             self._workers.close()
             self._note("ended")
             self._loop.stop()
