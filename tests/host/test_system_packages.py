@@ -70,28 +70,6 @@ def test_many_asks_are_one_build_that_is_told_of_line_by_line(shared: Machine) -
     assert any("unpacking" in line for line in lines)
 
 
-def test_python_packages_are_fetched_while_system_packages_are_waited_for(shared: Machine, tmp_path: Path) -> None:
-    name, fetched = f"flashtest{uuid.uuid4().hex[:12]}", threading.Event()
-    before = len(prefixes(shared))
-    with served(tmp_path / "index") as index:
-        index.add(name)
-        index.on_file = fetched.set
-        wanted = order(shared, "toilet", key="e")
-        wanted.requirements, wanted.index, wanted.accelerate = [name], {"UV_DEFAULT_INDEX": index.url}, True
-
-        with open(shared.home / "system/locks/apt", "w") as lock:  # as if another build fetched packages just now
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            sid = shared.engine.send(wanted)
-            assert fetched.wait(30)
-        state = ended(shared, sid)
-
-    assert state.phase == "ready", state.error
-    said = "\n".join(said.line for said in shared.engine.pending(EnvState))
-    assert "system packages and those of Python at the same time" in said
-    assert python(state, f"import {name}; print({name}.__name__)") == name
-    assert len(prefixes(shared)) == before + 1
-
-
 def test_workers_find_its_programs_libraries_and_data(shared: Machine) -> None:
     def draw() -> None:
         import subprocess
@@ -144,6 +122,28 @@ def test_prefixes_are_listed_and_go_with_the_last_environment_that_was_built_wit
     for keep, left in ((used, 1), ([], 1)):  # a worker of the first test still uses it
         shared.engine.expect(Rows, sid=shared.engine.send(PruneEnvs(keep=keep)))
         assert len(prefixes(shared)) == left
+
+
+def test_python_packages_are_fetched_while_system_packages_are_waited_for(shared: Machine, tmp_path: Path) -> None:
+    name, fetched = f"flashtest{uuid.uuid4().hex[:12]}", threading.Event()
+    before = len(prefixes(shared))
+    with served(tmp_path / "index") as index:
+        index.add(name)
+        index.on_file = fetched.set
+        wanted = order(shared, "toilet", key="h")
+        wanted.requirements, wanted.index, wanted.accelerate = [name], {"UV_DEFAULT_INDEX": index.url}, True
+
+        with open(shared.home / "system/locks/apt", "w") as lock:  # as if another build fetched packages just now
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            sid = shared.engine.send(wanted)
+            assert fetched.wait(30)
+        state = ended(shared, sid)
+
+    assert state.phase == "ready", state.error
+    said = "\n".join(said.line for said in shared.engine.pending(EnvState))
+    assert "system packages and those of Python at the same time" in said
+    assert python(state, f"import {name}; print({name}.__name__)") == name
+    assert len(prefixes(shared)) == before + 1
 
 
 def test_without_a_network_that_is_said(machine: Machine) -> None:
