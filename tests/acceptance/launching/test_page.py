@@ -18,7 +18,9 @@ def test_the_programs_of_the_page_do_what_it_says(programs: Programs) -> None:
     assert programs.python("script.py") == "42\n8\n"
     assert programs.python("threads.py") == "[0, 2, 4, 6, 8]\n[0, 2, 4] [0, 2, 4]\n"
     assert programs.python("processes.py") == "[0, 1, 4, 9]\n"
-    assert "1 passed" in programs.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_page.py"])
+    assert "1 passed" in programs.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "test_page.py"]
+    )
 
 
 def test_the_cell_of_the_page_uses_what_was_defined_last(programs: Programs) -> None:

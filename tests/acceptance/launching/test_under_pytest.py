@@ -64,4 +64,6 @@ def test_a_users_own_tests_pass(options: list[str], programs: Programs) -> None:
             "pytest.ini": "[pytest]\nfilterwarnings = error\n",
         }
     )
-    assert "5 passed" in programs.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options])
+    assert "5 passed" in programs.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", *options]
+    )
