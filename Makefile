@@ -31,13 +31,10 @@ help:
 demo: .venv/runtime
 	@$(py) examples/demo/digits.py
 
-# Most tests wait for processes that they started, so three at a time suit two cores. A file's tests stay together: they
-# share what it has started.
-# What fails there is run again by itself: some tests hang on how fast a crowded machine is, and what they find has to hold
-# where they are alone. The first run tells which those are; each is a test to be mended.
+# What fails is run again by itself: some tests hang on how fast a crowded machine is. The first run tells which those are;
+# each is a test to be mended.
 test: lint
-	$(py) -m pytest -n 3 --dist loadfile $(ARGS) \
-		|| $(py) -m pytest --last-failed --last-failed-no-failures none
+	$(py) -m pytest $(ARGS) || $(py) -m pytest --last-failed --last-failed-no-failures none
 
 test-system: .venv/dev
 	TEST_SYSTEM=1 $(py) -m pytest tests/host/test_large_packages.py \
