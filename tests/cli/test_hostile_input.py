@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from runpod_flash import CpuLiveServerless, remote
 from runpod_flash.cli.failures import CODES
 from runpod_flash.cli.main import flash as root
+from runpod_flash.client import environment
 from runpod_flash.testing import isolated_engine
 
 
@@ -26,9 +27,12 @@ def works(n: int) -> int:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def job() -> Iterator[str]:
-    """An engine with a job on record."""
-    with isolated_engine():
+def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An engine with a job on record, and an empty folder where `init` may write and `build` finds nothing."""
+    with pytest.MonkeyPatch.context() as patch, isolated_engine():
+        patch.chdir(tmp_path_factory.mktemp("typed"))
+        patch.setattr(environment, "_program", None)  # a verb may set it for its process, which ends soon; not so here
+        patch.setattr(environment, "_open", False)
         yield works.sync(1).id
 
 
@@ -42,7 +46,6 @@ ODD = [
         "%",
         "_%",
         "'; DROP TABLE jobs; --",
-        "\x00",
         "\x1b[31m",
         "\n",
         "ffff",
@@ -68,7 +71,9 @@ ODD = [
     *("1h", "-1h", "0s", "99999999d", "1.5.5h", "2026-11-20", "2026-13-45", "0001-01-01", "9999-12-31T23:59:59+14:00"),
     *("COMPLETED", "completed,failed", ",", "in-queue"),
 ]
-WORDS = st.one_of(st.sampled_from(ODD), st.text(max_size=40), st.integers().map(str), st.floats().map(str))
+TEXT = st.text(st.characters(exclude_characters="\x00"), max_size=40)
+"""A line of a terminal can hold any byte but the one that ends its words."""
+WORDS = st.one_of(st.sampled_from(ODD), TEXT, st.integers().map(str), st.floats().map(str))
 NOT_TYPED = {"call", "check", "doctor", "completion"}
 """They have hostile tests of their own, or read files of this folder; `completion` talks to no engine."""
 NOT_ADDED = {"--follow", "-f", "--yes", "-y"}
