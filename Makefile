@@ -31,10 +31,8 @@ help:
 demo: .venv/runtime
 	@$(py) examples/demo/digits.py
 
-# What fails is run again by itself: some tests hang on how fast a crowded machine is. The first run tells which those are;
-# each is a test to be mended.
 test: lint
-	$(py) -m pytest $(ARGS) || $(py) -m pytest --last-failed --last-failed-no-failures none
+	$(py) -m pytest $(ARGS)
 
 test-system: .venv/dev
 	TEST_SYSTEM=1 $(py) -m pytest tests/host/test_large_packages.py \

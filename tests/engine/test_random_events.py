@@ -211,8 +211,7 @@ class RandomEvents(RuleBasedStateMachine):
             assert (state is JobState.COMPLETED) == (error is None)
 
 
-# The same events every time, so that a failure is everybody's; for others, take `derandomize` out for a while.
 RandomEvents.TestCase.settings = settings(
-    derandomize=True, max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestRandomEvents = RandomEvents.TestCase
