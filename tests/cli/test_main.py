@@ -10,7 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from runpod_flash._version import __version__
+from runpod_flash.cli.failures import Verbs
+from runpod_flash.cli.main import VERBS
 from runpod_flash.cli.main import flash as root
+from runpod_flash.cli.pages import Family
 from tests.cli.conftest import Flash
 from tests.cli.standin import StandIn
 
@@ -94,11 +97,27 @@ def test_a_wrong_option_is_answered_with_the_way_to_help(flash: Flash) -> None:
     assert "flash jobs --help" in err
 
 
-def test_version_and_help_load_nothing_that_only_verbs_need() -> None:
-    heavy = ("msgspec", "rich", "asyncio", "socket", "psutil", "uvloop", "cloudpickle", "json.decoder")
-    program = f"import sys, runpod_flash.cli.main; print(*[m for m in {heavy[:-1]} if m in sys.modules])"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert loaded == []
+def test_the_words_beside_a_verb_are_the_first_of_its_page() -> None:
+    """The list of verbs has them a second time, so that none is loaded for it."""
+    assert isinstance(root, Verbs)
+    assert root.terms() == Family.terms(root)
+
+
+@pytest.mark.parametrize(
+    ("words", "verbs"), [("['--version']", set()), ("['--help']", set()), ("['ps', '--help']", {"ps"})]
+)
+def test_no_verb_is_loaded_but_the_one_that_was_asked_for(words: str, verbs: set[str]) -> None:
+    heavy = ("msgspec", "rich", "asyncio", "socket", "psutil", "uvloop", "cloudpickle")
+    program = (
+        "import sys, runpod_flash.cli.main as main\n"
+        f"main.flash({words}, standalone_mode=False)\nprint('loaded:', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.rpartition("loaded:")[2].split())
+    ours = {name.rpartition(".")[2] for name in loaded if name.startswith("runpod_flash.cli.")}
+    every = {module for module, _words in VERBS.values()}
+    assert loaded.isdisjoint(heavy)
+    assert ours & every == verbs
 
 
 def test_a_reader_that_has_seen_enough_ends_the_command_in_silence(flash: Flash, engine: StandIn) -> None:

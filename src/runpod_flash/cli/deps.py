@@ -32,7 +32,7 @@ COLUMNS = (
 
 @click.group(cls=Family)
 def deps() -> None:
-    """List and remove the environments that functions run in; resolve what a gallery of examples needs."""
+    """List and remove the environments that functions run in; resolve what a gallery needs."""
 
 
 @deps.command(epilog=examples("flash deps ls", "flash deps ls --json | jq 'map(.size) | add'"))

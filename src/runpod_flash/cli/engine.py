@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runpod_flash.cli import views
+from runpod_flash.cli import upkeep, views
 from runpod_flash.cli.failures import ENGINE
 from runpod_flash.cli.pages import Family, examples
 from runpod_flash.cli.views import json_option
@@ -282,3 +282,7 @@ def _report_stop(pid: int | None, as_json: bool) -> None:
         views.note("no engine was running")
     else:
         click.echo(f"engine {pid} stopped")
+
+
+for verb in (upkeep.verify, upkeep.backup, upkeep.restore):
+    engine.add_command(verb)

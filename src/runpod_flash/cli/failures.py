@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from runpod_flash.cli.later import Home, Later
 from runpod_flash.cli.pages import Family, write_page
 from runpod_flash.errors import (
     ConfigError,
@@ -20,6 +21,9 @@ from runpod_flash.errors import (
     StoreError,
     UsageError,
 )
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -47,6 +51,21 @@ VARIABLES: Final = (
 
 class Verbs(Family):
     """The commands, and the one place where an error that ends one of them is put into words."""
+
+    def __init__(self, name: str | None = None, *, verbs: Mapping[str, Home], **kwargs: Any) -> None:
+        super().__init__(name, commands=Later(verbs), **kwargs)
+        self._verbs = verbs
+
+    def terms(self) -> list[tuple[str, str]]:
+        """Each verb, and what it does in a few words; none is loaded for it."""
+        return [(name, words) for name, (_module, words) in self._verbs.items()]
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """What may stand here; none is loaded for it."""
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name, help=words) for name, words in self.terms() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The page about all of it."""
@@ -90,6 +109,8 @@ def exit_code(error: FlashError) -> int:
 def tell(error: FlashError, cause: BaseException | None = None) -> None:
     """Says on stderr what went wrong, why, and what to type next; with FLASH_DEBUG=1 a traceback."""
     if _debug():
+        import traceback
+
         cause = cause or error
         traceback.print_exception(type(cause), cause, cause.__traceback__, file=sys.stderr)
     click.echo(f"flash: {error}", err=True)

@@ -14,11 +14,10 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-from runpod_flash import settings
+from runpod_flash import installation, settings
 from runpod_flash._version import __version__
 from runpod_flash.errors import (
     ConfigError,
@@ -247,8 +246,9 @@ def runtime_spec() -> RuntimeSpec:
     cloudpickle, msgspec = _folder_of("cloudpickle"), _folder_of("msgspec")
     identity = hashlib.sha256()
     identity.update(f"{abi_tag()}\0{__version__}\0".encode())
+    books = installation.books("cloudpickle", "msgspec")
     for name in ("cloudpickle", "msgspec"):
-        identity.update(f"{name}={metadata.version(name)}\0".encode())
+        identity.update(f"{name}={_version(name, books.get(name))}\0".encode())
     for line in sorted(_fingerprint(package)):
         identity.update(line.encode(errors="surrogateescape"))
     return RuntimeSpec(
@@ -258,6 +258,14 @@ def runtime_spec() -> RuntimeSpec:
         cloudpickle=os.fspath(cloudpickle / "cloudpickle.py"),
         msgspec=os.fspath(msgspec),
     )
+
+
+def _version(name: str, book: Path | None) -> str:
+    if book is not None:
+        return installation.version_of(book)
+    from importlib import metadata  # noqa: PLC0415 - only where an installer keeps book in another way: it is slow
+
+    return metadata.version(name)
 
 
 def _folder_of(name: str) -> Path:

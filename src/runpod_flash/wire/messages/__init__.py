@@ -172,7 +172,6 @@ __all__ = [
 
 HEADS: dict[int, type[Head]] = {head.KIND: head for head in Head.__subclasses__()}
 """Frame type → the class of its head."""
-_DECODERS = {kind: msgspec.json.Decoder(head) for kind, head in HEADS.items()}
 
 
 class BadHead(ValueError):
@@ -183,11 +182,22 @@ class BadHead(ValueError):
         self.kind = kind
 
 
+class _Decoders(dict[int, "msgspec.json.Decoder[Head]"]):
+    """Each made with the first frame of its type: all of them would take as long as all other imports of a program."""
+
+    def __missing__(self, kind: int) -> msgspec.json.Decoder[Head]:
+        if kind not in HEADS:
+            raise BadHead(kind, "unknown type")
+        self[kind] = msgspec.json.Decoder(HEADS[kind])
+        return self[kind]
+
+
+_DECODERS = _Decoders()
+
+
 def decode(message: frame.Frame) -> Any:
     """The typed head of a frame; BadHead if the type is unknown or the head does not fit it."""
-    decoder = _DECODERS.get(message.kind)
-    if decoder is None:
-        raise BadHead(message.kind, "unknown type")
+    decoder = _DECODERS[message.kind]
     try:
         return decoder.decode(message.head)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
