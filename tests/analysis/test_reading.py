@@ -62,7 +62,6 @@ def test_the_head_is_told_apart_from_the_body() -> None:
     found = read("@deco(options)\ndef f(x: Hint, y=DEFAULT) -> Result:\n  return body")
     assert [use.name for use in found.decorators] == ["deco", "options"]
     assert [use.name for use in found.defaults] == ["DEFAULT"]
-    assert [use.name for use in found.annotations] == ["Hint", "Result"]
     assert [use.name for use in found.uses] == ["body"]
 
 

@@ -16,7 +16,6 @@ from runpod_flash.check.finding import Finding
 from tests.check.conftest import PRELUDE
 
 NUMPY = f'"numpy=={version("numpy")}"'
-MENDED = {"FL102", "FL103", "FL109", "FL110"}
 
 
 def findings(file: Path) -> list[Finding]:

@@ -206,7 +206,7 @@ class Stage:
         """The host that was asked for is there."""
         self.host = Wire(self, "host", self._host_hears)
         machine = messages.Machine(cpus=4, memory_mb=8000)
-        self.engine.host_joined(self.host, hello("host", host="h", incarnation="i", key=key, machine=machine))
+        self.engine.host_joined(self.host, hello("host", host="h", key=key, machine=machine))
 
     def _host_hears(self, message: Frame, head: Any) -> None:
         if isinstance(head, messages.EnsureEnv):

@@ -20,7 +20,6 @@ from tests.gateway.stage import Stage
 
 DOCUMENT = openapi.document()
 OPERATIONS = [(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods]
-MOST_BODY = 1 << 16
 
 
 @pytest.fixture(scope="module")

@@ -74,9 +74,6 @@ class Jobs:
     def status(self, job: str) -> Any:
         return self.ask("GET", f"status/{job}")
 
-    def await_status(self, job: str, status: str) -> Any:
-        return wait(lambda: (found := self.status(job))["status"] == status and found)
-
 
 def wait(holds: Any) -> Any:
     end = time.monotonic() + PATIENCE_S

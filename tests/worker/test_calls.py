@@ -512,9 +512,9 @@ def test_frames_that_a_worker_does_not_know_are_answered_and_forgotten(peer: Pee
 
 def test_user_code_finds_out_which_job_it_is(peer: Peer) -> None:
     def who() -> Any:
-        from runpod_flash.worker.context import current_job
+        from runpod_flash.worker.context import CURRENT
 
-        found = current_job()
+        found = CURRENT.get()
         return found and (found.job, found.attempt, found.worker)
 
     assert peer.call(who, job="mine").value == ("mine", 1, "w0")

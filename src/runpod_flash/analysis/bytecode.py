@@ -43,7 +43,7 @@ def facts_of_code(code: types.CodeType) -> Facts:
     found = tuple(Use(name, tuple(sorted(lines))) for name, lines in uses.items())
     own = frozenset(code.co_varnames + code.co_cellvars)
     line = code.co_firstlineno
-    return Facts(code.co_name, line, found, tuple(imports), tuple(mutations), own, from_text=False)
+    return Facts(code.co_name, line, found, tuple(imports), tuple(mutations), own)
 
 
 def _codes(code: types.CodeType, outside: frozenset[str]) -> Iterator[tuple[types.CodeType, frozenset[str]]]:

@@ -89,10 +89,6 @@ class Facts:
     """Names that the body itself binds, parameters included."""
     decorators: tuple[Use, ...] = ()
     defaults: tuple[Use, ...] = ()
-    annotations: tuple[Use, ...] = ()
-    """Of the head, evaluated where the function is defined and not where it runs."""
-    from_text: bool = True
-    """False: read from bytecode, which does not show changes and guards."""
 
     def use(self, name: str) -> Use | None:
         """The use of a name in the body."""

@@ -29,7 +29,8 @@ def facts_of(node: Definition, *, shift: int = 0, postponed: bool = False) -> Fa
     head = _Head(reader)
     root = scope_of(node, None)
     for name, part in parts_of_head(node):
-        head.read(name, part)
+        if name != "annotations":  # evaluated where the function is defined, and never asked for where it runs
+            head.read(name, part)
     reader.body(node, root)
     return Facts(
         name=getattr(node, "name", "<lambda>"),
@@ -40,7 +41,6 @@ def facts_of(node: Definition, *, shift: int = 0, postponed: bool = False) -> Fa
         bound=frozenset(root.bound),
         decorators=head.uses("decorators"),
         defaults=head.uses("defaults"),
-        annotations=head.uses("annotations"),
     )
 
 
@@ -65,9 +65,7 @@ class _Head:
     """Uses in the parts of the outermost head, each part read as if it stood outside the function."""
 
     def __init__(self, reader: _Reader) -> None:
-        self._readers = {
-            name: _Reader(reader.shift, reader.postponed) for name in ("decorators", "defaults", "annotations")
-        }
+        self._readers = {name: _Reader(reader.shift, reader.postponed) for name in ("decorators", "defaults")}
 
     def read(self, name: str, part: ast.expr) -> None:
         self._readers[name].visit(part, Scope(None))

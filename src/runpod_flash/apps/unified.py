@@ -75,7 +75,7 @@ class UnifiedApp(FastAPI):
         ):
             self.add_api_route(path, answer, include_in_schema=False, response_model=None)
         self.mount(bundled.PATH, bundled.assets)
-        self.router.default = _Rest(self, self.router.default)
+        self.router.default = _Rest(self)
 
     async def load_all(self) -> None:
         """Loads every example that was not; broken ones are marked."""
@@ -181,9 +181,8 @@ def _below_root(scope: Scope) -> str:
 class _Rest:
     """What answers where none of the app's own routes does: the examples."""
 
-    def __init__(self, app: UnifiedApp, otherwise: ASGIApp) -> None:
+    def __init__(self, app: UnifiedApp) -> None:
         self._app = app
-        self._otherwise = otherwise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _below_root(scope)

@@ -28,7 +28,6 @@ _CONSTRUCTED: Final = _VALUES.union(RESOURCES)
 _MOST_POSITIONS: Final = ("resource_config", *options.OPTIONS[:6])
 _QUEUE: Final = resources.CpuLiveServerless(name="any")
 _BALANCED: Final = resources.CpuLiveLoadBalancer(name="any")
-_LARGE_GPUS: Final = 80
 
 
 def check(module: Module) -> Iterator[Finding]:

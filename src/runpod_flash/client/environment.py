@@ -10,7 +10,6 @@ import functools
 import hashlib
 import importlib.util
 import os
-import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,8 +37,6 @@ INDEX_VARIABLES: Final = (
     "UV_OVERRIDE", "UV_PRERELEASE", "UV_EXCLUDE_NEWER", "UV_CONFIG_FILE", "UV_NO_CONFIG",
 )  # fmt: skip
 """Variables of the caller that say where packages come from."""
-
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9-]+)?(=\S+)?")
 
 
 # ── names ─────────────────────────────────────────────────────────────────────────────────────────
@@ -151,16 +148,6 @@ def _listed(names: Sequence[str]) -> str:
 
 
 # ── packages ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def check_package_names(packages: Iterable[str]) -> None:
-    """ConfigError for what cannot be the name of a Debian package."""
-    for name in packages:
-        if not _PACKAGE.fullmatch(name):
-            raise ConfigError(
-                f"system_dependencies contains {name!r}",
-                why="it must be the name of a Debian package: lower-case letters, digits, '+', '-' and '.'",
-            )
 
 
 def check_system_packages(packages: tuple[str, ...], where: str = "") -> None:

@@ -118,11 +118,6 @@ class Link:
         self._closed = True
         self._disconnect()
 
-    @property
-    def unanswered(self) -> int:
-        """How many messages wait for an OK."""
-        return len(self._kept)
-
     def _read(self) -> None:
         if (stream := self._socket) is None:
             return

@@ -78,7 +78,6 @@ class Host:
         self._key: str = os.environ.pop(HOST_KEY, "")
         self._hold: float = options.lease
         self._restarts: bool = not options.no_restart
-        self._incarnation = os.urandom(8).hex()
         self._note = log.note
         self._machine = measure()
         self._loop = Loop(log.note)
@@ -166,7 +165,6 @@ class Host:
             version=__version__,
             pid=os.getpid(),
             host=socket.gethostname(),
-            incarnation=self._incarnation,
             machine=self._machine,
             workers=[WorkerPresence(worker.id, worker.pid, list(worker.ports.items())) for worker in self._workers],
             key=self._key,

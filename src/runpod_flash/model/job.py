@@ -83,8 +83,6 @@ WAITING_STATES: Final = frozenset({JobState.READY, JobState.DELAYED})
 LIVE_STATES: Final = frozenset({JobState.ASSIGNED, JobState.RUNNING})
 TERMINAL_STATES: Final = frozenset(state for state in JobState if state.is_terminal)
 TERMINAL_STATUSES: Final = frozenset(state.status for state in TERMINAL_STATES)
-RETRYABLE_STATES: Final = frozenset({JobState.FAILED, JobState.TIMED_OUT})
-"""The ended states that `flash retry` accepts. Who cancelled a job did not want it."""
 
 _ENDS: Final[Mapping[JobState, str]] = MappingProxyType(
     {
@@ -116,6 +114,7 @@ TRANSITIONS: Final[Mapping[tuple[JobState, JobState], str]] = MappingProxyType(
         (JobState.RUNNING, JobState.READY): "its worker was lost, and it runs again",
         (JobState.RUNNING, JobState.DELAYED): "it failed, and is tried again after a pause",
         **{(JobState.RUNNING, end): why for end, why in _ENDS.items()},
+        # Not from CANCELLED: who cancelled a job did not want it.
         (JobState.FAILED, JobState.READY): "somebody asked for it to be tried again",
         (JobState.TIMED_OUT, JobState.READY): "somebody asked for it to be tried again",
     }

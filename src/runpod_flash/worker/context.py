@@ -16,7 +16,7 @@ class JobContext(NamedTuple):
 
 
 CURRENT: ContextVar[JobContext | None] = ContextVar("flash_job", default=None)
-
+"""The job that this code runs for; None outside of one. Tasks copy it as any context variable."""
 
 _only: JobContext | None = None
 
@@ -30,8 +30,3 @@ def runs_alone(job: JobContext | None) -> None:
 def only_one() -> JobContext | None:
     """The job that this worker runs, for code in threads, which do not inherit context variables; None if many do."""
     return _only
-
-
-def current_job() -> JobContext | None:
-    """The job that this code runs for; None outside of one. Tasks and threads copy it as any context variable."""
-    return CURRENT.get()

@@ -21,7 +21,7 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from blake3 import blake3
 
@@ -113,13 +113,6 @@ def _named(store: Path) -> list[str]:
         return [row[0] for row in db.execute("SELECT DISTINCT id FROM blobs ORDER BY id") if blobs.is_id(row[0])]
 
 
-class _Sink(Protocol):
-    """Where the files of a backup go."""
-
-    def add(self, name: str, path: Path) -> dict[str, Any]:
-        """Takes a file; its entry in the manifest."""
-
-
 class _Folder:
     """A folder; what was made in it is there already."""
 
@@ -139,7 +132,6 @@ class _Archive:
     """A tar file, compressed where its name says so."""
 
     def __init__(self, draft: Path, name: str) -> None:
-        self._draft = draft
         self._file = open(draft, "xb", opener=_private)  # noqa: SIM115 - closed by __exit__
         self._tar = tarfile.open(fileobj=self._file, mode="w" if name.endswith(".tar") else "w:gz")  # noqa: SIM115
 

@@ -36,11 +36,9 @@ class Hello(Head):
     role: str  # client | host | worker
     version: str
     pid: int
-    features: list[str] = []
     token: str = ""
     base_env: dict[str, str] = {}  # client: the whitelisted variables its workers shall inherit
     host: str = ""  # host, worker: name of the host
-    incarnation: str = ""  # host: new at every start of the host program
     machine: Machine | None = None  # host
     workers: list[WorkerPresence] = []  # host: those alive
     worker: str = ""  # worker; client: the worker whose functions call
