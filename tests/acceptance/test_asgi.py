@@ -195,6 +195,10 @@ def test_an_application_answers_all_that_its_endpoint_is_asked(shop: httpx.Clien
 def test_its_documentation_works_below_its_prefix(shop: httpx.Client) -> None:
     page = shop.get("/docs").text
     assert "url: '/lb/shop/openapi.json'" in page
+    assert "https://" not in page + shop.get("/redoc").text  # no network is needed
+    assert shop.get("/_flash/docs/swagger-ui.css").headers["content-type"].startswith("text/css")
+    assert shop.get("/_flash/docs/redoc.standalone.js").status_code == 200
+    assert shop.get("/_flash/docs/no.js").status_code == 404
     described = shop.get("/openapi.json").json()
     assert described["servers"] == [{"url": "/lb/shop"}]
     assert "/hello/{name}" in described["paths"]

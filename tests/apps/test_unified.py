@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -351,11 +352,22 @@ def test_an_example_named_as_one_of_our_pages_is_served_below_its_category(root:
     write(root, {"01_a/docs/gpu_worker.py": worker("docs", "gpu")})
     app = unified_app(root)
     (answer,) = post(app, "/01_a/docs/gpu/say")
-    page, asset = get(app, "/docs", "/_flash/swagger-ui/swagger-ui.css")
+    page, asset = get(app, "/docs", "/_flash/docs/swagger-ui.css")
     assert answer.json()["example"] == "docs"
     assert "swagger-ui-bundle.js" in page.text
     assert asset.headers["content-type"].startswith("text/css")
     assert "https://" not in page.text
+
+
+def test_the_pages_of_an_example_refer_to_nothing_elsewhere(root: Path) -> None:
+    write(root, {"01_a/hello/gpu_worker.py": worker("hello", "gpu")})
+    app = unified_app(root)
+    for page in get(app, "/hello/docs", "/hello/redoc"):
+        assert re.findall("https?://", page.text) == []
+        for name in re.findall('(?:src|href)="(?!data:)([^"]+)"', page.text):
+            (asset,) = get(app, f"/hello/{name}")  # beside the page, as a browser has it
+            assert asset.status_code == 200
+            assert b"https://cdn" not in asset.content
 
 
 def test_a_gallerys_own_main_is_three_lines_and_may_have_routes_of_its_own(root: Path) -> None:

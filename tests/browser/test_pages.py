@@ -14,6 +14,7 @@ from tests.apps.test_run import FLASH, Running, running
 from tests.browser.chromium import DESKTOP, PHONE, Browser
 
 SHOTS = Path(__file__).parents[2] / "build/screenshots"
+HERE = ("http://localhost:", "data:", "about:")
 SIZES = {"desktop": DESKTOP, "phone": PHONE}
 EXAMPLES = (
     "01_getting_started/01_hello_world",
@@ -56,7 +57,7 @@ def quiet(request: pytest.FixtureRequest) -> Iterator[None]:
     browser.requests.clear()
     browser.complaints.clear()
     yield
-    assert [url for url in browser.requests if not url.startswith(("http://localhost:", "data:", "about:"))] == []
+    assert [url for url in browser.requests if not url.removeprefix("blob:").startswith(HERE)] == []
     assert browser.complaints == []
 
 
@@ -154,3 +155,6 @@ def test_the_documentation_of_one_app_needs_no_network_either(
         browser.open(f"{run.ready()}/docs")
         browser.until("document.querySelectorAll('.opblock').length === 4")
         browser.photograph(SHOTS / "docs-of-one-app.png")
+        browser.open(f"{run.url}/redoc")
+        browser.until("document.body.innerText.includes('Response samples')")
+        browser.photograph(SHOTS / "redoc-of-one-app.png")

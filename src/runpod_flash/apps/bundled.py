@@ -1,33 +1,28 @@
-"""The pages of documentation of FastAPI apps with Swagger UI from inside the package: they work without a network."""
+"""The pages of documentation of FastAPI apps from inside the package: they work without a network."""
 
 from __future__ import annotations
-
-from typing import Any, Final, cast
 
 from fastapi.openapi import docs
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from runpod_flash.web import swagger
+from runpod_flash.web import offline
+from runpod_flash.web.offline import FOLDER, is_asset
 
-PATH: Final = "/_flash/swagger-ui"
-"""Where whoever serves such an app answers with `assets`."""
+__all__ = ["FOLDER", "assets", "is_asset", "use"]
 
 
 def use() -> None:
-    """From here on, apps that say nothing else refer to our copy instead of to a server on the internet."""
-    defaults: Any = cast("Any", docs.get_swagger_ui_html).__kwdefaults__
-    defaults["swagger_js_url"] = f"{PATH}/{swagger.SCRIPT}"
-    defaults["swagger_css_url"] = f"{PATH}/{swagger.STYLE}"
-    defaults["swagger_favicon_url"] = "data:,"
+    """From here on, apps that say nothing else refer to our copies instead of to a server on the internet."""
+    offline.amend(docs)
 
 
 async def assets(scope: Scope, receive: Receive, send: Send) -> None:
-    """The files that those pages load."""
-    found = swagger.asset(scope["path"].rpartition("/")[2])
+    """The files that those pages load, for paths that `is_asset` knows."""
+    found = offline.asset(scope["path"])
     answer: Response
     if found is None or scope["type"] != "http":
         answer = PlainTextResponse("Not Found", 404)
     else:
-        answer = Response(found.body, media_type=found.kind, headers={"cache-control": swagger.CACHED})
+        answer = Response(found.body, media_type=found.kind, headers={"cache-control": offline.CACHED})
     await answer(scope, receive, send)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from typing import Final
 
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,9 +14,6 @@ from runpod_flash.apps import bundled, relay, stream
 from runpod_flash.client.import_failure import is_users, last_line
 from runpod_flash.errors import FlashError
 from runpod_flash.web import trust
-
-_QUIET: Final = (bundled.PATH,)
-"""Paths whose requests are not worth a line."""
 
 
 class Front:
@@ -60,7 +56,7 @@ class Front:
             elif not whole:
                 raise Broken from None  # which the client has to see
         finally:
-            if not scope["path"].startswith(_QUIET):
+            if not bundled.is_asset(scope["path"]):  # which are not worth a line
                 took = stream.duration(time.perf_counter() - began)
                 stream.write(stream.line(f"{scope['method']} {scope['path']}", end=str(status), rest=took))
 
@@ -82,7 +78,7 @@ class Front:
         path = scope["path"]
         if self._loopback and not _names_this_machine(scope):
             await PlainTextResponse("this Host is not of this machine", 403)(scope, receive, send)
-        elif path.startswith(f"{bundled.PATH}/"):
+        elif bundled.is_asset(path):
             await bundled.assets(scope, receive, send)
         elif path.startswith(relay.PATH):
             await self._relay(scope, receive, send)

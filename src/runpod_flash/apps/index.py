@@ -45,7 +45,7 @@ def page(title: str, root: str, examples: Sequence[Served], *, loading: bool) ->
 def documentation(title: str, root: str) -> str:
     """The page of all routes, with the way back."""
     back = f'<a href="{escape(root)}/" style="{_BACK}">← {escape(title)}</a>'
-    return swagger.page(title, base=f"{root}{bundled.PATH}", openapi=f"{root}/openapi.json", above=back)
+    return swagger.page(title, base=f"{root}/{bundled.FOLDER}", openapi=f"{root}/openapi.json", above=back)
 
 
 _BACK: Final = "display:block;padding:.9rem 1.25rem;font:600 15px system-ui;color:#0b57d0;text-decoration:none"

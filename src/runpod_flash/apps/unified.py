@@ -74,7 +74,6 @@ class UnifiedApp(FastAPI):
             ("/openapi.json", self._openapi),
         ):
             self.add_api_route(path, answer, include_in_schema=False, response_model=None)
-        self.mount(bundled.PATH, bundled.assets)
         self.router.default = _Rest(self)
 
     async def load_all(self) -> None:
@@ -186,6 +185,9 @@ class _Rest:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = _below_root(scope)
+        if bundled.is_asset(path):  # of our pages, or of those of an example
+            await bundled.assets(scope, receive, send)
+            return
         found = self._app.find(path)
         if found is None:
             body = self._app.why_none(path)

@@ -25,7 +25,7 @@ from runpod_flash.gateway.runpod import verbs
 from runpod_flash.gateway.runpod.verbs import Operation
 from runpod_flash.gateway.target import Target
 from runpod_flash.gateway.token import Key
-from runpod_flash.web import trust
+from runpod_flash.web import offline, trust
 
 PREFIX: Final = "/lb/"
 _ASK_FOR_TOKEN: Final = ("www-authenticate", 'Bearer realm="flash"')
@@ -65,6 +65,8 @@ class Directory:
             return verbs.find(method, target.path, authorization, self._key)
         if target.path == verbs.GRAPHQL and not trust.endpoint_of(host):
             return verbs.find_graphql(method, authorization, self._key)
+        if offline.is_asset(target.path) and method in _READING and not target.path.startswith(ports.PREFIX):
+            return _asset(target.path)
         place = _place(host, target.path)
         may = self._key.fits(authorization)
         if place is None:
@@ -131,6 +133,14 @@ def _place(host: str, path: str) -> Place | None:
         return Place(name, slash + rest or "/", PREFIX + name) if name else None
     name = trust.endpoint_of(host)
     return Place(name, path, "") if name else None
+
+
+def _asset(path: str) -> Reply:
+    """What the pages of an application that is served here load; the same for all of them, and no secret."""
+    found = offline.asset(path)
+    if found is None:
+        return refusal(404, f"the pages of documentation have no {path.rpartition('/')[2]!r}")
+    return Reply(200, (("content-type", found.kind), ("cache-control", offline.CACHED)), found.body)
 
 
 def _unauthorized(authorization: bytes) -> Reply:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 from html import escape
-from importlib import resources
 from typing import Final, NamedTuple
 
 CACHED: Final = "max-age=86400"
@@ -12,11 +11,8 @@ CACHED: Final = "max-age=86400"
 SCRIPT: Final = "swagger-ui-bundle.js"
 STYLE: Final = "swagger-ui.css"
 _SHOW: Final = "show.js"
-_KINDS: Final = {
-    STYLE: "text/css; charset=utf-8",
-    SCRIPT: "text/javascript; charset=utf-8",
-    _SHOW: "text/javascript; charset=utf-8",
-}
+JAVASCRIPT: Final = "text/javascript; charset=utf-8"
+_KINDS: Final = {STYLE: "text/css; charset=utf-8", SCRIPT: JAVASCRIPT, _SHOW: JAVASCRIPT}
 _SHOW_TEXT: Final = b"""window.onload = () => SwaggerUIBundle({
   url: document.body.dataset.openapi, dom_id: "#docs", deepLinking: true, persistAuthorization: false,
 });
@@ -60,9 +56,12 @@ def asset(name: str) -> Asset | None:
         return None
     if name == _SHOW:
         return Asset(kind, _SHOW_TEXT)
-    return Asset(kind, _unpacked(name) + (_MORE_STYLE if name == STYLE else b""))
+    return Asset(kind, unpacked("swagger_ui", name) + (_MORE_STYLE if name == STYLE else b""))
 
 
-def _unpacked(name: str) -> bytes:
-    packed = (resources.files("runpod_flash.web") / "swagger_ui" / f"{name}.gz").read_bytes()
+def unpacked(folder: str, name: str) -> bytes:
+    """A file that is packed in a folder beside this one."""
+    from importlib import resources  # noqa: PLC0415 - slow to load, and workers load this
+
+    packed = (resources.files("runpod_flash.web") / folder / f"{name}.gz").read_bytes()
     return gzip.decompress(packed)

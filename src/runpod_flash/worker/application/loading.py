@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runpod_flash.payload import failures
+from runpod_flash.web import offline
 from runpod_flash.worker.failing import CannotStart
 from runpod_flash.worker.program import furnish
 
@@ -39,6 +40,8 @@ def load(target: str, folder: str) -> Asgi:
         found = getattr(found, piece)
     if name.endswith(_CALL):
         found = _run(target, found)
+    if (pages := sys.modules.get("fastapi.openapi.docs")) is not None:
+        offline.amend(pages)  # the gateway has what they load
     return _checked(target, found)
 
 
