@@ -179,6 +179,8 @@ OPTIONS: Final[dict[str, Option]] = {
     "gateway_body": Option(
         "FLASH_GATEWAY_BODY", None, 64 << 20, _bytes, "size that the body of an HTTP request may have, such as 200MB"
     ),
+    "run_body": Option("FLASH_RUN_BODY", None, 10 << 20, _bytes, "size that a job of `/run`, or its output, may have"),
+    "runsync_body": Option("FLASH_RUNSYNC_BODY", None, 20 << 20, _bytes, "the same of a job of `/runsync`"),
     "webhook_pause": Option(
         "FLASH_WEBHOOK_PAUSE",
         None,
@@ -236,6 +238,8 @@ class Settings:
     max_value: int
     gateway_port: int
     gateway_body: int
+    run_body: int
+    runsync_body: int
     host: str
     port: int
     webhook_pause: float

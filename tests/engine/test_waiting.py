@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+
+import pytest
+
 from runpod_flash.model.job import JobState
 from runpod_flash.wire.messages import Ack, Cancel, CancelEnv, EnsureEnv, Ok, Start, Stop
 from tests.engine.scene import ClientSide, HostSide, Scene, WorkerSide, short
@@ -53,7 +57,7 @@ def test_a_job_that_waits_longer_than_its_ttl_expires(scene: Scene, client: Clie
     outcome = client.outcome(job)
     assert (outcome.status, outcome.attempts) == ("TIMED_OUT", 0)
     assert outcome.error is not None
-    assert "it waited 2.0 s" in outcome.error.message
+    assert outcome.error.message == "ttl expired: it still waited for a worker 2.0 s after it was submitted"
 
 
 def test_a_delayed_job_expires_as_well(scene: Scene, client: ClientSide) -> None:
@@ -62,14 +66,58 @@ def test_a_delayed_job_expires_as_well(scene: Scene, client: ClientSide) -> None
     assert client.outcome(job).status == "TIMED_OUT"
 
 
-def test_ttl_is_about_waiting_and_not_about_a_retry(scene: Scene, client: ClientSide, worker: WorkerSide) -> None:
+def test_a_job_that_waits_for_its_retry_expires_as_well(scene: Scene, client: ClientSide, worker: WorkerSide) -> None:
     job = client.submit(client.declare(workers_max=1), ttl_ms=1000)
-    scene.advance(5)
+    scene.advance(0.95)
     worker.fails()
-    scene.advance(1)
-    assert worker.jobs == [job]
-    worker.done()
-    assert client.outcome(job).status == "COMPLETED"
+    scene.advance(0.1)
+    outcome = client.outcome(job)
+    assert (outcome.status, outcome.attempts) == ("TIMED_OUT", 1)
+    assert outcome.error is not None
+    assert "it still waited to be tried again 1.0 s after" in outcome.error.message
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_job_that_runs_when_its_ttl_is_over_is_stopped_and_has_timed_out(
+    scene: Scene, client: ClientSide, worker: WorkerSide, restarted: bool
+) -> None:
+    fn = client.declare("g", workers_max=1, is_async=True)
+    job = client.submit(fn, ttl_ms=1000, max_retries=5, wait=False)
+    scene.advance(0.9)
+    assert not worker.wire.all(Cancel)
+    scene.advance(0.2)
+    assert [one.job for one in worker.wire.all(Cancel)] == [job]
+    assert scene.state(job) is JobState.RUNNING, "it has not ended before its worker says so"
+    if restarted:
+        scene.restart()
+        scene.back()
+    worker.fails("user")
+    assert scene.state(job) is JobState.TIMED_OUT
+    assert scene.attempts(job) == ["timeout"]
+    error = json.loads(scene.job(job)["error"])
+    assert (error["kind"], error["message"]) == (
+        "expired",
+        "ttl expired: it had not ended 1.1 s after it was submitted",
+    )
+
+
+def test_a_plain_function_that_runs_when_its_ttl_is_over_ends_with_its_worker(
+    scene: Scene, client: ClientSide, host: HostSide, worker: WorkerSide
+) -> None:
+    job = client.submit(client.declare(workers_max=1), ttl_ms=1000)
+    scene.advance(1.1)
+    assert [stop.worker for stop in host.wire.all(Stop)] == [worker.id]
+    assert client.outcome(job).status == "TIMED_OUT"
+
+
+def test_a_job_that_was_cancelled_before_its_ttl_is_over_stays_cancelled(
+    scene: Scene, client: ClientSide, worker: WorkerSide
+) -> None:
+    job = client.submit(client.declare("g", workers_max=1, is_async=True), ttl_ms=1000)
+    client.ask(Cancel(job=job))
+    scene.advance(1.1)
+    worker.fails("cancelled")
+    assert client.outcome(job).status == "CANCELLED"
 
 
 def test_a_job_that_came_back_unstarted_still_expires(

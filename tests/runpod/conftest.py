@@ -20,6 +20,7 @@ import pytest
 from tests.gateway.stage import Stage, stage
 
 VERSION: Final = "1.12.0"
+LIMITS: Final = {"FLASH_RUN_BODY": "1MB", "FLASH_RUNSYNC_BODY": "2MB"}
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +47,7 @@ def _uv(*arguments: str) -> None:
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """An engine and a gateway with two endpoints, `echo` of one function and `two` of two, and no workers for them."""
-    with stage(tmp_path_factory.mktemp("runpod") / "home", FLASH_GATEWAY_BODY="4MB") as one:
+    with stage(tmp_path_factory.mktemp("runpod") / "home", FLASH_GATEWAY_BODY="4MB", **LIMITS) as one:
         one.builds = "later"
         for name, endpoint in (("m:echo", "echo"), ("m:first", "two"), ("m:second", "two")):
             one.declare(name, endpoint=endpoint)

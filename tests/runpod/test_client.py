@@ -365,6 +365,9 @@ def test_times_of_the_policy_are_kept(client: Client, tmp_path: Path) -> None:
     told = client(WAIT, name="slow", given=over)
     assert told["status"] == "TIMED_OUT"
     assert "timeout of 0.3 s" in told["error"]
+    told = client(WAIT, name="slow", given={"input": {"seconds": 600}, "policy": {"ttl": 400}})
+    assert told["status"] == "TIMED_OUT"
+    assert "ttl expired: it had not ended" in told["error"]
     code = """
     endpoint = runpod.Endpoint("slow")
     first = endpoint.run({"begun": begun})

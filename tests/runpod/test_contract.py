@@ -154,14 +154,6 @@ def test_the_document_and_its_page_are_served_and_fetch_nothing_from_elsewhere(c
     assert client.ask(f"GET /docs/swagger-ui.css HTTP/1.1\r\n{HOST}\r\n").status == 200
 
 
-def test_a_body_beyond_the_limit_is_refused_before_it_is_read(client: Client, jobs: Stage) -> None:
-    with Client(jobs) as one:
-        one.send(f"POST /v2/echo/run HTTP/1.1\r\n{AUTHORIZED}Content-Length: {5 << 20}\r\n\r\n")
-        answer = one.read()
-    assert answer.status == 413
-    assert "FLASH_GATEWAY_BODY" in json.loads(answer.body)["error"]
-
-
 def test_nothing_of_an_id_can_break_out_of_a_line(client: Client) -> None:
     for id in ("%0d%0a", "%00", string.printable.encode().hex()[:60], "../../x"):
         answer: Any = client.ask(f"GET /v2/echo/status/{id} HTTP/1.1\r\n{AUTHORIZED}\r\n")

@@ -70,6 +70,34 @@ def test_a_body_of_another_type_is_refused(jobs: Stage) -> None:
     assert (answer.status, "application/json" in error(answer)) == (415, True)
 
 
+@pytest.mark.parametrize(
+    ("path", "most", "variable"),
+    [
+        ("/v2/echo/run", 1 << 20, "FLASH_RUN_BODY"),
+        ("/v2/echo/runsync?wait=0", 2 << 20, "FLASH_RUNSYNC_BODY"),
+        ("/v2/echo/purge-queue", 4 << 20, "FLASH_GATEWAY_BODY"),
+    ],
+)
+def test_a_body_beyond_its_limit_is_refused_before_it_is_read(jobs: Stage, path: str, most: int, variable: str) -> None:
+    listed = ask(jobs, "GET", "/v2/echo/requests").body
+    for length in (f"Content-Length: {most + 1}\r\n\r\n", f"Transfer-Encoding: chunked\r\n\r\n{most:x}\r\n"):
+        with Client(jobs) as client:
+            client.send(f"POST {path} HTTP/1.1\r\n{AUTHORIZED}{length}")
+            if "chunked" in length:
+                client.send(b" " * most + b"\r\n1\r\n \r\n")
+            answer = client.read()
+        assert (answer.status, error(answer)) == (413, f"the body may have {most} bytes ({variable})")
+    assert ask(jobs, "GET", "/v2/echo/requests").body == listed
+    wrong = f"{HOST}Content-Length: {most + 1}\r\n\r\n"
+    with Client(jobs) as client:
+        assert client.ask(f"POST {path} HTTP/1.1\r\n{wrong}").status == 401, "strangers are told of no limit"
+
+
+def test_a_job_as_large_as_may_be_is_taken(jobs: Stage) -> None:
+    most = 1 << 20
+    assert ask(jobs, "POST", "/v2/echo/run", f'{{"input": "{"x" * (most - 13)}"}}').status == 200
+
+
 def test_a_job_that_is_not_there_is_not_found(jobs: Stage) -> None:
     answer = ask(jobs, "GET", "/v2/echo/status/0-u1")
     assert answer.status == 404

@@ -13,6 +13,7 @@ from runpod_flash.gateway.runpod import workers
 from runpod_flash.model.endpoint import Program
 from tests.gateway.raw import AUTHORIZED, HOST, Answer, Client
 from tests.gateway.stage import Stage, stage
+from tests.runpod.conftest import LIMITS
 
 PATIENCE_S = 20.0
 
@@ -67,8 +68,8 @@ class Jobs:
         with Client(self.stage) as client:
             return json.loads(client.ask(request).body)
 
-    def run(self, said: Any = None) -> str:
-        job: str = self.ask("POST", "run", json.dumps({"input": said}))["id"]
+    def run(self, said: Any = None, **more: Any) -> str:
+        job: str = self.ask("POST", "run", json.dumps({"input": said, **more}))["id"]
         return job
 
     def status(self, job: str) -> Any:
@@ -85,9 +86,9 @@ def wait(holds: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("hand") / "home") as made:
+    with stage(tmp_path_factory.mktemp("hand") / "home", **LIMITS) as made:
         program = Program(("python", "handler.py"), "/mine", "d")
-        made.declare("handler.py", endpoint="hand", program=program, workers_min=2, yields=True)
+        made.declare("handler.py", endpoint="hand", program=program, workers_min=2, yields=True, is_async=True)
         yield made
 
 
@@ -264,6 +265,38 @@ def test_a_result_that_is_too_large_to_take_is_the_end_of_its_job(worker: ByHand
     ended = jobs.status(job)
     assert ended["status"] == "FAILED"
     assert "write it to a volume" in ended["error"]
+
+
+@pytest.mark.parametrize(("verb", "most", "variable"), [("run", 1, "RUN"), ("runsync?wait=0", 2, "RUNSYNC")])
+def test_an_output_larger_than_a_job_may_have_is_the_end_of_it(
+    worker: ByHand, jobs: Jobs, verb: str, most: int, variable: str
+) -> None:
+    for size, status in ((most << 20, "COMPLETED"), ((most << 20) + 1, "FAILED")):
+        job = jobs.ask("POST", verb, '{"input": 0}')["id"]
+        worker.taken()
+        assert worker.done(job, {"output": "x" * (size - 2)}).status == 200
+        ended = jobs.status(job)
+        assert ended["status"] == status
+    assert f"may have {most << 20} (FLASH_{variable}_BODY): write it to a volume" in ended["error"]
+
+
+def test_a_job_whose_ttl_is_over_while_it_runs_is_stopped_and_what_comes_of_it_is_late(
+    worker: ByHand, jobs: Jobs
+) -> None:
+    job = jobs.run(policy={"ttl": 300})
+    worker.taken()
+    worker.ping(job)
+    with worker.poll("job-stop", "") as stop:
+        assert json.loads(stop.read().body) == {"jobsToStop": [job]}
+
+    def ended() -> bool:
+        worker.ping()
+        return bool(jobs.status(job)["status"] == "TIMED_OUT")
+
+    wait(ended)
+    assert json.loads(worker.done(job, {"output": 1}).body) == {"recorded": False}
+    assert jobs.status(job)["status"] == "TIMED_OUT"
+    assert jobs.status(job)["error"].startswith("Expired: ttl expired: it had not ended 0.")
 
 
 def test_paths_and_numbers_that_make_no_sense(worker: ByHand) -> None:

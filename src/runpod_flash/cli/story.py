@@ -105,7 +105,7 @@ def _policy(policy: Mapping[str, Any]) -> str:
         retries = policy["max_retries"]
         told.append(f"{retries or 'no'} {'retry' if retries == 1 else 'retries'}")
     if policy.get("ttl_ms"):
-        told.append(f"waits {views.duration(policy['ttl_ms'] / 1000)} at most")
+        told.append(f"ttl {views.duration(policy['ttl_ms'] / 1000)}")
     if policy.get("priority"):
         told.append(f"priority {policy['priority']}")
     if policy.get("delay_ms"):

@@ -185,6 +185,7 @@ class RemoteFunction(Generic[P, R, T]):
     def with_options(self, **options: Any) -> RemoteFunction[P, R, T]:
         """The same function with other options: timeout, ttl and delay in seconds, max_retries, priority.
 
+        `timeout` is that of one attempt; `ttl` counts from the call, and ends the job whether it waits or runs.
         Fields of the resource, such as workersMax, can be given too; its name says which endpoint it is, and stays.
         """
         config = self.__remote_config__

@@ -16,6 +16,7 @@ from runpod_flash.engine.dispatcher import Dispatcher
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.lineage import CALLER_ENDED, CALLER_LOST
 from runpod_flash.engine.outcomes import (
+    cancelled_error,
     exit_error,
     first_line,
     outcome_now,
@@ -43,6 +44,7 @@ _FOR_ANOTHER: Final = {"timeout": "deadline", "cancel": "cancel"}
 """Why a worker was ended by us, for those of its jobs that were not the reason."""
 _END_WORDS: Final = {
     ErrorKind.TIMEOUT: "timeout",
+    ErrorKind.EXPIRED: "timeout",
     ErrorKind.LOST: "lost",
     ErrorKind.CANCELLED: "cancelled",
     _STOPPED: "stopped",
@@ -91,7 +93,9 @@ class Attempts:
         self, job: Active, worker: Worker, error: ErrorInfo, head: Done | None, parts: Sequence[bytes] = ()
     ) -> None:
         """An attempt ended without a value: tried again, or the end of the job."""
-        kind = ErrorKind.CANCELLED if job.cancelling else error.kind
+        if job.expired:
+            error = cancelled_error(job, self._state.clock.wall_ms())
+        kind = ErrorKind.CANCELLED if job.cancelling and not job.expired else error.kind
         after = after_failure(self._policy(job), job.failures, job.losses, kind=kind, rand=random.random())
         self._settle(job, worker, error, after, kind, head, parts)
 
@@ -112,13 +116,7 @@ class Attempts:
         """A job has no worker any more, or never reached it."""
         self._state.active.pop(job.job, None)
         if job.cancelling:
-            cancelled = ErrorInfo(
-                type="JobCancelled",
-                module="runpod_flash.errors",
-                message=f"cancelled: {job.cancelling}",
-                kind=ErrorKind.CANCELLED,
-            )
-            self._failed(job, worker, cancelled, None)
+            self._failed(job, worker, cancelled_error(job, self._state.clock.wall_ms()), None)
             return
         if started and why.kind == ErrorKind.TIMEOUT:
             self._failed(job, worker, why, None)
@@ -146,7 +144,7 @@ class Attempts:
         error = ErrorInfo(type="WorkerLost", module="runpod_flash.errors", message=after.why, kind=ErrorKind.LOST)
         self._settle(job, worker, error, after, _STOPPED if started else ErrorKind.RELEASED, None)
 
-    # ── somebody asks ─────────────────────────────────────────────────────────────────────────────
+    # ── somebody asks, or its ttl is over ─────────────────────────────────────────────────────────────────────────────
 
     def cancel(self, job: Active, cause: str) -> None:
         """A job at a worker shall end; it has ended when the worker says so, or is gone."""
@@ -158,6 +156,11 @@ class Attempts:
         worker = next((worker for worker in job.fn.pool.workers.values() if job in worker.inflight), None)
         if worker is not None:
             self.tell_cancelled(worker, job)
+
+    def expire(self, job: Active) -> None:
+        """A job at a worker shall end, because its ttl is over."""
+        job.expired = job.expired or not job.cancelling
+        self.cancel(job, "its ttl is over")
 
     def tell_cancelled(self, worker: Worker, job: Active) -> None:
         """Has a worker end a call that somebody cancelled; one in a plain function can only be ended with it."""

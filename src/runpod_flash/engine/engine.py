@@ -146,6 +146,7 @@ class Engine:
         )
         self._dispatcher = dispatcher
         self._timers = Timers(state, loop, self._guarded, queue=self._queue, fleet=self._fleet, hosts=self._hosts)
+        self._queue.expire_at_worker = self._attempts.expire
         self._deployments = Deployments(state, self._registry, self._hosts)
         self._disuse = Disuse(state, self._registry, self._oldest_client_ms)
         state.replan, state.look_within = self._fleet.replan, self._fleet.look_within
@@ -230,7 +231,7 @@ class Engine:
         now = self.state.clock.monotonic()
         for live in self._store.live():
             job = active(live.claimed, self.state.functions[live.claimed.fn], live.assigned_ms)
-            job.cancelling = "asked for" if live.cancelling else ""
+            job.cancelling, job.expired = "asked for" if live.cancelling else "", live.expired
             self.state.active[job.job] = job
             worker = self.state.workers.get(live.worker)
             if worker is None:

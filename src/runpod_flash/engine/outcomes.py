@@ -146,6 +146,23 @@ def overdue_error(job: Active) -> ErrorInfo:
     return ErrorInfo(type="TimeoutError", message=message, kind=ErrorKind.TIMEOUT)
 
 
+def cancelled_error(job: Active, now_ms: int) -> ErrorInfo:
+    """A job was ended before its time: somebody asked for it, or its ttl was over."""
+    if job.expired:
+        return expired_error(f"it had not ended {(now_ms - job.created_ms) / 1000:.1f} s after it was submitted")
+    return ErrorInfo(
+        type="JobCancelled",
+        module="runpod_flash.errors",
+        message=f"cancelled: {job.cancelling}",
+        kind=ErrorKind.CANCELLED,
+    )
+
+
+def expired_error(how: str) -> ErrorInfo:
+    """The ttl of a job is over."""
+    return ErrorInfo(type="Expired", message=f"ttl expired: {how}", kind=ErrorKind.EXPIRED)
+
+
 def exit_error(head: Exited, memory_mb: int | None) -> ErrorInfo:
     """What happened to a worker, as the error of the job that it ran."""
     lines = [f"its worker {_exit_words(head, memory_mb)}"]

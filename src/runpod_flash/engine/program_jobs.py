@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from runpod_flash.engine.records import Active
 from runpod_flash.wire.messages import Start
+
+SYNC: Final = "sync-"
+"""So begins the id of a job that somebody waits for over HTTP."""
 
 
 class Poll(Protocol):

@@ -14,13 +14,14 @@ from typing import Any, Final, Protocol
 from runpod_flash._version import __version__
 from runpod_flash.engine.dispatcher import Dispatcher
 from runpod_flash.engine.hosts import key_hash
-from runpod_flash.engine.program_jobs import Given
+from runpod_flash.engine.program_jobs import SYNC, Given
 from runpod_flash.engine.program_link import STOP_GRACE_S, ProgramLink
 from runpod_flash.engine.records import Pool, Worker
 from runpod_flash.engine.state import State
 from runpod_flash.engine.turn import Addressee, Link
 from runpod_flash.errors import EngineRefused, FlashError
 from runpod_flash.model.job import ErrorKind
+from runpod_flash.settings import OPTIONS
 from runpod_flash.wire import blobs, kinds
 from runpod_flash.wire.frame import Buffer, Frame
 from runpod_flash.wire.messages import ErrorInfo, Hello, Moved, Ready, Refuse
@@ -126,10 +127,9 @@ class Programs:
         self, link: ProgramLink, given: Given, output: bytes | None, error: ErrorInfo | None, teller: Teller
     ) -> None:
         """A job has ended, and its teller hears when that is on record. A large output goes into a file first."""
-        most = self._state.settings.max_value
-        if output and most and len(output) > most:
-            error = too_large(len(output), most)
-            output = None
+        limit = self._limit_of(given)
+        if output and len(output) > limit[0]:
+            error, output = too_large(len(output), limit), None
         given.finishing = True
         text, sync = output or b"", self._state.store.durability == "power"
         if len(text) <= kinds.INLINE_LIMIT:
@@ -151,6 +151,12 @@ class Programs:
             self._guarded(finish)
 
         self._state.turn.in_thread(spill, spilled)
+
+    def _limit_of(self, given: Given) -> tuple[int, str]:
+        """Bytes that an output may have, and the variable that says so."""
+        name = "runsync_body" if given.active.job.startswith(SYNC) else "run_body"
+        settings = self._state.settings
+        return min((getattr(settings, one), OPTIONS[one].variable) for one in (name, "max_value"))
 
     def _finish(
         self,
@@ -222,9 +228,12 @@ class Programs:
                 return
 
 
-def too_large(size: int, most: int) -> ErrorInfo:
-    """An output is larger than one may be."""
-    message = f"its output has {size} bytes, and may have {most}: write it to a volume, and return where it lies"
+def too_large(size: int, limit: tuple[int, str]) -> ErrorInfo:
+    """An output is larger than one may be: so many bytes, says that variable."""
+    most, variable = limit
+    message = (
+        f"its output has {size} bytes, and may have {most} ({variable}): write it to a volume, and return where it lies"
+    )
     return ErrorInfo(type="OutputTooLarge", message=message, kind=ErrorKind.ENCODE)
 
 

@@ -6,7 +6,7 @@ of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +15,7 @@ from runpod_flash.engine import homes
 from runpod_flash.engine.dispatcher import JSON, PLAIN, Dispatcher
 from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.lineage import CALLER_ENDED
-from runpod_flash.engine.outcomes import outcome_of
+from runpod_flash.engine.outcomes import expired_error, outcome_of
 from runpod_flash.engine.records import Active, Function, Pool, Worker
 from runpod_flash.engine.state import MAX_WAITING, MAX_WAITING_BYTES, ArgsHead, State
 from runpod_flash.engine.store.base import NewJob
@@ -41,6 +41,7 @@ class Queue:
         self._dispatcher = dispatcher
         self._followers = followers
         self._streams = streams
+        self.expire_at_worker: Callable[[Active], None] = lambda job: None  # set by those who do it
 
     # ── in ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -237,14 +238,18 @@ class Queue:
             self.fail_waiting(pool, error)
 
     def expire(self) -> None:
-        """Waiting jobs whose time is up end."""
+        """Jobs whose ttl is over end, wherever they are."""
         now = self._state.clock.wall_ms()
         store = self._state.turn.write()
         for job in store.expired(now):
-            if row := store.job(job):
+            if live := self._state.active.get(job):
+                self.expire_at_worker(live)
+            elif row := store.job(job):
                 waited = (now - row["created_ms"]) / 1000
-                message = f"expired: it waited {waited:.1f} s for a worker, longer than its ttl"
-                self._end(row, JobState.TIMED_OUT, ErrorInfo(type="Expired", message=message, kind=ErrorKind.EXPIRED))
+                what = "waited to be tried again" if row["attempt"] else "waited for a worker"
+                self._end(
+                    row, JobState.TIMED_OUT, expired_error(f"it still {what} {waited:.1f} s after it was submitted")
+                )
 
     def _end(self, row: dict[str, Any], state: JobState, error: ErrorInfo) -> None:
         now, told = self._state.clock.wall_ms(), _encode(error)

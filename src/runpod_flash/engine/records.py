@@ -155,6 +155,7 @@ class Active:
     priority: int = 0
     begun_at: float = 0.0  # monotonic; 0 while it waits behind another at its worker
     cancelling: str = ""  # the cause, once somebody asked
+    expired: bool = False  # it is being cancelled because its ttl is over
     overdue: bool = False  # its worker was told to stop because it took too long
     lines_out: bool = False  # the host has forwarded everything that it printed
     stream: str = ""  # as START has it

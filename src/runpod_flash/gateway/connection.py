@@ -49,7 +49,7 @@ class Connection(asyncio.Protocol):
         self.exchanges = gateway.exchanges
         self.jobs = gateway.jobs
         self.directory = gateway.directory
-        self.most_body = gateway.most_body
+        self.limits = gateway.limits
         self.deadline = math.inf  # monotonic
         self.full = False  # the client does not read as fast as we write
         self.minor = 1  # of HTTP/1

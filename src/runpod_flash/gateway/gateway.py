@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from runpod_flash.engine.engine import Engine
 from runpod_flash.errors import ConfigError
+from runpod_flash.gateway.limits import Limits
 from runpod_flash.gateway.runpod.webhooks import Teller
 from runpod_flash.gateway.token import Key
 from runpod_flash.settings import Settings
@@ -46,7 +47,7 @@ class Gateway:
     def __init__(self, engine: Engine, token: str, listener: socket.socket, settings: Settings) -> None:
         self.exchanges = engine.exchanges
         self.jobs = engine.http_jobs
-        self.most_body = settings.gateway_body
+        self.limits = Limits(settings)
         self.loop = asyncio.get_running_loop()
         self._token = token
         self._teller = Teller(engine.webhooks, secret_of(token), settings.webhook_pause)

@@ -64,9 +64,9 @@ class Incoming:
     """A request as it comes in, and its answer as it goes out. It is the engine's asker."""
 
     __slots__ = (
-        "_answerer", "_asked", "_chunked", "_connection", "_exchange", "_fields", "_length", "_operation", "_port",
-        "_query", "_question", "_refused", "_unpaid", "_upload", "answered", "begun", "current", "done", "headed",
-        "headers", "keep_alive", "method", "target",
+        "_answerer", "_asked", "_chunked", "_connection", "_exchange", "_fields", "_length", "_limit", "_operation",
+        "_port", "_query", "_question", "_refused", "_unpaid", "_upload", "answered", "begun", "current", "done",
+        "headed", "headers", "keep_alive", "method", "target",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -79,6 +79,7 @@ class Incoming:
         self.headed = False  # its headers are complete
         self._fields: fields.Fields | None = None
         self._query = ""
+        self._limit = connection.limits.any
         self._upload = Upload()
         # Who answers.
         self.current = False  # the ones before it are answered
@@ -182,8 +183,8 @@ class Incoming:
             if self.current:
                 self.advance()
             return
-        if self.received > self._connection.most_body:
-            self.refuse(_too_large(self._connection.most_body))
+        if self.received > self._limit.most:
+            self.refuse(self._limit.refusal())
             return
         self._upload.add(piece)
         if self.current:
@@ -236,18 +237,20 @@ class Incoming:
             if refused := fields.judge_host(wanted.host):
                 return refused
             host = trust.host_name(wanted.host) or ""
-        if known.length > self._connection.most_body:
-            self._tell_too_large(host, wanted, known)
-            return _too_large(self._connection.most_body)
         self._query = wanted.query
-        return self._connection.directory.find(self.method, host, wanted, known.authorization)
-
-    def _tell_too_large(self, host: str, wanted: target.Target, known: fields.Fields) -> None:
-        """A result that cannot be taken is the end of its job: its worker throws it away, and would be waited for."""
-        most, jobs = self._connection.most_body, self._connection.jobs
         found = self._connection.directory.find(self.method, host, wanted, known.authorization)
+        if isinstance(found, Operation):
+            self._limit = self._connection.limits.of(found.verb.limit)
+        if known.length > self._limit.most:
+            self._tell_too_large(found, known)
+            return self._limit.refusal() if not isinstance(found, Reply) else found
+        return found
+
+    def _tell_too_large(self, found: Answerer | Operation | Port | Reply, known: fields.Fields) -> None:
+        """A result that cannot be taken is the end of its job: its worker throws it away, and would be waited for."""
         if isinstance(found, Operation) and (tell := found.verb.too_large) is not None:
-            jobs.guarded(lambda: tell(jobs, found.rest, known.authorization, too_large(known.length, most)))
+            jobs, why = self._connection.jobs, too_large(known.length, self._limit)
+            jobs.guarded(lambda: tell(jobs, found.rest, known.authorization, why))
 
     def _ask(self, operation: Operation, body: bytes) -> None:
         """Has a request of Runpod's protocol answered, once all of it is there."""
@@ -518,10 +521,6 @@ class Incoming:
 
     def _id(self) -> str:
         return self._exchange.id if self._exchange is not None else ""
-
-
-def _too_large(most: int) -> Reply:
-    return refusal(413, f"the body may have {most} bytes (FLASH_GATEWAY_BODY)")
 
 
 def _length_of(head: HttpRes) -> int | None:

@@ -39,7 +39,7 @@ class JobStatus:
     COMPLETED: Final = "COMPLETED"
     FAILED: Final = "FAILED"  # raised, lost its workers, or could not be started; no retry is left
     CANCELLED: Final = "CANCELLED"  # somebody asked for it
-    TIMED_OUT: Final = "TIMED_OUT"  # took longer than its timeout, or waited longer than its ttl
+    TIMED_OUT: Final = "TIMED_OUT"  # took longer than its timeout, or its ttl was over
 
 
 class JobState(IntEnum):
@@ -89,7 +89,7 @@ _ENDS: Final[Mapping[JobState, str]] = MappingProxyType(
         JobState.COMPLETED: "it returned",
         JobState.FAILED: "it raised, was lost or cannot start, and no attempt is left",
         JobState.CANCELLED: "somebody cancelled it",
-        JobState.TIMED_OUT: "it took too long, and no attempt is left",
+        JobState.TIMED_OUT: "it took too long, and no attempt is left, or its ttl was over",
     }
 )
 
@@ -102,11 +102,11 @@ TRANSITIONS: Final[Mapping[tuple[JobState, JobState], str]] = MappingProxyType(
             JobState.FAILED,
         ): "it can never start: no environment, no place, or its callers hold what it needs",
         (JobState.READY, JobState.CANCELLED): "somebody cancelled it",
-        (JobState.READY, JobState.TIMED_OUT): "it waited longer than its ttl",
+        (JobState.READY, JobState.TIMED_OUT): "its ttl was over",
         (JobState.DELAYED, JobState.READY): "its time came",
         (JobState.DELAYED, JobState.FAILED): "it can never start: no environment, no place, no endpoint",
         (JobState.DELAYED, JobState.CANCELLED): "somebody cancelled it",
-        (JobState.DELAYED, JobState.TIMED_OUT): "it waited longer than its ttl",
+        (JobState.DELAYED, JobState.TIMED_OUT): "its ttl was over",
         (JobState.ASSIGNED, JobState.RUNNING): "its worker came to it",
         (JobState.ASSIGNED, JobState.READY): "its worker gave it back or died before starting it",
         (JobState.ASSIGNED, JobState.DELAYED): "it started and failed between two looks, and is tried again",
@@ -144,7 +144,7 @@ class JobPolicy:
 
     timeout_ms: int = DEFAULT_TIMEOUT_MS  # of one attempt, from the start of user code
     max_retries: int = DEFAULT_MAX_RETRIES  # further attempts after failed ones
-    ttl_ms: int | None = None  # how long it may wait; None: for ever
+    ttl_ms: int | None = None  # from its submission until it has to have ended; None: for ever
     priority: int = 0  # higher first
     delay_ms: int = 0  # before the first attempt
 
@@ -190,7 +190,7 @@ class ErrorKind:
     ENV: Final = "env"  # its environment cannot be built
     CANCELLED: Final = "cancelled"  # somebody asked for it
     RELEASED: Final = "released"  # it was never started
-    EXPIRED: Final = "expired"  # it waited longer than its ttl
+    EXPIRED: Final = "expired"  # its ttl was over
     STUCK: Final = "stuck"  # it waits for what those hold that wait for it
 
 
@@ -225,7 +225,7 @@ def after_failure(policy: JobPolicy, failures: int, losses: int, *, kind: str, r
     if kind == ErrorKind.CANCELLED:
         return Next(JobState.CANCELLED, 0, failures, losses, "it was cancelled")
     if kind == ErrorKind.EXPIRED:
-        return Next(JobState.TIMED_OUT, 0, failures, losses, "it waited longer than its ttl")
+        return Next(JobState.TIMED_OUT, 0, failures, losses, "its ttl was over")
     failed = failures + 1
     if kind in RETRIED_KINDS and failures < policy.max_retries:
         pause = retry_delay_ms(failed, rand)

@@ -64,6 +64,7 @@ class LiveJob(NamedTuple):
     worker: str
     assigned_ms: int
     cancelling: bool
+    expired: bool  # it is being ended because its ttl is over
 
 
 class Ended(msgspec.Struct, gc=False):

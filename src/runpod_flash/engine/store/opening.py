@@ -11,7 +11,7 @@ from typing import Final
 from runpod_flash.engine.store.explain import corrupt
 from runpod_flash.errors import StoreError
 
-VERSION: Final = 6
+VERSION: Final = 7
 """Number of the newest migration; `PRAGMA user_version` of a store that has it."""
 _CHECKED_UP_TO: Final = 64 * 1024 * 1024
 """Bytes of a store that is looked through at every start; a larger one would take seconds, and tells by itself."""

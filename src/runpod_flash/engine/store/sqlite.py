@@ -290,9 +290,10 @@ class SqliteStore(Declarations, Beside, Presence):
 
     def live(self) -> list[LiveJob]:
         rows = self._run("live").fetchall()
+        ats = (row[_CLAIMED:] for row in rows)
         return [
-            LiveJob(Claimed._make(row[:_CLAIMED]), row[_CLAIMED], row[_CLAIMED + 1], row[_CLAIMED + 2] is not None)
-            for row in rows
+            LiveJob(Claimed._make(row[:_CLAIMED]), worker, assigned_ms, cancel_ms is not None, bool(expired))
+            for row, (worker, assigned_ms, cancel_ms, expired) in zip(rows, ats, strict=True)
         ]
 
     def waiting(self) -> list[tuple[int, str, int, int]]:

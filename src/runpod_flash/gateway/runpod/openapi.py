@@ -139,7 +139,7 @@ _REFUSALS: Final[Json] = {
     "401": _answer("The key is missing, or not this engine's.", "Error"),
     "404": _answer("There is no such endpoint, function or job.", "Error"),
     "405": _answer("Another method.", "Error"),
-    "413": _answer("The body is larger than FLASH_GATEWAY_BODY.", "Error"),
+    "413": _answer("The body is larger than FLASH_RUN_BODY, FLASH_RUNSYNC_BODY or FLASH_GATEWAY_BODY say.", "Error"),
     "415": _answer("The body is no JSON.", "Error"),
     "429": _answer("Too much waits already.", "Error"),
     "503": _answer("The engine is about to leave, or begins anew: ask again.", "Error"),
@@ -180,7 +180,7 @@ _SCHEMAS: Final[Json] = {
             "policy": _object(
                 {
                     "executionTimeout": {"type": "integer", "minimum": 1, "description": "Milliseconds of one run."},
-                    "ttl": {"type": "integer", "minimum": 1, "description": "Milliseconds that it may wait."},
+                    "ttl": {"type": "integer", "minimum": 1, "description": "Milliseconds in which it has to end."},
                     "lowPriority": {"type": "boolean", "description": "After all others, and without more workers."},
                 }
             ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from runpod_flash.engine.program_jobs import SYNC
 from runpod_flash.engine.records import Function
 from runpod_flash.gateway.runpod import body, rendering
 from runpod_flash.gateway.runpod.request import Refused, Request
@@ -25,7 +26,7 @@ def runsync(request: Request) -> None:
     fn = function(request)
     seconds = wait_of(request)
     found = body.read(request.body, request.header(b"content-type"))
-    asked = body.job(found, fn, body.new_id("sync-"))
+    asked = body.job(found, fn, body.new_id(SYNC))
     jobs = request.jobs
     jobs.submit(fn, asked, request, lambda: jobs.follow(asked.id, request, rendering.status, seconds), awaited=True)
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from runpod_flash.engine.http_jobs import HttpJobs
 from runpod_flash.engine.records import Endpoint
 from runpod_flash.errors import did_you_mean
+from runpod_flash.gateway import limits
 from runpod_flash.gateway.reply import Reply
 from runpod_flash.gateway.runpod import control, facts, follow, management, submit, workers
 from runpod_flash.gateway.runpod.request import Refused, Request, refusal
@@ -34,13 +35,14 @@ class Verb(NamedTuple):
     # A worker whose handler blocks its loop does not see that a kept connection has ended with its engine, sends a
     # result on it, and throws the result away.
     closes: bool = False
+    limit: str = ""  # the setting that says how large a body may be; "": that of all
     too_large: Callable[[HttpJobs, str, bytes, ErrorInfo], None] | None = None  # what else follows, for its `rest`
 
 
 VERBS: Final[dict[str, Verb]] = {
     # Clients.
-    "run": Verb(submit.run, _POST),
-    "runsync": Verb(submit.runsync, _POST),
+    "run": Verb(submit.run, _POST, limit=limits.RUN),
+    "runsync": Verb(submit.runsync, _POST, limit=limits.RUNSYNC),
     "status": Verb(follow.status, _BOTH),
     "status-sync": Verb(follow.status_sync, _BOTH),
     "stream": Verb(follow.stream, _BOTH),

@@ -80,18 +80,19 @@ WHERE seq IN (SELECT seq FROM jobs WHERE state = 1 AND ready_ms <= ? ORDER BY re
 RETURNING pool_id, length(args), instance;
 
 -- name: expired
--- Jobs that waited for their first attempt longer than their ttl.
-SELECT id FROM jobs WHERE state IN (0, 1) AND attempt = 0 AND expires_ms IS NOT NULL AND expires_ms <= ? LIMIT 200;
+-- Jobs whose ttl is over, but for those that are being ended already.
+SELECT id FROM jobs WHERE expires_ms IS NOT NULL AND cancel_ms IS NULL AND state < 4 AND expires_ms <= ? LIMIT 200;
 
 -- name: next_times
--- When the next delayed job is due, and when the next waiting job expires.
+-- When the next delayed job is due, and when the next ttl is over.
 SELECT (SELECT min(ready_ms) FROM jobs WHERE state = 1),
-       (SELECT min(expires_ms) FROM jobs WHERE state IN (0, 1) AND attempt = 0 AND expires_ms IS NOT NULL);
+       (SELECT min(expires_ms) FROM jobs WHERE expires_ms IS NOT NULL AND cancel_ms IS NULL AND state < 4);
 
 -- name: live
 -- Jobs that are at workers, in the order in which each worker was sent them.
 SELECT seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, max_retries, created_ms, args, args_head,
-       instance, awaited, worker, assigned_ms, cancel_ms FROM jobs WHERE state IN (2, 3) ORDER BY worker, sent, priority DESC, seq;
+       instance, awaited, worker, assigned_ms, cancel_ms, cancel_ms >= expires_ms FROM jobs WHERE state IN (2, 3)
+ORDER BY worker, sent, priority DESC, seq;
 
 -- name: waiting
 -- Ready jobs of each pool, and of each instance in it, and the bytes of their arguments.
