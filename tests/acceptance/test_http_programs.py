@@ -34,7 +34,7 @@ pings = []
 @app.get("/ping")
 def ping():
     pings.append(1)
-    return Response(status_code=204 if len(pings) < 3 else 200)
+    return Response(status_code=500 if "ill" in pings else 204 if len(pings) < 3 else 200)
 
 @app.get("/pings")
 def count():
@@ -43,6 +43,10 @@ def count():
 @app.get("/pid")
 def pid():
     return os.getpid()
+
+@app.post("/ill")
+def ill():
+    pings.append("ill")
 
 @app.api_route("/echo/{rest:path}", methods=["GET", "POST", "PUT"])
 async def echo(rest: str, request: Request):
@@ -101,13 +105,13 @@ def serve_web(folder: Path, digest: str = "1") -> None:
         program(folder, *command, text=APP, digest=digest),
         "web",
         requirements=("fastapi", "uvicorn", "websockets"),
-        variables={"TOLD": str(folder / "told")},
+        variables={"TOLD": str(folder / "told"), "HEALTH_CHECK_INTERVAL": "0.5"},
         workersMax=2,
     )
 
 
 def test_a_program_is_asked_once_it_says_that_it_is_ready(web: httpx.Client) -> None:
-    assert web.get("/pings").json() == 3
+    assert web.get("/pings").json() >= 3
 
 
 def test_it_gets_requests_as_they_came(web: httpx.Client) -> None:
@@ -181,6 +185,20 @@ def test_a_program_that_dies_is_replaced_and_its_websockets_end(engine: Isolated
         with pytest.raises(ConnectionClosed):
             one.recv(20)
     assert web.get("/pid").json() != pid
+
+
+def test_a_program_that_is_not_well_any_more_is_replaced_and_its_output_says_why(
+    engine: IsolatedEngine, web: httpx.Client
+) -> None:
+    pid = web.get("/pid").json()
+    assert web.post("/ill").status_code == 200
+    until(lambda: not psutil.pid_exists(pid))
+    assert web.get("/pid").json() != pid
+    logs = subprocess.run(
+        [*FLASH[:-1], "logs", "--endpoint", "web"], env=engine.environ, capture_output=True, text=True, check=True
+    )
+    assert "was not well: GET /ping at port" in logs.stdout
+    assert "gave status 500, 3 times in a row" in logs.stdout
 
 
 def test_a_new_version_asks_clients_of_websockets_to_come_again(

@@ -398,8 +398,10 @@ class Fleet:
             last_begun = len(jobs) - 1  # each may have begun: it was given them, and can begin any number at once
         by_itself = head.why != "host" and worker.stop_why in {"", _STARTS_TOO_SLOWLY}
         started_badly = by_itself and (is_program or not worker.ready_at)
-        if not self._state.draining and (jobs or started_badly):
+        if not self._state.draining and (jobs or started_badly or (by_itself and worker.pool.serves)):
             data = {"worker": worker.id, "code": head.code, "signal": head.signal, "why": head.why}
+            if head.last_lines:
+                data["error"] = head.last_lines[-1]
             self._state.event("worker_lost", data, endpoint=worker.pool.endpoint.id)
         self._remove(worker, head.why or worker.stop_why or "exited")
         for index, job in enumerate(jobs):

@@ -39,7 +39,9 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self.port = _port_of("PORT") or _free_port()
         self.health_port = _port_of("PORT_HEALTH") or self.port
-        self._path = "/" + os.environ.get("HEALTH_CHECK_PATH", "/ping").lstrip("/")
+        self.asked_at = "/" + os.environ.get("HEALTH_CHECK_PATH", "/ping").lstrip("/")
+        self.answers_health = False  # it has said itself that it was ready
+        self._health = Upstream(self.health_port)
 
     async def start(self) -> None:
         """Starts it. CannotStart where there is no such program."""
@@ -66,30 +68,35 @@ class Child:
                 raise CannotStart(f"{self.title} ended before it was ready: {ended.result()}")
             if not looking.done():
                 raise CannotStart(
-                    f"{self.title} was not ready within {limit:g} s (RUNPOD_INIT_TIMEOUT): GET {self._path} at port "
+                    f"{self.title} was not ready within {limit:g} s (RUNPOD_INIT_TIMEOUT): GET {self.asked_at} at port "
                     f"{self.health_port} (PORT_HEALTH) gave {self._last}"
                 )
-            looking.result()
+            self.answers_health = looking.result()
         finally:
             for one in (ended, looking):
                 one.cancel()
 
     _last = "no answer"
 
-    async def _look(self) -> None:
-        health, tries = Upstream(self.health_port), 0
+    async def _look(self) -> bool:
+        """Returns when it is ready: whether it said so itself, and can be asked again."""
+        tries = 0
         while True:
             try:
-                status = await health.status_of(self._path)
+                status = await self.health()
             except Unanswered:
                 status = 0
             self._last = f"status {status}" if status else "no answer"
             if status and status != _INITIALISING and status < 500:
                 if status != 200:
-                    sys.stderr.write(f"{self._path} answers {status}, not 200: the program counts as ready\n")
-                return
+                    sys.stderr.write(f"{self.asked_at} answers {status}, not 200: the program counts as ready\n")
+                return status == 200
             await asyncio.sleep(_PAUSES_S[min(tries, len(_PAUSES_S) - 1)])
             tries += 1
+
+    async def health(self) -> int:
+        """The status with which it says how it is. Unanswered."""
+        return await self._health.status_of(self.asked_at)
 
     @property
     def title(self) -> str:
@@ -109,6 +116,15 @@ class Child:
         except asyncio.TimeoutError:
             return False
         return True
+
+    async def end(self, patience_s: float) -> None:
+        """Asks it to end, and sees to it that it does."""
+        assert self._process is not None
+        for signal_it in (self._process.terminate, self._process.kill):
+            with contextlib.suppress(ProcessLookupError):
+                signal_it()
+            if await self.ends_within(patience_s):
+                return
 
     async def stop(self) -> None:
         """Asks it to end and waits; whoever ends the worker has the patience, and the last word."""
