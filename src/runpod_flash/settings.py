@@ -179,7 +179,9 @@ OPTIONS: Final[dict[str, Option]] = {
     "gateway_body": Option(
         "FLASH_GATEWAY_BODY", None, 64 << 20, _bytes, "size that the body of an HTTP request may have, such as 200MB"
     ),
-    "run_body": Option("FLASH_RUN_BODY", None, 10 << 20, _bytes, "size that a job of `/run`, or its output, may have"),
+    "run_body": Option(
+        "FLASH_RUN_BODY", None, 10 << 20, _bytes, "size of a job of `/run`, or of its output (64 KiB more are let pass)"
+    ),
     "runsync_body": Option("FLASH_RUNSYNC_BODY", None, 20 << 20, _bytes, "the same of a job of `/runsync`"),
     "webhook_pause": Option(
         "FLASH_WEBHOOK_PAUSE",

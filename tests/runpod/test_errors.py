@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from runpod_flash.gateway.limits import AROUND
 from tests.gateway.raw import AUTHORIZED, HOST, Answer, Client
 from tests.gateway.stage import Stage
 
@@ -73,8 +74,8 @@ def test_a_body_of_another_type_is_refused(jobs: Stage) -> None:
 @pytest.mark.parametrize(
     ("path", "most", "variable"),
     [
-        ("/v2/echo/run", 1 << 20, "FLASH_RUN_BODY"),
-        ("/v2/echo/runsync?wait=0", 2 << 20, "FLASH_RUNSYNC_BODY"),
+        ("/v2/echo/run", (1 << 20) + AROUND, "FLASH_RUN_BODY"),
+        ("/v2/echo/runsync?wait=0", (2 << 20) + AROUND, "FLASH_RUNSYNC_BODY"),
         ("/v2/echo/purge-queue", 4 << 20, "FLASH_GATEWAY_BODY"),
     ],
 )
@@ -94,8 +95,7 @@ def test_a_body_beyond_its_limit_is_refused_before_it_is_read(jobs: Stage, path:
 
 
 def test_a_job_as_large_as_may_be_is_taken(jobs: Stage) -> None:
-    most = 1 << 20
-    assert ask(jobs, "POST", "/v2/echo/run", f'{{"input": "{"x" * (most - 13)}"}}').status == 200
+    assert ask(jobs, "POST", "/v2/echo/run", f'{{"input": {{"data": "{"x" * (1 << 20)}"}}}}').status == 200
 
 
 def test_a_job_that_is_not_there_is_not_found(jobs: Stage) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from runpod_flash.gateway.limits import AROUND
 from runpod_flash.gateway.runpod import workers
 from runpod_flash.model.endpoint import Program
 from tests.gateway.raw import AUTHORIZED, HOST, Answer, Client
@@ -277,10 +278,11 @@ def test_an_output_larger_than_a_job_may_have_is_the_end_of_it(
         assert worker.done(job, {"output": "x" * (size - 2)}).status == 200
         return jobs.status(job)
 
-    assert ended(most << 20)["status"] == "COMPLETED"
-    failed = ended((most << 20) + 1)
+    bytes_at_most = (most << 20) + AROUND
+    assert ended(bytes_at_most)["status"] == "COMPLETED"
+    failed = ended(bytes_at_most + 1)
     assert failed["status"] == "FAILED"
-    assert f"may have {most << 20} (FLASH_{variable}_BODY): write it to a volume" in failed["error"]
+    assert f"may have {bytes_at_most} (FLASH_{variable}_BODY): write it to a volume" in failed["error"]
 
 
 def test_a_job_whose_ttl_is_over_while_it_runs_is_stopped_and_what_comes_of_it_is_late(

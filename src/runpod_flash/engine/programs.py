@@ -36,6 +36,10 @@ START_LIMIT_S: Final = 420.0
 """Until it asks for its first job; RUNPOD_INIT_TIMEOUT among its variables says otherwise."""
 
 
+_AROUND: Final = 64 * 1024
+"""Bytes that an output may have beyond that: braces, names and quotes around one that has just the size."""
+
+
 class Teller(Addressee, Protocol):
     """Who brings something, and waits until it is on record."""
 
@@ -156,7 +160,7 @@ class Programs:
         """Bytes that an output may have, and the variable that says so."""
         name = "runsync_body" if given.active.job.startswith(SYNC) else "run_body"
         settings = self._state.settings
-        return min((getattr(settings, one), OPTIONS[one].variable) for one in (name, "max_value"))
+        return min((getattr(settings, one) + _AROUND, OPTIONS[one].variable) for one in (name, "max_value"))
 
     def _finish(
         self,

@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 from runpod_flash.gateway.reply import Reply, refusal
 from runpod_flash.settings import OPTIONS, Settings
 
+AROUND: Final = 64 * 1024
+"""Bytes that a body may have beside what it carries: so large a value fits, whatever else is said of its job."""
 RUN: Final = "run_body"
 RUNSYNC: Final = "runsync_body"
 
@@ -27,9 +29,8 @@ class Limits:
 
     def __init__(self, settings: Settings) -> None:
         self.any = Limit(settings.gateway_body, OPTIONS["gateway_body"].variable)
-        self._of = {
-            name: min(self.any, Limit(getattr(settings, name), OPTIONS[name].variable)) for name in (RUN, RUNSYNC)
-        }
+        jobs = {name: Limit(getattr(settings, name) + AROUND, OPTIONS[name].variable) for name in (RUN, RUNSYNC)}
+        self._of = {name: min(self.any, limit) for name, limit in jobs.items()}
 
     def of(self, name: str) -> Limit:
         """The limit of that setting; "" for what any body may have."""
