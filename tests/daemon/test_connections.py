@@ -23,10 +23,14 @@ class Engine:
     """Notes who came, what they said and who left; refuses hosts that lack the key."""
 
     def __init__(self) -> None:
-        self.links: list[EngineLink] = []
+        self.came: list[EngineLink] = []
         self.frames: list[Frame] = []
         self.gone: list[EngineLink] = []
         self.reply: Callable[[EngineLink, Frame], None] = lambda link, message: None
+
+    @property
+    def links(self) -> Engine:
+        return self
 
     def welcome(self, proto: int) -> Welcome:
         return Welcome(
@@ -43,7 +47,7 @@ class Engine:
         )
 
     def client_joined(self, link: EngineLink, hello: Hello) -> Refuse | None:
-        self.links.append(link)
+        self.came.append(link)
         return None
 
     def host_joined(self, link: EngineLink, hello: Hello) -> Refuse | None:
@@ -157,10 +161,10 @@ def test_a_greeting_is_answered_and_frames_reach_the_engine(play: Play) -> None:
         peer.say(CLIENT.encode() + messages.Query(what="jobs").encode(sid=1))
         assert isinstance(await peer.hear(), Welcome)
         await until(lambda: desk.engine.frames)
-        assert [(link.role, link.pid) for link in desk.engine.links] == [("client", 7)]
+        assert [(link.role, link.pid) for link in desk.engine.came] == [("client", 7)]
         peer.writer.close()
         await until(lambda: desk.engine.gone)
-        assert desk.engine.gone == desk.engine.links
+        assert desk.engine.gone == desk.engine.came
 
     play(scene)
 
@@ -183,7 +187,7 @@ def test_who_does_not_greet_is_refused(play: Play, first: bytes) -> None:
         assert isinstance(answer, Refuse)
         assert answer.code == "bad_hello"
         assert await peer.hear() is None
-        assert desk.engine.links == desk.engine.gone == []
+        assert desk.engine.came == desk.engine.gone == []
 
     play(scene)
 
@@ -334,7 +338,7 @@ def test_nothing_is_read_from_who_does_not_read(play: Play) -> None:
             peer.say(messages.Query(what="jobs").encode([bytes(1 << 16)], sid=1))
             await asyncio.sleep(0.001)
         await asyncio.sleep(0.1)
-        (link,) = desk.engine.links
+        (link,) = desk.engine.came
         answered = len(desk.engine.frames)
         assert OUTBOX_LIMIT < getattr(link, "write_backlog") < OUTBOX_LIMIT + (4 << 20)  # noqa: B009
         assert answered < 64
@@ -350,7 +354,7 @@ def test_output_is_left_out_for_who_does_not_read_it_and_nothing_else_is(play: P
         peer = await desk.peer()
         await peer.greet()
         peer.reader._transport.pause_reading()  # type: ignore[attr-defined]
-        (link,) = desk.engine.links
+        (link,) = desk.engine.came
         lines = ["x" * 1000] * 100
         for n in range(300):
             head = messages.Log(job="j", attempt=1, worker="w", fd=1, at_ms=0, n=100 * n, lines=lines)

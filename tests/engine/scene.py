@@ -378,7 +378,7 @@ class ClientSide:
         self.wire = Wire(scene, "client")
         self.patient = True  # waits for the store's thread
         self._sid = -1
-        scene.engine.client_joined(self.wire, hello("client"))
+        scene.engine.links.client_joined(self.wire, hello("client"))
 
     def next_sid(self) -> int:
         """A new stream."""
@@ -486,7 +486,7 @@ class HostSide:
         self.wire = Wire(self._scene, "host", self._hears)
         present = [messages.WorkerPresence(worker.id, os.getpid()) for worker in self.workers.values()]
         greeting = hello("host", machine=self.machine, workers=present, key=self._key)
-        self.refused = self._scene.engine.host_joined(self.wire, greeting)
+        self.refused = self._scene.engine.links.host_joined(self.wire, greeting)
         if self.refused is None:
             for each in self.kept:
                 self.wire.says(each, sid=1)
@@ -590,7 +590,7 @@ class WorkerSide:
         """A new stream, opened by its host."""
         self.wire.close()
         self.wire = Wire(self._scene, "worker", self._hears)
-        refused = self._scene.engine.worker_joined(self.wire, hello("worker", worker=self.id, key=self.key))
+        refused = self._scene.engine.links.worker_joined(self.wire, hello("worker", worker=self.id, key=self.key))
         if refused is None and ready:
             self.ready()
         return refused

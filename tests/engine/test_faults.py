@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runpod_flash.engine.attempts import Attempts
-from runpod_flash.engine.fleet import Fleet
+from runpod_flash.engine.planner import Planner
 from runpod_flash.engine.queue import Queue
 from runpod_flash.engine.store.sqlite import SqliteStore
 from runpod_flash.model.job import JobState
@@ -84,7 +84,7 @@ def test_a_request_that_meets_a_bug_is_told_and_leaves_nothing_behind(
 def test_a_bug_in_what_was_due_is_no_end_of_the_engine(
     scene: Scene, client: ClientSide, host: HostSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    breaks(monkeypatch, Fleet, "_plan", times=1)
+    breaks(monkeypatch, Planner, "_plan", times=1)
     job = client.submit(client.declare(workers_max=1))
     come_back(scene)
     scene.advance(1)

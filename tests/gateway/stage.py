@@ -125,7 +125,7 @@ class Worker:
         self.asked: dict[int, Asked] = {}
         self._stage = stage
         self.wire = Wire(stage, "worker", self._hears)
-        stage.engine.worker_joined(self.wire, hello("worker", worker=head.worker, key=head.key))
+        stage.engine.links.worker_joined(self.wire, hello("worker", worker=head.worker, key=head.key))
         self.wire.says(messages.Ready(worker=head.worker))
         self.says = self.wire.says
 
@@ -187,7 +187,7 @@ class Stage:
         """A program that declares functions."""
         self.client = Wire(self, "client", lambda _message, head: self.told.append(head))
         self.told: list[Any] = []
-        self.engine.client_joined(self.client, hello("client"))
+        self.engine.links.client_joined(self.client, hello("client"))
 
     def stop(self) -> None:
         async def leave() -> None:
@@ -206,7 +206,7 @@ class Stage:
         """The host that was asked for is there."""
         self.host = Wire(self, "host", self._host_hears)
         machine = messages.Machine(cpus=4, memory_mb=8000)
-        self.engine.host_joined(self.host, hello("host", host="h", key=key, machine=machine))
+        self.engine.links.host_joined(self.host, hello("host", host="h", key=key, machine=machine))
 
     def _host_hears(self, message: Frame, head: Any) -> None:
         if isinstance(head, messages.EnsureEnv):

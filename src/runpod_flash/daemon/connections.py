@@ -35,13 +35,20 @@ _SLICE: Final = 64
 _ROLES: Final = ("client", "host", "worker")
 
 
-class Engine(Protocol):
-    """What connections need of the engine."""
+class Links(Protocol):
+    """Who decides whether somebody is welcome."""
 
     def welcome(self, proto: int) -> Welcome: ...
     def client_joined(self, link: EngineLink, hello: Hello) -> Refuse | None: ...
     def host_joined(self, link: EngineLink, hello: Hello) -> Refuse | None: ...
     def worker_joined(self, link: EngineLink, hello: Hello) -> Refuse | None: ...
+
+
+class Engine(Protocol):
+    """What connections need of the engine."""
+
+    @property
+    def links(self) -> Links: ...
     def received(self, link: EngineLink, message: Frame) -> None: ...
     def left(self, link: EngineLink) -> None: ...
 
@@ -92,14 +99,11 @@ class Reception:
         if refusal := self._refusal(hello):
             return refusal
         link.role, link.pid = hello.role, hello.pid
-        join = {
-            "client": self.engine.client_joined,
-            "host": self.engine.host_joined,
-            "worker": self.engine.worker_joined,
-        }[hello.role]
+        links = self.engine.links
+        join = {"client": links.client_joined, "host": links.host_joined, "worker": links.worker_joined}[hello.role]
         if refused := join(link, hello):
             return refused
-        return self.engine.welcome(min(hello.proto_max, kinds.PROTO_MAX))
+        return links.welcome(min(hello.proto_max, kinds.PROTO_MAX))
 
     def _refusal(self, hello: Hello) -> Refuse | None:
         if self.leaving:

@@ -144,7 +144,7 @@ class Attempts:
         error = ErrorInfo(type="WorkerLost", module="runpod_flash.errors", message=after.why, kind=ErrorKind.LOST)
         self._settle(job, worker, error, after, _STOPPED if started else ErrorKind.RELEASED, None)
 
-    # ── somebody asks, or its ttl is over ─────────────────────────────────────────────────────────────────────────────
+    # ── somebody asks, or its ttl is over ─────────────────────────────────────────────────────────
 
     def cancel(self, job: Active, cause: str) -> None:
         """A job at a worker shall end; it has ended when the worker says so, or is gone."""

@@ -8,37 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
-from runpod_flash._version import __version__
 from runpod_flash.engine.apps import Apps
 from runpod_flash.engine.attempts import Attempts
 from runpod_flash.engine.clock import Clock
 from runpod_flash.engine.deployments import Deployments
-from runpod_flash.engine.dispatcher import Dispatcher, active
+from runpod_flash.engine.dispatcher import Dispatcher
 from runpod_flash.engine.disuse import Disuse
 from runpod_flash.engine.environments import Environments
 from runpod_flash.engine.exchanges import Exchanges
 from runpod_flash.engine.fleet import Fleet
 from runpod_flash.engine.followers import Followers
-from runpod_flash.engine.hosts import Hosts, Watch, key_hash
+from runpod_flash.engine.hosts import Hosts, Watch
 from runpod_flash.engine.http_endpoints import HttpEndpoints
 from runpod_flash.engine.http_jobs import HttpJobs
+from runpod_flash.engine.idleness import Idleness
+from runpod_flash.engine.links import Links
+from runpod_flash.engine.planner import Planner
 from runpod_flash.engine.programs import Programs
 from runpod_flash.engine.purge import Purge
 from runpod_flash.engine.questions import OnStop, Questions
 from runpod_flash.engine.queue import Queue
-from runpod_flash.engine.records import Active, Host, Worker
+from runpod_flash.engine.recovery import Recovery
 from runpod_flash.engine.registry import Registry
 from runpod_flash.engine.relay import Relay
+from runpod_flash.engine.reports import HostReports, WorkerReports
 from runpod_flash.engine.requests import Requests, refuse
 from runpod_flash.engine.retention import Retention
-from runpod_flash.engine.state import Client, State
+from runpod_flash.engine.starts import Starts
+from runpod_flash.engine.state import State
 from runpod_flash.engine.store.base import Store
 from runpod_flash.engine.streams import Streams
 from runpod_flash.engine.timers import Timers
@@ -46,28 +47,24 @@ from runpod_flash.engine.transfers import Transfers
 from runpod_flash.engine.turn import Link, Turn
 from runpod_flash.engine.webhooks import Webhooks
 from runpod_flash.errors import FlashError, StoreError
-from runpod_flash.model.job import ErrorKind
 from runpod_flash.providers.base import Provider
 from runpod_flash.settings import Settings
 from runpod_flash.wire import kinds, messages
 from runpod_flash.wire.frame import Frame
-from runpod_flash.wire.messages import ErrorInfo, Goodbye, Hello, Ok, Refuse, Welcome
+from runpod_flash.wire.messages import Goodbye
 
 logger = logging.getLogger(__name__)
 
 _PLENTY: Final = 100
 _LONG_TURN_S: Final = 0.001
 _HOST_RETURNS_S: Final = 3.0
-_BEAT_MS: Final = 2000  # what `flash ps` shows is not older
 
 _PAUSE_S: Final = 0.5
 """After a turn that could not be committed: how long until the engine does anything of its own accord."""
-_RECORD_TRIES: Final = 2
 _LOOK_S: Final = 0.02
 _UNDERSTOOD: Final = {kinds.PING, kinds.PONG, kinds.OK, kinds.ERROR, kinds.GOODBYE}
 """Frames that everybody may send, and that ask nothing of the engine."""
 
-_encode = msgspec.json.encode
 Handler = Callable[[Link, Frame, Any], None]
 
 
@@ -85,75 +82,68 @@ class Engine:
         clock: Clock | None = None,
     ) -> None:
         self._loop = loop = asyncio.get_running_loop()
-        self._store = store
-        self._settings = settings
-        self._links: set[Link] = set()
         self._stopped = False
-        self._lost: list[tuple[Active, str]] = []  # jobs whose worker is not on record
-        self._dead_hosts: list[str] = []
-        self._unrecorded: dict[tuple[str, int], list[str]] = {}  # results, and the bugs of ours that they met
         self._taking_up: asyncio.TimerHandle | None = None
         self.on_stop_request: OnStop = lambda verb, args: None
 
-        self._turn = turn = Turn(
+        self._turn = Turn(
             store,
             call_soon=self._end_turn,
             call_soon_threadsafe=loop.call_soon_threadsafe,
             on_failure=self._start_again,
         )
-        self.state = state = State(store, turn, clock or Clock(store.last_wall_ms), settings, self._call_later)
-        self._busy_at = state.clock.monotonic()
-        self._registry = Registry(state)
-        self._followers = Followers(state)
+        self.state = State(store, self._turn, clock or Clock(store.last_wall_ms), settings, self._call_later)
+        self._build(provider, rundir, self._guarding(watch))
+
+    def _build(self, provider: Provider, rundir: Path, watch: Watch) -> None:
+        """Puts the parts together: those that decide about jobs, those that start workers, those that answer."""
+        state, guarded = self.state, self._guarded
+        self._registry = registry = Registry(state)
+        self._followers = followers = Followers(state)
         dispatcher = Dispatcher(state)
-        self._retention = Retention(state)
-        self._streams = Streams(state, self._retention)
-        self._queue = Queue(state, dispatcher, self._followers, self._streams)
-        self._attempts = Attempts(state, dispatcher, self._followers, self._streams)
-        self._hosts = Hosts(state, self._registry, provider, rundir, self._guarding(watch))
-        self._relay = relay = Relay(state, dispatcher, self._followers)
-        self.exchanges = Exchanges(state, self._registry, relay)
-        self._environments = Environments(state, self._hosts, self._queue, self._followers, relay)
+        self._retention = retention = Retention(state)
+        self._streams = streams = Streams(state, retention)
+        self._queue = queue = Queue(state, dispatcher, followers, streams)
+        self._attempts = attempts = Attempts(state, dispatcher, followers, streams)
+        self._relay = relay = Relay(state, dispatcher, followers)
+        self.exchanges = exchanges = Exchanges(state, registry, relay)
         self.programs = programs = Programs(
             state,
             dispatcher,
-            join=self.worker_joined,
+            join=lambda link, hello: self.links.worker_joined(link, hello),  # noqa: PLW0108 - these come below
             receive=self.received,
             left=self.left,
-            guarded=self._guarded,
+            guarded=guarded,
         )
-        self.http_jobs = HttpJobs(
-            state,
-            self._registry,
-            self._queue,
-            self._followers,
-            self._streams,
-            self._guarded,
-            programs,
-            HttpEndpoints(state, self._registry, dispatcher),
-        )
-        self.webhooks = Webhooks(state, self._followers, self.http_jobs)
-        self._fleet = Fleet(
-            state,
-            dispatcher,
-            self._queue,
-            self._attempts,
-            self._followers,
-            self._hosts,
-            self._environments,
-            relay,
-            programs,
-        )
-        self._dispatcher = dispatcher
-        self._timers = Timers(state, loop, self._guarded, queue=self._queue, fleet=self._fleet, hosts=self._hosts)
-        self._queue.expire_at_worker = self._attempts.expire
-        self._deployments = Deployments(state, self._registry, self._hosts)
-        self._disuse = Disuse(state, self._registry, self._oldest_client_ms)
-        state.replan, state.look_within = self._fleet.replan, self._fleet.look_within
-        state.wake_at = self._timers.wake_at
-        self._handlers = self._all_handlers(rundir)
 
-    def _all_handlers(self, rundir: Path) -> dict[str, dict[int, Handler]]:
+        self._hosts = hosts = Hosts(state, registry, provider, rundir, watch)
+        self._environments = environments = Environments(state, hosts, queue, followers, relay)
+        starts = Starts(state, hosts, queue, relay)
+        planner = Planner(state, dispatcher, queue, relay, followers, environments, starts)
+        self._fleet = fleet = Fleet(state, dispatcher, attempts, hosts, relay, programs, starts)
+        self._timers = Timers(state, self._loop, guarded, queue=queue, fleet=fleet, hosts=hosts)
+        state.replan, state.look_within = planner.replan, planner.look_within
+        state.wake_at = self._timers.wake_at
+        queue.expire_at_worker = attempts.expire
+
+        endpoints = HttpEndpoints(state, registry, dispatcher)
+        self.http_jobs = HttpJobs(state, registry, queue, followers, streams, guarded, programs, endpoints)
+        self.webhooks = webhooks = Webhooks(state, followers, self.http_jobs)
+        self._deployments = deployments = Deployments(state, registry, hosts)
+        keepers = followers.drop, streams.drop, relay.drop, registry.leave, deployments.drop, retention.release
+        self.links = links = Links(state, hosts, fleet, programs, keepers=keepers, guarded=guarded)
+        self._disuse = Disuse(state, registry, links.oldest_client_ms)
+        self._idleness = Idleness(state, links, relay, exchanges, webhooks)
+        self._recovery = Recovery(state, registry, deployments, fleet, webhooks, hosts, attempts)
+        self._of_workers = WorkerReports(state, dispatcher, attempts, relay, exchanges, streams, fleet)
+        self._handlers: dict[str, dict[int, Handler]] = {
+            "client": self._answers(rundir),
+            "worker": self._of_workers.handlers,
+            "host": HostReports(state, hosts, fleet, followers, environments).handlers,
+        }
+
+    def _answers(self, rundir: Path) -> dict[int, Handler]:
+        """What programs may ask."""
         requests = Requests(
             self.state,
             self._registry,
@@ -173,87 +163,31 @@ class Engine:
             purge,
             Apps(self.state, self._deployments),
             rundir=rundir,
-            clients=self._programs,
+            clients=self.links.programs,
             on_stop=self._asked_to_stop,
             hold_blobs=self._retention.hold,
             withdraw=self._registry.withdraw,
         )
         return {
-            "client": {
-                kinds.DEPLOY: lambda link, message, head: self._deployments.deploy(link, message.sid, head),
-                **requests.handlers,
-                **questions.handlers,
-                **Transfers(self.state, self._retention).handlers,
-            },
-            "worker": {
-                kinds.DONE: self._done,
-                kinds.CHUNK: self._chunk,
-                kinds.PROGRESS: self._progress,
-                kinds.RETURNED: lambda link, message, head: self._relay.returned(link.state, message, head),
-                kinds.HTTP_RES: lambda link, message, head: self.exchanges.answer(link.state, message, head),
-                kinds.DATA: lambda link, message, head: self.exchanges.data(link.state, message, head),
-                kinds.CREDIT: lambda link, message, head: self.exchanges.credit(link.state, message, head),
-                kinds.READY: lambda link, _message, head: self._fleet.ready(link, head),
-            },
-            "host": {
-                kinds.LAUNCHED: lambda _link, _message, head: self._fleet.launched(head),
-                kinds.EXITED: self._exited,
-                kinds.SPAN: self._span,
-                kinds.LOG: lambda _link, message, head: self._followers.log(head.job, message.head),
-                kinds.BEAT: lambda link, message, head: self._hosts.beat(link, head, message.sid),
-                kinds.ENV_STATE: lambda _link, _message, head: self._environments.said(head),
-                kinds.ROWS: lambda _link, message, head: self._hosts.said(message.sid, head.rows),
-            },
+            kinds.DEPLOY: lambda link, message, head: self._deployments.deploy(link, message.sid, head),
+            **requests.handlers,
+            **questions.handlers,
+            **Transfers(self.state, self._retention).handlers,
         }
 
     # ── start and stop, in order ──────────────────────────────────────────────────────────────────
 
     def start(self) -> None:
         """Takes up what the store says; jobs of workers that do not come back are found out about later."""
-        self._remember()
+        self._recovery.remember()
         self._guarded(self._take_up)
         self._timers.start()
         self._retention.start()
         self._disuse.start()
 
-    def _remember(self) -> None:
-        """Reads into memory what the store says. Writes nothing: the disk may be full."""
-        self._registry.recover()
-        self._deployments.recover()
-        for pool_id, instance, count, size in self._store.waiting():
-            self.state.pools[pool_id].enter(size, instance, count)
-        self.state.of_low_priority.update(self._store.pools_of_low_priority())
-        self._fleet.recover()
-        self.state.lineage.recover(self._store.awaited_below())
-        self.webhooks.recover()
-        self._dead_hosts = self._hosts.recover()
-        self._lost.clear()
-        now = self.state.clock.monotonic()
-        for live in self._store.live():
-            job = active(live.claimed, self.state.functions[live.claimed.fn], live.assigned_ms)
-            job.cancelling, job.expired = "asked for" if live.cancelling else "", live.expired
-            self.state.active[job.job] = job
-            worker = self.state.workers.get(live.worker)
-            if worker is None:
-                self._lost.append((job, live.worker))
-                continue
-            job.begun_at = 0.0 if worker.inflight else now
-            worker.loaded[job.fn.spec.name] = job.fn.spec.version
-            worker.inflight.append(job)
-
     def _take_up(self) -> None:
-        """Goes on from there."""
         self._taking_up = None
-        now = self.state.clock.wall_ms()
-        for name in self._dead_hosts:
-            self._turn.write().end_host(name, now)
-        for job, name in self._lost:
-            worker = Worker(name, job.fn.pool, "", "", state="stopping")
-            why = ErrorInfo(type="WorkerLost", message="its worker is not on record", kind="lost")
-            self._attempts.lost(job, worker, started=True, why=why)
-        self._dead_hosts, self._lost = [], []
-        self._hosts.look()
-        self.state.replan()
+        self._recovery.take_up()
 
     def _start_again(self, error: StoreError) -> None:
         """A turn could not be committed: drop memory and links, and read the store again.
@@ -261,10 +195,7 @@ class Engine:
         Everybody reconnects: clients send their calls again (idempotent by job), workers their results.
         """
         logger.error("starting again from the store: %s", error)
-        links, self._links = self._links, set()
-        for link in links:
-            link.state = None
-            link.close()
+        self.links.close_all()
         self._followers.clear()
         self._relay.clear()
         self._streams.clear()
@@ -274,7 +205,7 @@ class Engine:
         if self._taking_up is not None:
             self._taking_up.cancel()
         try:
-            self._remember()
+            self._recovery.remember()
         except StoreError as again:
             logger.critical("the store cannot be read: %s", again)
             self.on_stop_request("failed", {"error": str(again)})
@@ -304,9 +235,7 @@ class Engine:
         self._turn.close()
         self._stopped = True
         # Last of all, so that nobody goes before what was promised to him has arrived.
-        goodbye = Goodbye(reason=reason, stop_host=stop_host).encode()
-        for link in list(self._links):
-            link.send(goodbye)
+        self.links.send_all(Goodbye(reason=reason, stop_host=stop_host).encode())
 
     def _has_to_end(self, stop_host: bool) -> bool:
         return self._relay.busy or (stop_host and bool(self.state.active))
@@ -320,74 +249,12 @@ class Engine:
     def _asked_to_stop(self, verb: str, args: dict[str, Any]) -> None:
         self.on_stop_request(verb, args)
 
-    # ── links ─────────────────────────────────────────────────────────────────────────────────────
-
-    def welcome(self, proto: int) -> Welcome:
-        """What HELLO is answered with."""
-        lease = int(self._settings.lease * 1000)
-        return Welcome(
-            proto=proto,
-            engine=self._store.engine_id,
-            start_no=self._store.start_no,
-            version=__version__,
-            pid=os.getpid(),
-            data_dir=str(self._settings.home),
-            blob_dir=str(self._settings.home / "blobs"),
-            durability=self._store.durability,
-            lease_ms=lease,
-            beat_ms=min(lease // 3, _BEAT_MS),
-            max_value=self._settings.max_value,
-        )
-
-    def client_joined(self, link: Link, hello: Hello) -> Refuse | None:
-        """A program has connected, or the host of a worker, for calls from inside of it."""
-        worker = self.state.workers.get(hello.worker) if hello.worker else None
-        if hello.worker and (worker is None or key_hash(hello.key) != worker.key_hash):
-            return Refuse(code="unknown_worker", what=f"no worker {hello.worker!r} of that key is on record")
-        link.state = Client(since_ms=self.state.clock.wall_ms(), worker=worker)
-        self._links.add(link)
-        return None
-
-    def host_joined(self, link: Link, hello: Hello) -> Refuse | None:
-        """A host has connected, perhaps again."""
-        if self.state.clock.monotonic() < self.state.resume_at:
-            # With `handover`, for without it a host takes a refusal for good, and its workers with it. They bring
-            # results at once, which must not meet a full disk over and over.
-            return Refuse(code="store_unavailable", what="the store could not be written just now", handover=True)
-        refused = self._joined(link, hello, self._hosts.joined)
-        self.programs.host_came()
-        return refused
-
-    def worker_joined(self, link: Link, hello: Hello) -> Refuse | None:
-        """The stream of a worker has been opened."""
-        return self._joined(link, hello, self._fleet.joined)
-
-    def _joined(self, link: Link, hello: Hello, join: Callable[[Link, Hello], Refuse | None]) -> Refuse | None:
-        self._links.add(link)
-        refused = join(link, hello)
-        if refused is not None:
-            self._links.discard(link)
-        return refused
+    # ── what arrives ──────────────────────────────────────────────────────────────────────────────
 
     def left(self, link: Link) -> None:
         """A link is gone; what it asked for runs on."""
-        self._links.discard(link)
-        if self._stopped:
-            return
-        if isinstance(link.state, Client):
-            self._followers.drop(link)
-            self._streams.drop(link)
-            self._relay.drop(link)
-            self._registry.leave(link)
-            self._deployments.drop(link)
-            self._retention.release(link)
-            self._busy_at = self.state.clock.monotonic()
-        elif isinstance(link.state, Worker):
-            self._guarded(lambda: self._fleet.left(link))
-        elif isinstance(link.state, Host):
-            self._hosts.left(link)
-        link.state = None
-        self.state.replan()
+        if not self._stopped:
+            self.links.left(link)
 
     def received(self, link: Link, message: Frame) -> None:
         """Every frame after HELLO. BadHead for a type that the role does not have, or a head that does not fit."""
@@ -410,7 +277,7 @@ class Engine:
             refuse(self.state, link, message.sid, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, callers wait for what it has prevented
             if isinstance(head, messages.Done):
-                self._unrecorded.setdefault((head.job, head.epoch), []).append(f"{type(error).__name__}: {error}")
+                self._of_workers.not_recorded(head, error)
             self._at_fault(f"{kinds.NAMES[message.kind]} of a {link.role}", error)
 
     def _at_fault(self, during: str, error: Exception) -> None:
@@ -418,83 +285,11 @@ class Engine:
         logger.error("%s failed", during, exc_info=error)
         self._turn.fail(_Fault(f"the engine failed: {type(error).__name__}: {error}", fix="see engine.log; report it"))
 
-    # ── workers and hosts ─────────────────────────────────────────────────────────────────────────
-
-    def _done(self, link: Link, message: Frame, head: messages.Done) -> None:
-        worker: Worker = link.state
-        parts: Sequence[bytes] = message.parts
-        faults = self._unrecorded.get((head.job, head.epoch)) if self._unrecorded else None
-        if faults and len(faults) >= _RECORD_TRIES:
-            # Its worker would send it again for ever.
-            del self._unrecorded[head.job, head.epoch]
-            head, parts = messages.Done(job=head.job, epoch=head.epoch, ok=False, error=_given_up(faults[-1])), ()
-        self._attempts.done(worker, head, parts, message.head)
-        self._dispatcher.stop_if_drained(worker)
-
-    def _chunk(self, link: Link, message: Frame, head: messages.Chunk) -> None:
-        if message.sid:
-            self._relay.chunk(link.state, message)
-        else:
-            self._streams.chunk(link.state, head, message.parts)
-
-    def _progress(self, link: Link, _message: Frame, head: messages.Progress) -> None:
-        job = self.state.active.get(head.job)
-        if job is not None and job in link.state.inflight:
-            job.progress = _encode(head.value)
-
-    def _exited(self, link: Link, message: Frame, head: messages.Exited) -> None:
-        answer = Ok().encode(sid=message.sid, flags=kinds.END)
-        self._fleet.exited(head, lambda: self._turn.promise(link, answer))
-
-    def _span(self, link: Link, message: Frame, head: messages.Span) -> None:
-        row = (
-            head.job,
-            head.attempt,
-            head.worker,
-            head.segment,
-            head.start,
-            head.length,
-            head.lines,
-            head.cut,
-        )
-        self._turn.write().add_span(row)
-        live = self.state.active.get(head.job)
-        if live is not None and live.attempt == head.attempt:
-            live.lines_out = True
-        self._followers.all_lines_are_out(head.job, head.attempt)
-        self._turn.promise(link, Ok().encode(sid=message.sid, flags=kinds.END))
-
-    def _oldest_client_ms(self) -> int | None:
-        clients = [link.state.since_ms for link in self._links if isinstance(link.state, Client)]
-        return min(clients, default=None)
-
     # ── time ──────────────────────────────────────────────────────────────────────────────────────
 
     def idle_since(self) -> float | None:
         """Since when (steady seconds) there is nothing to do and nobody connected; None while there is."""
-        busy = (
-            self._programs()
-            or self.state.active
-            or self._relay.busy
-            or any(pool.queued for pool in self.state.pools.values())
-            or self._expects_a_delayed_job()
-            or self.webhooks.pending
-            or any(each.spec.origin != "script" for each in self.state.endpoints.values())
-        )
-        if busy:
-            self._busy_at = self.state.clock.monotonic()
-            return None
-        return max(self._busy_at, self.exchanges.last_at)
-
-    def _programs(self) -> int:
-        """How many are connected; workers are here for them, also where they call."""
-        return sum(1 for each in self._links if isinstance(each.state, Client) and each.state.worker is None)
-
-    def _expects_a_delayed_job(self) -> bool:
-        try:
-            return self._store.next_times()[0] is not None
-        except StoreError:
-            return True  # we do not know
+        return self._idleness.since()
 
     def _call_later(self, delay: float, action: Callable[..., None], *arguments: Any) -> asyncio.TimerHandle:
         return self._loop.call_later(delay, lambda: self._guarded(lambda: action(*arguments)))
@@ -529,8 +324,3 @@ class _Fault(StoreError):
     """Not the store's, but the way out is the same."""
 
     code = "internal"
-
-
-def _given_up(why: str) -> ErrorInfo:
-    message = f"the function returned, but the engine could not record its result ({why}); see engine.log; report it"
-    return ErrorInfo(type="EngineError", module="runpod_flash.errors", message=message, kind=ErrorKind.ENCODE)

@@ -1,48 +1,26 @@
-"""The workers there are: carries out the plan through the host, and keeps book of who is there.
-
-Store first, then the host: a worker is on record before it is launched, so one that the engine forgot in a
-crash is adopted or ended when its host reconnects, never leaked.
-"""
+"""The workers there are, and which of them come, go, or take too long."""
 
 from __future__ import annotations
 
-import asyncio
-import math
-import secrets
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
-
-from runpod_flash.engine import homes, program_variables, views
-from runpod_flash.engine import plan as planning
+from runpod_flash.engine import homes
 from runpod_flash.engine.attempts import Attempts
-from runpod_flash.engine.deadlock import Deadlocks
-from runpod_flash.engine.dispatcher import IDLE_GRACE_MS, Dispatcher, forget
-from runpod_flash.engine.environments import Environments
-from runpod_flash.engine.followers import Followers
+from runpod_flash.engine.dispatcher import Dispatcher, forget
 from runpod_flash.engine.hosts import Hosts, key_hash
 from runpod_flash.engine.outcomes import exit_error
 from runpod_flash.engine.programs import Programs
-from runpod_flash.engine.queue import Queue
 from runpod_flash.engine.records import Active, Phase, Pool, Worker
 from runpod_flash.engine.relay import Relay
-from runpod_flash.engine.snapshot import snapshot_of
+from runpod_flash.engine.starts import Starts
 from runpod_flash.engine.state import State
 from runpod_flash.engine.turn import Link
-from runpod_flash.model.job import ErrorKind
-from runpod_flash.wire.messages import Cancel, ErrorInfo, Exited, Hello, Launch, Launched, Ready, Refuse, Stop
-from runpod_flash.wire.secrets import Secrets
+from runpod_flash.wire.messages import Cancel, ErrorInfo, Exited, Hello, Launched, Ready, Refuse, Stop
 
-_PLAN_PAUSE_S: Final = 0.01
-_FARTHEST_LOOK_S: Final = 86_400.0
-_START_TRIES: Final = 3
 _START_LIMIT_S: Final = 120.0
 _SERVING_START_LIMIT_S: Final = 420.0
 _START_SLACK_S: Final = 5.0
-_FIRST_BLOCK_S: Final = 0.2
-_LONGEST_BLOCK_S: Final = 30.0
-_WAIT_NOTICE_S: Final = 1.0
 _ASYNC_GRACE_S: Final = 5.5
 _LONG_S: Final = 0.2
 _LONG_US: Final = 200_000.0
@@ -52,166 +30,27 @@ _CUT: Final = "the connection of its worker was cut"
 
 
 class Fleet:
-    """The plan and the workers."""
+    """Keeps book of the workers: who is there, and what becomes of the calls of those who are not any more."""
 
     def __init__(
         self,
         state: State,
         dispatcher: Dispatcher,
-        queue: Queue,
         attempts: Attempts,
-        followers: Followers,
         hosts: Hosts,
-        environments: Environments,
         relay: Relay,
         programs: Programs,
+        starts: Starts,
     ) -> None:
         self._state = state
-        self._programs = programs
         self._dispatcher = dispatcher
-        self._queue = queue
         self._attempts = attempts
-        self._followers = followers
-        self._hosts = hosts
-        self._environments = environments
         self._relay = relay
-        self._deadlocks = Deadlocks(state, queue, relay)
-        self._planned_at = 0.0
-        self._plan_due = False
-        self._look_again: asyncio.TimerHandle | None = None
-        self._look_at = math.inf
-        state.undeployed = self._undeployed
+        self._programs = programs
+        self._starts = starts
         hosts.give_up = self._give_up
-        hosts.cannot_start = self._nothing_can_start
 
-    # ── the plan ──────────────────────────────────────────────────────────────────────────────────
-
-    def replan(self) -> None:
-        """Something changed: plan in this turn, or, right after another plan, a moment later."""
-        if self._plan_due:
-            return
-        self._plan_due = True
-        at = max(self._planned_at + _PLAN_PAUSE_S, self._state.resume_at)
-        self._state.call_later(max(0.0, at - self._state.clock.monotonic()), self._plan)
-
-    def _plan(self) -> None:
-        self._plan_due = False
-        now = self._state.clock.monotonic()
-        if now < self._state.resume_at:
-            self.replan()
-            return
-        self._planned_at = now
-        for pool in self._state.pools.values():
-            self._dispatcher.serve(pool)
-        snapshot = snapshot_of(self._state)
-        actions = planning.plan(snapshot)
-        waits = {action.pool: action for action in actions if isinstance(action, views.Waits)}
-        self._state.hungry = bool(waits)
-        for pool in self._state.pools.values():
-            self._explain(pool, waits.get(pool.id))
-        for action in actions:
-            self._carry_out(action)
-        self._look_later(planning.look_again_ms(snapshot))
-        self._deadlocks.look()
-
-    def look_within(self, seconds: float) -> None:
-        """The passing of that time may change the plan; an earlier look finds that out as well."""
-        if self._state.clock.monotonic() + seconds < self._look_at:
-            self._look_later(int(seconds * 1000))
-
-    def _look_later(self, after_ms: int | None) -> None:
-        if self._look_again is not None:
-            self._look_again.cancel()
-            self._look_again = None
-        self._look_at = math.inf
-        if after_ms is not None:
-            wait = min(after_ms / 1000 + 0.001, _FARTHEST_LOOK_S)
-            self._look_at = self._state.clock.monotonic() + wait
-            self._look_again = self._state.call_later(wait, self._look)
-
-    def _look(self) -> None:
-        self._look_at = math.inf
-        self.replan()
-
-    def _carry_out(self, action: views.Action) -> None:
-        match action:
-            case views.EnsureEnv(pool):
-                self._environments.ensure(self._state.pools[pool])
-            case views.Launch(pool, gpus):
-                self._launch(self._state.pools[pool], gpus)
-            case views.StopWorker(worker, why):
-                self._dispatcher.stop(self._state.workers[worker], why, grace_ms=IDLE_GRACE_MS)
-            case views.DrainWorker(worker, why):
-                self._dispatcher.drain(self._state.workers[worker], why)
-            case _:
-                pass
-
-    def _explain(self, pool: Pool, waits: views.Waits | None) -> None:
-        """Remembers what a pool waits for, and tells the callers if it lasts."""
-        code, why = (waits.code, waits.why) if waits else ("", "")
-        if code != pool.wait_code:
-            pool.wait_code, pool.waits_since = code, self._state.clock.monotonic()
-        if why == pool.why:
-            return
-        pool.why = why
-        if why:
-            self._state.call_later(_WAIT_NOTICE_S, self._tell_wait, pool, why)
-
-    def _tell_wait(self, pool: Pool, why: str) -> None:
-        """Whoever waits is told, unless a build shows itself anyway or a plan that is due may know better."""
-        if self._plan_due or pool.environment.state != "ready" or self._state.pools.get(pool.id) is not pool:
-            return
-        if pool.why == why and pool.waiting:
-            for job in self._environments.those_who_wait(pool):
-                self._followers.state(job, "IN_QUEUE", why=why)
-
-    # ── start ─────────────────────────────────────────────────────────────────────────────────────
-
-    def _launch(self, pool: Pool, gpus: tuple[int, ...]) -> None:
-        host = self._hosts.connected()
-        if host is None:
-            return
-        try:
-            secret = self._secrets_of(pool)
-        except (OSError, ValueError) as error:
-            self._start_failed(pool, f"the secrets of its app cannot be read: {error}")
-            return
-        now = self._state.clock.wall_ms()
-        name, key = f"w{secrets.token_hex(5)}", secrets.token_hex(16)
-        worker = Worker(name, pool, host.id, key_hash(key), gpus=gpus, launched_ms=now)
-        worker.launched_at = self._state.clock.monotonic()
-        gpu_text = msgspec.json.encode(list(gpus)).decode()
-        self._state.turn.write().add_worker(name, pool.id, host.id, worker.key_hash, gpu_text, now)
-        self._state.workers[name] = pool.workers[name] = worker
-        spec = pool.spec
-        launch = Launch(
-            worker=name,
-            key=key,
-            endpoint=pool.endpoint.spec.name,
-            env=pool.environment.path,
-            runtime=spec.runtime,
-            variables=self._variables(worker, key, secret),
-            gpus=list(gpus),
-            memory_mb=pool.placement.memory_mb,
-            cpus=pool.placement.cpus if spec.cpu_limit else 0,
-            mounts=list(spec.mounts),
-            ports=list(spec.ports),
-            at_once=spec.concurrency if pool.endpoint.spec.kind == "lb" else 0,
-            program=spec.program,
-            application=spec.application,
-        )
-        self._state.turn.send(host.link, launch.encode(sid=self._hosts.next_sid()))
-
-    def _variables(self, worker: Worker, key: str, secret: dict[str, str]) -> dict[str, str]:
-        spec = worker.pool.spec
-        if spec.program is None:
-            return {**spec.base_env, **secret, **spec.variables}
-        return {**secret, **program_variables.variables(worker, key, self._state.gateway_url or "")}
-
-    def _secrets_of(self, pool: Pool) -> dict[str, str]:
-        """Those of the app's environment, if it is deployed there. Read now: they are kept nowhere else."""
-        spec = pool.endpoint.spec
-        return Secrets(self._state.settings.home, spec.app, spec.env).values() if pool.spec.release else {}
+    # ── coming and going ──────────────────────────────────────────────────────────────────────────
 
     def launched(self, head: Launched) -> None:
         """The host has started a worker, or could not."""
@@ -224,45 +63,8 @@ class Fleet:
             if worker.pool.environment.state == "ready":
                 worker.pool.environment.state = "unknown"
             self._remove(worker, f"not started: {head.error}")
-            self._start_failed(worker.pool, head.error)
+            self._starts.failed(worker.pool, head.error)
             self._state.replan()
-
-    def _start_failed(self, pool: Pool, why: str, *, hopeless: bool = True) -> None:
-        """Backs off; after three starts in a row that failed, nothing of this pool can run.
-
-        Not `hopeless` is a program that had started, and ended by itself: perhaps over one job.
-        """
-        pool.failed_starts += 1
-        pool.last_error = why
-        pause = min(_LONGEST_BLOCK_S, _FIRST_BLOCK_S * 2.0 ** (pool.failed_starts - 1))
-        pool.blocked_until = self._state.clock.monotonic() + pause
-        if hopeless and pool.failed_starts % _START_TRIES == 0:
-            self._fail_all(pool, f"its workers cannot start ({_START_TRIES} tries):\n{why}")
-
-    def _nothing_can_start(self, why: str) -> None:
-        for pool in self._state.pools.values():
-            self._fail_all(pool, why)
-
-    def _fail_all(self, pool: Pool, message: str) -> None:
-        if pool.phase is Phase.STAGED:
-            self._state.staged_failed(pool, message)
-        self._end_waiting(
-            pool, ErrorInfo(type="WorkerLost", module="runpod_flash.errors", message=message, kind=ErrorKind.ENV)
-        )
-
-    def _undeployed(self, pool: Pool) -> None:
-        message = f"the endpoint {pool.endpoint.spec.name!r} was undeployed"
-        self._end_waiting(
-            pool,
-            ErrorInfo(type="JobCancelled", module="runpod_flash.errors", message=message, kind=ErrorKind.CANCELLED),
-        )
-
-    def _end_waiting(self, pool: Pool, error: ErrorInfo) -> None:
-        self._relay.fail_waiting(pool, error)
-        if pool.queued:
-            self._queue.fail_waiting(pool, error)
-
-    # ── coming and going ──────────────────────────────────────────────────────────────────────────
 
     def recover(self) -> None:
         """Takes up the workers that were there when the engine ended. Their streams will come."""
@@ -409,7 +211,7 @@ class Fleet:
             self._attempts.exited(job, worker, head, started=index <= last_begun, running=running)
         if started_badly:
             why = worker.complaint or "\n".join(head.last_lines) or exit_error(head, None).message
-            self._start_failed(worker.pool, why, hopeless=not worker.ready_at)
+            self._starts.failed(worker.pool, why, hopeless=not worker.ready_at)
         self._state.replan()
 
     def _remove(self, worker: Worker, end: str) -> None:

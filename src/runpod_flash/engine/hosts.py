@@ -48,7 +48,7 @@ class Hosts:
         self._asked: dict[int, Answered] = {}
         self._failed_starts = 0  # hosts in a row that never came
         self._blocked_until = 0.0
-        # Set by the fleet.
+        # Set by those who do it.
         self.give_up: Callable[[Worker], None] = lambda worker: None
         self.cannot_start: Callable[[str], None] = lambda why: None
 
