@@ -306,6 +306,22 @@ def test_programs_deploy_and_go_back_with_flash_app(shop: Shop, monkeypatch: pyt
     assert (back, shop.says()) == (2, "version two")
 
 
+def test_a_backup_serves_the_app_again_in_another_data_folder(shop: Shop, tmp_path: Path) -> None:
+    backup = tmp_path / "backup"
+    shop.run("engine", "backup", str(backup))
+    assert not [path for path in backup.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    with isolated_engine(tmp_path / "other") as engine:
+        other = Shop(engine, shop.root)
+        told = json.loads(other.run("engine", "restore", str(backup), "--json").stdout)
+        assert told["secrets"] == [{"app": "shop", "env": "production", "names": ["TOKEN"]}]
+        other.run("secret", "set", "TOKEN", stdin="another\n")
+        other.run("engine", "start")
+        assert (other.says(), other.says("/file"), other.says("/env")) == ("version two", "of the project", "another")
+        assert other.says("/double") == "4200"
+        other.run("rollback", "--to", "1", "--yes")
+        assert other.says() == "version 1"
+
+
 def test_undeployed_nothing_answers_and_nothing_runs(shop: Shop) -> None:
     url = shop.url()
     assert shop.json("undeploy", "--yes")["endpoints"] == ["numbers", "shop-app", "words"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,8 +62,9 @@ def verify(context: click.Context, /, as_json: bool) -> None:
 def backup(path: Path, force: bool, as_json: bool) -> None:
     """Write a backup: every job and result as they are at this moment, while the engine works on.
 
-    A name that ends in .tar, .tar.gz or .tgz makes one file, any other a folder. Values of variables and secrets are in
-    it: keep it as private as the data folder. Logs and environments are not.
+    A name that ends in .tar, .tar.gz or .tgz makes one file, any other a folder. Values of variables are in it: keep it
+    as private as the data folder. So are deployed apps. Secrets (but for their names), logs, environments and files on
+    volumes are not.
     """
     target = path.expanduser().absolute()
     with _blobs_held() as running:
@@ -106,6 +108,11 @@ def restore(path: Path, yes: bool, as_json: bool) -> None:
         views.note(f"{views.count(answer['ran'], 'job')} ran then, and will be run again when the engine starts")
     if answer["replaced"]:
         views.note(f"what was there before is in {answer['replaced']}")
+    for one in answer["secrets"]:
+        where = f"--app {shlex.quote(one['app'])} --env {shlex.quote(one['env'])}"
+        views.note(f"{one['app']} in {one['env']} had secrets, which are in no backup. Set them before it starts:")
+        for name in one["names"]:
+            views.note(f"  flash secret set {name} {where}")
     views.note("flash engine start goes on from here; so does any call")
 
 

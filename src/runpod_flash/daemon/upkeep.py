@@ -66,7 +66,7 @@ def _do(options: argparse.Namespace) -> dict[str, Any]:
     if not store.is_file():
         raise StoreError(f"there is no store in {home}", why="no engine has run there yet", fix="see: flash doctor")
     if options.verb == "backup":
-        return backup.write(store, blobs, options.path, force=options.force)
+        return backup.write(home, store, blobs, options.path, force=options.force)
     return _verify(store, blobs)
 
 

@@ -27,14 +27,18 @@ class Artifacts:
     """Those of one data folder."""
 
     def __init__(self, home: Path, loop: Loop, children: Children) -> None:
-        self._folder = home / artifacts.FOLDER
+        self._home = home
         self._loop = loop
         self._children = children
         self._waiting: dict[Path, list[Then]] = {}
 
+    def here(self, folder: str) -> str:
+        """The same artifact in this data folder, where it came from another one; any other folder as it is."""
+        return str(artifacts.here(self._home, Path(folder)))
+
     def ensure(self, folder: Path, then: Then) -> None:
         """Has it unpacked, if it is the folder of an artifact and is not there; any other folder is somebody else's."""
-        if folder.parent != self._folder or folder.is_dir():
+        if folder.parent != self._home / artifacts.FOLDER or folder.is_dir():
             then("")
             return
         waiting = self._waiting.setdefault(folder, [])

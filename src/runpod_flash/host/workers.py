@@ -9,7 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from runpod_flash.host import mounts, programs, strays, zygotes
 from runpod_flash.host.artifacts import Artifacts
@@ -97,8 +100,10 @@ class Workers:
             if known.pid:
                 self._answer(Launched(worker=known.id, pid=known.pid, ports=list(known.ports.items())), stream)
             return
-        if order.application is not None:
-            self._artifacts.ensure(Path(order.application.folder), lambda why: self._unpacked(order, stream, why))
+        if (application := order.application) is not None:
+            folder = self._artifacts.here(application.folder)
+            order = msgspec.structs.replace(order, application=replace(application, folder=folder))
+            self._artifacts.ensure(Path(folder), lambda why: self._unpacked(order, stream, why))
         else:
             self._try(order, stream, _TRIES)
 

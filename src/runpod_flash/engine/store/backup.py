@@ -3,9 +3,12 @@
     manifest.json     what this is, of which version, and size and checksum (blake3) of every other file
     store.sqlite      the store as it was at one moment, whatever was written meanwhile
     blobs/ab/ab…      the blob files that its rows name
+    artifacts/….tar.gz  the projects of its releases, by which deployed apps are served again
 
-A folder holds hard links to blobs where it can: a blob never changes, so both names may have the same bytes. Logs and
-environments are not in it; environments are built again when they are needed.
+A folder holds hard links to blobs and artifacts where it can: neither ever changes, so both names may have the same
+bytes. Logs, environments and files on volumes are not in it; environments are built again when they are needed. Nor are
+secrets, which leave the data folder only as variables of workers: the manifest has their names, so that who restores it
+elsewhere is told what to set.
 """
 
 from __future__ import annotations
@@ -26,10 +29,10 @@ from typing import Any, Final
 from blake3 import blake3
 
 from runpod_flash._version import __version__
-from runpod_flash.engine.store import opening, verify
+from runpod_flash.engine.store import deployed, opening, verify
 from runpod_flash.engine.store.explain import explain
 from runpod_flash.errors import StoreError, UsageError
-from runpod_flash.wire import blobs
+from runpod_flash.wire import artifacts, blobs
 
 KIND: Final = "flash-backup"
 FORMAT: Final = 1
@@ -37,7 +40,12 @@ MANIFEST: Final = "manifest.json"
 STORE: Final = "store.sqlite"
 BLOBS: Final = "blobs"
 ARCHIVES: Final = (".tar", ".tar.gz", ".tgz")
-_NAMES: Final = re.compile(rf"{re.escape(STORE)}|{BLOBS}/[0-9a-f]{{2}}/[0-9a-f]{{32}}")
+ARTIFACTS: Final = artifacts.FOLDER
+_NAMES: Final = re.compile(
+    rf"{re.escape(STORE)}|{BLOBS}/[0-9a-f]{{2}}/[0-9a-f]{{32}}|{ARTIFACTS}/[0-9a-f]{{64}}{re.escape(artifacts.SUFFIX)}"
+)
+_KEPT_AS_THEY_ARE: Final = (f"{BLOBS}/", f"{ARTIFACTS}/")
+"""Files that never change, so that a second name for them will do."""
 _CHUNK: Final = 1 << 20
 _PAGES: Final = 4096
 
@@ -45,8 +53,10 @@ _PAGES: Final = 4096
 # ── writing ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def write(store: Path, blob_folder: Path, target: Path, *, force: bool = False) -> dict[str, Any]:
+def write(home: Path, store: Path, blob_folder: Path, target: Path, *, force: bool = False) -> dict[str, Any]:
     """Writes a backup of the store to `target`, all of it or nothing; its manifest, without the list of files.
+
+    `home`: the data folder, which has artifacts and secrets.
 
     Whoever calls keeps the blobs from being collected meanwhile.
     """
@@ -56,7 +66,7 @@ def write(store: Path, blob_folder: Path, target: Path, *, force: bool = False) 
     scratch = draft if not _is_archive(target) else draft.with_suffix(".folder")
     try:
         scratch.mkdir(mode=0o700)
-        manifest = _fill(store, blob_folder, scratch, draft if _is_archive(target) else None, target.name)
+        manifest = _fill(home, store, blob_folder, scratch, draft if _is_archive(target) else None, target.name)
         _put_in_place(draft, target)
     except OSError as error:
         raise _cannot_write(target, error) from None
@@ -69,7 +79,7 @@ def write(store: Path, blob_folder: Path, target: Path, *, force: bool = False) 
     return manifest
 
 
-def _fill(store: Path, blob_folder: Path, scratch: Path, archive: Path | None, name: str) -> dict[str, Any]:
+def _fill(home: Path, store: Path, blob_folder: Path, scratch: Path, archive: Path | None, name: str) -> dict[str, Any]:
     made_at_ms = time.time_ns() // 1_000_000
     _copy_store(store, scratch / STORE)
     counted = verify.facts(scratch / STORE)
@@ -81,8 +91,10 @@ def _fill(store: Path, blob_folder: Path, scratch: Path, archive: Path | None, n
                 files.append(sink.add(f"{BLOBS}/{blob[:2]}/{blob}", blobs.path_of(blob_folder, blob)))
             except FileNotFoundError:  # verify tells of it; what is there is worth a backup all the same
                 missing.append(blob)
+        files += [sink.add(f"{ARTIFACTS}/{one.name}", one) for one in deployed.archives(scratch / STORE, home)]
         manifest = {"kind": KIND, "format": FORMAT, "version": __version__, "made_at_ms": made_at_ms, **counted}
         manifest |= {"bytes": sum(file["size"] for file in files), "missing_blobs": missing}
+        manifest["secrets"] = deployed.secrets(scratch / STORE, home)
         written = scratch / MANIFEST
         written.write_text(json.dumps({**manifest, "files": files}, indent=1) + "\n", encoding="utf-8")
         sink.add(MANIFEST, written)
@@ -271,13 +283,14 @@ def unpack(source: Path, folder: Path) -> dict[str, Any]:
 
 def _from_folder(source: Path, folder: Path) -> dict[str, dict[str, Any]]:
     files = {}
-    for path in [source / MANIFEST, source / STORE, *sorted(source.glob(f"{BLOBS}/*/*"))]:
+    more = [*source.glob(f"{BLOBS}/*/*"), *source.glob(f"{ARTIFACTS}/*")]
+    for path in [source / MANIFEST, source / STORE, *sorted(more)]:
         name = path.relative_to(source).as_posix()
         if name == MANIFEST or _NAMES.fullmatch(name):
             target = folder / name
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # The store is about to be written to, and blobs are not.
-            if name.startswith(BLOBS):
+            # The store is about to be written to, and the others are not.
+            if name.startswith(_KEPT_AS_THEY_ARE):
                 link_or_copy(path, target)
             else:
                 shutil.copyfile(path, target)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from runpod_flash.engine.store import backup, opening
+from runpod_flash.engine.store import backup, deployed, opening
 from runpod_flash.engine.store.explain import explain
 
 _LIVE = "state IN (2, 3)"
@@ -24,18 +24,26 @@ _LIVE = "state IN (2, 3)"
 def restore(source: Path, home: Path, store: Path, blob_folder: Path) -> dict[str, Any]:
     """Restores the backup; what it held, how many of its jobs ran, and where the old store is now ("" if none was).
 
+    `secrets` are those that its apps had and that are not here: app, environment and names.
+
     The caller holds the engine's lock. StoreError if the backup is not sound; nothing is changed then.
     """
     with backup.staging(home) as folder:
         manifest = backup.unpack(source, folder)
         live = _bring_into_the_present(folder / backup.STORE, manifest["made_at_ms"])
         (folder / backup.BLOBS).mkdir(mode=0o700, exist_ok=True)
+        deployed.put_archives(folder / backup.ARTIFACTS, home)
         replaced = _set_aside(home, store, blob_folder)
         # First the blobs: a store without them would be read by whoever starts an engine after a crash just here.
         (folder / backup.BLOBS).rename(blob_folder)
         (folder / backup.STORE).rename(store)
         opening.sync_folder(home)
-    return {**manifest, "ran": live, "replaced": replaced}
+    return {
+        **manifest,
+        "secrets": deployed.missing(home, manifest.get("secrets", [])),
+        "ran": live,
+        "replaced": replaced,
+    }
 
 
 def _bring_into_the_present(store: Path, made_at_ms: int) -> int:
