@@ -287,7 +287,9 @@ def test_apps_and_environments_are_listed_and_made(shop: Shop) -> None:
     (listed,) = shop.json("app", "get", "shop", schema="app-get")["envs"][:1]
     assert [one["url"] for one in listed["endpoints"] if one["name"] == "shop-app"] == [shop.url()]
     assert shop.json("env", "delete", "staging", "--yes", schema="env-delete")["endpoints"] == []
-    assert "Did you mean 'shop'" in shop.run("app", "get", "shopp", code=2).stderr
+    for words in (("app", "get", "shopp"), ("app", "delete", "shopp", "--yes"), ("env", "list", "--app", "shopp")):
+        told = shop.run(*words, code=3).stderr
+        assert "there is no app 'shopp'. Did you mean 'shop'?\n  why:   known: shop\n" in told
 
 
 def test_programs_deploy_and_go_back_with_flash_app(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,6 +326,9 @@ def test_a_backup_serves_the_app_again_in_another_data_folder(shop: Shop, tmp_pa
 
 def test_undeployed_nothing_answers_and_nothing_runs(shop: Shop) -> None:
     url = shop.url()
+    for words in (("undeploy",), ("env", "delete", "production"), ("app", "delete", "shop")):
+        assert "Nobody can be asked here: add --yes" in shop.run(*words, code=2).stderr
+    assert shop.says() == "version two"
     assert shop.json("undeploy", "--yes")["endpoints"] == ["numbers", "shop-app", "words"]
     with shop.client(url) as client:
         answer = client.get("/")

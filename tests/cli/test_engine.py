@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,3 +92,19 @@ def test_an_engine_that_would_end_with_the_command_is_not_started(flash: Flash) 
     code, out, err = flash("engine", "start", FLASH_ENGINE="child")
     assert (code, out) == (2, "")
     assert "unset FLASH_ENGINE" in err
+
+
+def test_the_unit_names_this_installation_and_this_data_folder(flash: Flash, tmp_path: Path) -> None:
+    home = tmp_path / 'a "home" of 100% $HOME'
+    code, text, err = flash("engine", "unit", FLASH_HOME=str(home))
+    assert (code, err) == (0, "")
+    lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    told = str(home).replace('"', '\\"').replace("%", "%%")
+    assert lines["Environment"] == f'"FLASH_HOME={told}"'
+    assert lines["ExecStart"].endswith('/flash" engine start')
+    assert not home.exists()
+    if verify := shutil.which("systemd-analyze"):
+        unit = tmp_path / "flash.service"
+        unit.write_text(text)
+        done = subprocess.run([verify, "verify", unit], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")

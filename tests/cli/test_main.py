@@ -17,8 +17,8 @@ from runpod_flash.cli.pages import Family
 from tests.cli.conftest import Flash
 from tests.cli.standin import StandIn
 
-SERVING = {("completion",), ("run",), ("runpod", "functions")}
-"""What prints no facts: a script for a shell, and lines as long as something is served."""
+SERVING = {("completion",), ("engine", "unit"), ("run",), ("runpod", "functions")}
+"""What prints no facts: a script for a shell, a file for systemd, and lines as long as something is served."""
 
 
 def verbs(group: click.Group, *path: str) -> list[tuple[str, ...]]:

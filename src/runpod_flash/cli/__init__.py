@@ -4,6 +4,7 @@
     later        … each loaded when it is asked for
     failures     how a verb ends: exit codes, and errors in words
     pages        help pages, as manuals have them
+    consent      whether somebody agrees, before something is taken away
     filters      how people say which jobs: statuses, times, names
     completing   what a shell may complete; completion prints the script for one
     connection   a blocking link to the engine
@@ -19,6 +20,7 @@
     engine       flash engine start|stop|restart|status
     doctor       flash doctor
     checks       … what it looks at in this program
+    unit         flash engine unit
     upkeep       flash engine verify|backup|restore
     jobs         flash jobs, job, cancel, retry
     purge        flash purge

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from runpod_flash.cli import place, views
-from runpod_flash.cli.deploy import confirm, yes_option
+from runpod_flash.cli import consent, place, views
+from runpod_flash.cli.consent import yes_option
+from runpod_flash.cli.failures import unknown
 from runpod_flash.cli.pages import Family, examples
 from runpod_flash.cli.views import Column, json_option
 
@@ -52,7 +53,7 @@ def list_apps(as_json: bool) -> None:
         views.note("no apps yet: flash deploy makes one, and so does flash app create NAME")
 
 
-@app.command("get", codes={1: "there is none of that name"}, epilog=examples("flash app get shop --json"))
+@app.command("get", codes={3: "there is none of that name"}, epilog=examples("flash app get shop --json"))
 @click.argument("name")
 @json_option
 def get_app(name: str, as_json: bool) -> None:
@@ -80,13 +81,21 @@ def create_app(name: str, as_json: bool) -> None:
     _report(_order("create_app", app=name), name, as_json, "created")
 
 
-@app.command("delete", codes={1: "there is none, or no was answered"}, epilog=examples("flash app delete shop --yes"))
+@app.command(
+    "delete",
+    codes={1: "the question was answered with no", 3: "there is none of that name"},
+    epilog=examples("flash app delete shop --yes"),
+)
 @click.argument("name")
 @yes_option
 @json_option
 def delete_app(name: str, yes: bool, as_json: bool) -> None:
-    """Delete an app with all its environments, versions and secrets. What runs finishes."""
-    confirm(f"delete the app {name} with all that is deployed of it", yes=yes)
+    """Delete an app with all its environments, versions and secrets. What runs finishes.
+
+    Where nobody can be asked, --yes has to be given.
+    """
+    _app(name)
+    consent.to_take_away(f"delete the app {name} with all that is deployed of it", yes=yes)
     _report(_order("delete_app", app=name), name, as_json, "")
 
 
@@ -105,24 +114,17 @@ def list_envs(app: str | None, as_json: bool) -> None:
         views.note(f"{found['app']} has no environments yet: flash deploy --app {found['app']}")
 
 
-@env.command("get", codes={1: "there is none of that name"}, epilog=examples("flash env get production --app shop"))
+@env.command("get", codes={3: "there is none of that name"}, epilog=examples("flash env get production --app shop"))
 @click.argument("name")
 @place.app_option
 @json_option
 def get_env(name: str, app: str | None, as_json: bool) -> None:
     """Show one environment: its versions that are kept, its endpoints, the names of its secrets."""
-    from runpod_flash.errors import UsageError, did_you_mean
     from runpod_flash.settings import load
     from runpod_flash.wire.secrets import Secrets
 
     found = _app(place.find(app, None).app)
-    row = next((one for one in found["envs"] if one["env"] == name), None)
-    if row is None:
-        known = [one["env"] for one in found["envs"]]
-        raise UsageError(
-            f"{found['app']} has no environment {name!r}.{did_you_mean(name, known)}",
-            fix=f"flash env list --app {found['app']}",
-        )
+    row = _env_of(found, name)
     versions = [one for one in _releases(found["app"]) if one["env"] == name]
     secrets = sorted(Secrets(load().home, found["app"], name).facts())
     endpoints: list[dict[str, Any]] = next((one["endpoints"] for one in versions if one["active"]), [])
@@ -154,7 +156,7 @@ def create_env(name: str, app: str | None, as_json: bool) -> None:
 
 @env.command(
     "delete",
-    codes={1: "there is none, or no was answered"},
+    codes={1: "the question was answered with no", 3: "there is none of that name"},
     epilog=examples("flash env delete staging --app shop --yes"),
 )
 @click.argument("name")
@@ -162,10 +164,14 @@ def create_env(name: str, app: str | None, as_json: bool) -> None:
 @yes_option
 @json_option
 def delete_env(name: str, app: str | None, yes: bool, as_json: bool) -> None:
-    """Delete an environment with its versions and secrets. What runs finishes."""
-    where = place.find(app, None)
-    confirm(f"delete the environment {name} of {where.app} with all that is deployed there", yes=yes)
-    _report(_order("delete_env", app=where.app, env=name), name, as_json, "")
+    """Delete an environment with its versions and secrets. What runs finishes.
+
+    Where nobody can be asked, --yes has to be given.
+    """
+    found = _app(place.find(app, None).app)
+    _env_of(found, name)
+    consent.to_take_away(f"delete the environment {name} of {found['app']} with all that is deployed there", yes=yes)
+    _report(_order("delete_env", app=found["app"], env=name), name, as_json, "")
 
 
 # ── asked ─────────────────────────────────────────────────────────────────────────────────────────
@@ -190,16 +196,19 @@ def _releases(app: str) -> list[dict[str, Any]]:
 
 
 def _app(name: str) -> dict[str, Any]:
-    from runpod_flash.errors import UsageError, did_you_mean
-
     rows = {row["app"]: row for row in _apps()}
     if name not in rows:
-        raise UsageError(
-            f"there is no app {name!r}.{did_you_mean(name, rows)}",
-            why=f"there are {', '.join(rows)}" if rows else "nothing was deployed, and no app was created",
-            fix="see which there are: flash app list; name one with --app",
-        )
+        fix = "see which there are: flash app list; name one with --app"
+        raise unknown(f"there is no app {name!r}", name, rows, fix=fix, nothing="nothing was deployed or created yet")
     return rows[name]
+
+
+def _env_of(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    envs: dict[str, Mapping[str, Any]] = {one["env"]: one for one in found["envs"]}
+    if name not in envs:
+        what, fix = f"{found['app']} has no environment {name!r}", f"flash env list --app {found['app']}"
+        raise unknown(what, name, envs, fix=fix, nothing="it has none yet")
+    return envs[name]
 
 
 def _order(verb: str, **args: str) -> dict[str, Any]:

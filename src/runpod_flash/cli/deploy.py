@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runpod_flash.cli import build as building
-from runpod_flash.cli import place, views
+from runpod_flash.cli import consent, place, views
+from runpod_flash.cli.consent import yes_option
 from runpod_flash.cli.pages import Page, examples
 from runpod_flash.cli.views import json_option
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 _SIGNS = {"new": "+", "changed": "~", "removed": "-"}
 _COLOURS = {"new": "green", "changed": "yellow", "removed": "red"}
-
-yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 
 
 @click.command(
@@ -93,7 +91,7 @@ def rollback(app: str | None, env: str | None, to: int | None, yes: bool, as_jso
 
 @click.command(
     cls=Page,
-    codes={1: "nothing is deployed there, or the question was answered with no"},
+    codes={1: "the question was answered with no", 2: "nothing is deployed there, or wrong usage"},
     see=("deploy", "env"),
     epilog=examples("flash undeploy --env staging", "flash undeploy --yes"),
 )
@@ -105,13 +103,14 @@ def undeploy(app: str | None, env: str | None, yes: bool, as_json: bool) -> None
     """Take an app out of an environment: its endpoints answer no more.
 
     What runs finishes; what waits fails, and says why. The versions stay on record: flash rollback brings one back.
+    Where nobody can be asked, --yes has to be given.
     """
     from runpod_flash.cli.connection import connect
     from runpod_flash.wire.messages import Admin
 
     where = place.find(app, env)
+    consent.to_take_away(f"undeploy {where.app} from {where.env}", yes=yes)
     with connect() as engine:
-        confirm(f"undeploy {where.app} from {where.env}", yes=yes)
         done = engine.ask(Admin(verb="undeploy", args={"app": where.app, "env": where.env})).data
     if as_json:
         views.show_json(done)
@@ -119,12 +118,6 @@ def undeploy(app: str | None, env: str | None, yes: bool, as_json: bool) -> None
     for name in done["endpoints"]:
         click.echo(name)
     views.note(f"undeployed: {where.app} in {where.env}")
-
-
-def confirm(words: str, *, yes: bool) -> None:
-    """Whether a person says yes; where there is none, nobody is asked."""
-    if not yes and sys.stdin.isatty():
-        click.confirm(f"This will {words}. Go on?", abort=True, err=True)
 
 
 # ── the plan, and what becomes of it ──────────────────────────────────────────────────────────────
@@ -141,11 +134,13 @@ def _carry_out(
     if dry_run:
         _tell(deployment, plan, as_json, path, "nothing was deployed (--dry-run)")
         return
-    confirm(f"make it version {plan['version']} of {place_}", yes=yes)
+    consent.to_change(f"make it version {plan['version']} of {place_}", yes=yes)
     done: Mapping[str, Any] = plan
     for reply in deployment.carry_out(plan["missing"]):
         done = _progress(reply) or done
     _tell(deployment, done, as_json, path, f"deployed: {place_}, version {done['version']}")
+    if not plan["was"]:
+        views.note("\nIt answers while the engine runs; to start that with this machine: flash engine unit --help")
 
 
 def _show_plan(plan: Mapping[str, Any], place_: str) -> None:

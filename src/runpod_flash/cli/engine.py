@@ -11,6 +11,7 @@ import click
 from runpod_flash.cli import upkeep, views
 from runpod_flash.cli.failures import ENGINE
 from runpod_flash.cli.pages import Family, examples
+from runpod_flash.cli.unit import unit
 from runpod_flash.cli.views import json_option
 
 if TYPE_CHECKING:
@@ -284,5 +285,5 @@ def _report_stop(pid: int | None, as_json: bool) -> None:
         click.echo(f"engine {pid} stopped")
 
 
-for verb in (upkeep.verify, upkeep.backup, upkeep.restore):
+for verb in (unit, upkeep.verify, upkeep.backup, upkeep.restore):
     engine.add_command(verb)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -20,6 +20,7 @@ from runpod_flash.errors import (
     QueueFull,
     StoreError,
     UsageError,
+    did_you_mean,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ NOT_FOUND: Final = 3
 ENGINE: Final = 4
 INTERRUPTED: Final = 130
 PIPE_CLOSED: Final = 141
-
+_NAMED: Final = 10
+"""Names that a message lists."""
 
 CODES: Final = {
     0: "done; an empty listing is no error",
@@ -95,11 +97,27 @@ class Verbs(Family):
         return result
 
 
+class UnknownName(FlashError):
+    """There is nothing of that name."""
+
+    code = "unknown_name"
+
+
+def unknown(
+    what: str, name: str, known: Iterable[str], *, fix: str, nothing: str, also: Iterable[str] = ()
+) -> UnknownName:
+    """The error to raise, with what there is and, if that can be guessed, what was meant: a name, or one of `also`."""
+    names = list(known)
+    why = f"known: {', '.join(names[:_NAMED])}{', …' if len(names) > _NAMED else ''}" if names else nothing
+    meant = did_you_mean(name, [*names, *also])
+    return UnknownName(f"{what}.{meant}" if meant else what, why=why, fix=fix)
+
+
 def exit_code(error: FlashError) -> int:
     """The exit code that stands for this error."""
     if isinstance(error, (UsageError, ConfigError)):
         return USAGE
-    if isinstance(error, JobNotFound) or error.code == "unknown_name":
+    if isinstance(error, (JobNotFound, UnknownName)):
         return NOT_FOUND
     if isinstance(error, (EngineUnavailable, EngineRefused, StoreError, QueueFull)):
         return ENGINE

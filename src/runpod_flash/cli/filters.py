@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from runpod_flash.cli import completing
-from runpod_flash.errors import FlashError, did_you_mean
+from runpod_flash.cli.failures import unknown
+from runpod_flash.errors import did_you_mean
 
 if TYPE_CHECKING:
     from runpod_flash.cli.connection import Connection
@@ -110,12 +111,6 @@ def named(*kinds: str) -> Callable[[Verb], Verb]:
     return add
 
 
-class UnknownName(FlashError):
-    """There is no endpoint, function, app or environment of that name."""
-
-    code = "unknown_name"
-
-
 def refuse_unknown(engine: Connection, wanted: Mapping[str, Any]) -> None:
     """UnknownName if one of the names fits nothing; to be asked when nothing was found."""
     asked = {kind: wanted[kind] for kind in _KINDS if wanted.get(kind)}
@@ -123,20 +118,16 @@ def refuse_unknown(engine: Connection, wanted: Mapping[str, Any]) -> None:
         return
     (known,), _ = engine.some("names", {}, 1)
     for kind, name in asked.items():
-        choices = _choices(known, kind)
-        if name not in choices:
-            meant = did_you_mean(name, choices)
-            raise UnknownName(
-                f"there is no {_KINDS[kind]} {name!r}" + (f".{meant}" if meant else ""),
-                why=f"known: {', '.join(known[kind][:10])}" if known[kind] else "nothing was called yet",
-                fix="see what there is: flash ps --all",
-            )
+        also = _also(known, kind)
+        if name not in known[kind] and name not in also:
+            what, fix = f"there is no {_KINDS[kind]} {name!r}", "see what there is: flash ps --all"
+            raise unknown(what, name, known[kind], fix=fix, nothing="nothing was called yet", also=also)
 
 
-def _choices(known: Mapping[str, list[str]], kind: str) -> list[str]:
-    """Everything that may be typed for it."""
+def _also(known: Mapping[str, list[str]], kind: str) -> list[str]:
+    """What may be typed for it beside its names."""
     if kind == "endpoint":
-        return [*known["endpoint"], *known["endpoint_id"]]
+        return known["endpoint_id"]
     if kind == "fn":
-        return [*known["fn"], *(name.rpartition(":")[2] for name in known["fn"])]
-    return known[kind]
+        return [name.rpartition(":")[2] for name in known["fn"]]
+    return []

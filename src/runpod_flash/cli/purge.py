@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from runpod_flash.cli import views
+from runpod_flash.cli import consent, views
 from runpod_flash.cli.filters import Span, named, refuse_unknown
 from runpod_flash.cli.pages import Page, examples
 from runpod_flash.cli.views import json_option
@@ -53,7 +52,8 @@ def purge(ended: bool, older_than: int | None, dry_run: bool, yes: bool, as_json
         told = engine.ask(messages.Admin(verb="purge", args={**wanted, "dry": True}), timeout=None).data
         if not told["jobs"]:
             refuse_unknown(engine, wanted)
-        elif not dry_run and (yes or _ask(told, ended=ended)):
+        elif not dry_run:
+            consent.to_take_away(_words(told, ended=ended), yes=yes)
             told = engine.ask(messages.Admin(verb="purge", args=wanted), timeout=None).data
     _report(told, ended=ended, as_json=as_json)
 
@@ -68,14 +68,6 @@ def _wanted(ended: bool, older_than: int | None, names: Mapping[str, str | None]
     words = {"function": "fn"}
     wanted: dict[str, Any] = {words.get(name, name): value for name, value in names.items() if value is not None}
     return {**wanted, "ended": ended, "older_than_ms": older_than or 0}
-
-
-def _ask(told: Mapping[str, Any], *, ended: bool) -> bool:
-    """Whether a person says yes; UsageError where there is none, as nothing is removed without a word."""
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"This would {_words(told, ended=ended)}. Nobody can be asked here: add --yes.")
-    click.confirm(f"This will {_words(told, ended=ended)}. Go on?", abort=True, err=True)
-    return True
 
 
 def _words(told: Mapping[str, Any], *, ended: bool) -> str:

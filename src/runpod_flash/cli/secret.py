@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runpod_flash.cli import place, views
+from runpod_flash.cli import consent, place, views
+from runpod_flash.cli.failures import unknown
 from runpod_flash.cli.pages import Family, examples
 from runpod_flash.cli.views import Column, json_option
 
@@ -80,23 +81,28 @@ def list_(app: str | None, env: str | None, as_json: bool) -> None:
 
 
 @secret.command(
-    "rm", codes={1: "there is none of that name"}, see=("secret list",), epilog=examples("flash secret rm HF_TOKEN")
+    "rm",
+    codes={1: "the question was answered with no", 3: "there is none of that name"},
+    see=("secret list",),
+    epilog=examples("flash secret rm HF_TOKEN", "flash secret rm HF_TOKEN --yes"),
 )
 @click.argument("name")
 @place.app_option
 @place.env_option
+@consent.yes_option
 @json_option
-def rm(name: str, app: str | None, env: str | None, as_json: bool) -> None:
-    """Forget a secret."""
-    from runpod_flash.errors import UsageError, did_you_mean
+def rm(name: str, app: str | None, env: str | None, yes: bool, as_json: bool) -> None:
+    """Forget a secret.
 
+    Where nobody can be asked, --yes has to be given.
+    """
     secrets = _secrets(app, env)
     known = sorted(secrets.facts())
-    if not secrets.remove(name):
-        raise UsageError(
-            f"{secrets.app} has no secret {name!r} in {secrets.env}.{did_you_mean(name, known)}",
-            fix="see which there are: flash secret list",
-        )
+    if name not in known:
+        what = f"{secrets.app} has no secret {name!r} in {secrets.env}"
+        raise unknown(what, name, known, fix="see which there are: flash secret list", nothing="it has none there")
+    consent.to_take_away(f"forget the secret {name} of {secrets.app} in {secrets.env}", yes=yes)
+    secrets.remove(name)
     if as_json:
         views.show_json({"app": secrets.app, "env": secrets.env, "removed": name})
         return

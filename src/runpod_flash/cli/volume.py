@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from runpod_flash.cli import views
+from runpod_flash.cli import consent, views
+from runpod_flash.cli.failures import unknown
 from runpod_flash.cli.pages import Family, examples
 from runpod_flash.cli.views import Column, json_option
 
@@ -141,14 +142,14 @@ def get(name: str, path: str, target: Path, as_json: bool) -> None:
 
 
 @volume.command(
-    codes={1: "it is in use, or the question was answered with no"},
+    codes={1: "it is in use, or the question was answered with no", 3: "there is none of that name"},
     see=("volume ls", "ps"),
     epilog=examples("flash volume rm models old/w1", "flash volume rm models --yes    the volume with all in it"),
 )
 @click.argument("name", metavar="VOLUME")
 @click.argument("path", required=False, default="")
 @click.option("--force", is_flag=True, help="Also a volume that workers use: they keep what they have open.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@consent.yes_option
 @json_option
 def rm(name: str, path: str, force: bool, yes: bool, as_json: bool) -> None:
     """Remove a volume, or a file or folder in it. Nothing brings it back.
@@ -164,7 +165,9 @@ def rm(name: str, path: str, force: bool, yes: bool, as_json: bool) -> None:
         else:
             if not force and found.in_use:
                 raise _in_use(name)
-            _ask(found, yes=yes)
+            use = found.use()
+            words = f"{views.count(use.files, 'file')} ({views.size(use.size)})"
+            consent.to_take_away(f"remove the volume {found.name!r} with {words}", yes=yes)
             found.remove(force=force)
     if as_json:
         views.show_json({"removed": f"{name}:{path}" if path else name})
@@ -183,14 +186,13 @@ def _volume(name: str) -> Volume:
 
 
 def _check_there(found: Volume) -> None:
-    from runpod_flash.errors import UsageError
+    from runpod_flash.settings import load
+    from runpod_flash.wire.volumes import volumes
 
     if not found.exists:
-        raise UsageError(
-            f"there is no volume {found.name!r}",
-            why="nobody made it, or it is of another FLASH_HOME",
-            fix="see which there are: flash volume ls",
-        )
+        known = [one.name for one in volumes(load().home)]
+        what, fix = f"there is no volume {found.name!r}", "see which there are: flash volume ls"
+        raise unknown(what, found.name, known, fix=fix, nothing="none was made in this FLASH_HOME")
 
 
 @contextlib.contextmanager
@@ -306,14 +308,3 @@ def _remove(place: Path) -> None:
         shutil.rmtree(place)
     else:
         place.unlink()
-
-
-def _ask(found: Volume, *, yes: bool) -> None:
-    """Whether a person says yes; UsageError where there is none."""
-    if yes:
-        return
-    use = found.use()
-    words = f"remove the volume {found.name!r} with {views.count(use.files, 'file')} ({views.size(use.size)})"
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"This would {words}. Nobody can be asked here: add --yes.")
-    click.confirm(f"This will {words}. Go on?", abort=True, err=True)
