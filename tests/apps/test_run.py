@@ -257,6 +257,18 @@ def test_a_change_that_cannot_be_loaded_leaves_the_version_before_in_its_place(c
     assert changing.run.get("/text").json() == "mended"
 
 
+def test_an_app_that_takes_its_time_to_load_does_not_do_so_in_silence(changing: Changing) -> None:
+    ready = changing.folder / "ready"
+    slow = f"import os, time\nwhile not os.path.exists({str(ready)!r}):\n    time.sleep(0.01)\n"
+    changing.save(
+        slow + PLAIN.replace('"one"', '"slow"'), r"loading +main\.py takes a while; the version before answers"
+    )
+    assert changing.run.get("/text").status_code == 200
+    ready.touch()
+    changing.run.until(r"  reloaded +[0-9]")
+    assert changing.run.get("/text").json() == "slow"
+
+
 def test_ctrl_c_ends_everything_quickly_and_well(plain: Path) -> None:
     with running(plain) as run:
         run.ready()

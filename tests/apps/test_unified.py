@@ -343,9 +343,11 @@ def test_names_of_folders_cannot_write_into_the_page(root: Path) -> None:
 
 def test_an_example_that_is_not_there_is_answered_with_the_one_that_is_meant(root: Path) -> None:
     write(root, {"01_a/hello/gpu_worker.py": worker("hello", "gpu")})
-    (answer,) = get(unified_app(root), "/helo/gpu/say")
-    assert answer.status_code == 404
-    assert "Did you mean 'hello'?" in answer.json()["detail"]
+    typo, alone = get(unified_app(root), "/helo/gpu/say", "/gpu/say")
+    assert (typo.status_code, alone.status_code) == (404, 404)
+    assert "Did you mean 'hello'?" in typo.json()["detail"]
+    assert alone.json()["detail"] == "there is no example 'gpu'; /gpu/say of one is /hello/gpu/say here"
+    assert alone.json()["choices"] == ["/hello/gpu/say"]
 
 
 def test_an_example_named_as_one_of_our_pages_is_served_below_its_category(root: Path) -> None:

@@ -87,3 +87,11 @@ def test_a_waiting_job_says_why_nothing_comes(flash: Flash, engine: StandIn) -> 
     waits = messages.State(job=JOB, status="IN_QUEUE", why="its environment is being built")
     engine.answers[messages.Attach] = lambda _: [waits, OUTCOME]
     assert flash("logs", "0001", "-f").err.startswith("IN_QUEUE: its environment is being built\n")
+
+
+def test_an_endpoint_that_prints_nothing_yet_is_waited_for_in_words(flash: Flash, engine: StandIn) -> None:
+    pages = [messages.Rows(rows=[{**line("hi"), "job": JOB}]), messages.Rows(rows=[], next="1")]
+    engine.answers["logs"] = lambda _: [pages.pop()]
+    code, out, err = flash("logs", "--endpoint", "trainer", "-f")
+    assert (code, out) == (0, f"{JOB}  hi\n")
+    assert err == "waiting for what jobs of trainer print from now on (--since 1h: also before); Ctrl-C stops\n"

@@ -25,6 +25,8 @@ from runpod_flash.apps.target import Target
 
 WATCHED: Final = (".py", ".env", "pyproject.toml")
 """Ends of names of files whose change is one of the app."""
+_SILENCE_S: Final = 1.0
+"""For an app that loads; then it is said that it does."""
 _DEBOUNCE_MS: Final = 60
 _STEP_MS: Final = 20
 _HANDOVER_S: Final = 0.3
@@ -39,6 +41,9 @@ _IDLE_END_S: Final = 1
 
 class Audience(Protocol):
     """Is told what happens."""
+
+    def loading(self, *, serving: bool) -> None:
+        """The app takes a while to load; whether the version before answers meanwhile."""
 
     def loaded(self, facts: dict[str, Any], *, seconds: float) -> None:
         """The app serves."""
@@ -115,8 +120,7 @@ class Supervisor:
         began = asyncio.get_running_loop().time()
         child = self._spare or await self._child()
         self._spare = None
-        child.say("load")
-        facts = await self._answer(child)
+        facts = await self._loaded(child)
         if facts["said"] == "loaded":
             await self._make_room()
             self._serving = child
@@ -135,6 +139,16 @@ class Supervisor:
         if not self._stop.is_set():
             await self._apologise(facts["error"])
         return False
+
+    async def _loaded(self, child: _Child) -> dict[str, Any]:
+        """What came of loading the app, which may take as long as it likes; but then not in silence."""
+        loop = asyncio.get_running_loop()
+        telling = loop.call_later(_SILENCE_S, lambda: self._audience.loading(serving=self._serving is not None))
+        try:
+            child.say("load")
+            return await self._answer(child)
+        finally:
+            telling.cancel()
 
     async def _apologise(self, error: str) -> None:
         watching = self._wishes.reload and (self._wishes.patient or self._has_served)

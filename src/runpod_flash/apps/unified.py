@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
@@ -27,6 +29,7 @@ from runpod_flash._version import __version__
 from runpod_flash.apps import bundled, index
 from runpod_flash.apps.discovery import Example, find_examples
 from runpod_flash.apps.naming import title as title_of
+from runpod_flash.apps.outline import Route
 from runpod_flash.apps.schema import Merged
 from runpod_flash.apps.served import Served, State
 from runpod_flash.errors import did_you_mean
@@ -40,6 +43,10 @@ _PASSED_ON: Final = frozenset({
 """What an example's app is told of a request; the rest is what our own app has noted there."""
 _BREATH_S: Final = 0.002
 """Between two examples that are loaded in the background, for requests that have come meanwhile."""
+
+
+_CHOICES: Final = 10
+"""Paths that an answer lists."""
 
 
 class UnifiedApp(FastAPI):
@@ -152,8 +159,16 @@ class UnifiedApp(FastAPI):
         if len(several := self._by_name.get(first, [])) > 1:
             choices = [f"{one.example.path}/{rest}" for one in several]
             return {"detail": f"{len(several)} categories have an example {first}: choose one", "choices": choices}
+        if choices := self._with_route(path):
+            there = choices[0] if len(choices) == 1 else "one of several paths"
+            return {"detail": f"there is no example {first!r}; {path} of one is {there} here", "choices": choices}
         names = [*self._by_name, *{served.example.category for served in self.examples}]
         return {"detail": f"there is no example {first!r}.{did_you_mean(first, names)}"}
+
+    def _with_route(self, path: str) -> list[str]:
+        """Where the examples are served that have this path: of one that is written about as if it ran alone."""
+        found = (served for served in self.examples if any(_fits(route, path) for route in served.routes))
+        return [served.prefix + path for served in itertools.islice(found, _CHOICES)]
 
     async def load_in_background(self) -> None:
         """Loads what nobody has asked for yet, as long as nobody asks for anything else."""
@@ -169,6 +184,10 @@ class Found(NamedTuple):
     mount: str
     rest: str
     by_category: bool
+
+
+def _fits(route: Route, path: str) -> bool:
+    return route.path == path or ("{" in route.path and compile_path(route.path)[0].match(path) is not None)
 
 
 def _below_root(scope: Scope) -> str:

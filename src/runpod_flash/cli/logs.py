@@ -93,6 +93,7 @@ def _show_endpoint(wanted: dict[str, Any], printer: _Printer, *, follow: bool) -
                     if not cursor:
                         break
                     if not page.rows:
+                        printer.tell_silence(wanted["endpoint"])
                         time.sleep(_LOOK_S)
             break
         except LinkLost:
@@ -115,6 +116,7 @@ class _Printer:
         self.names_jobs = False
         """Whether the lines are of many jobs, and each says of which."""
         self.printed = 0
+        self._waits = False
 
     def show(self, line: dict[str, Any]) -> None:
         """One line, if it is wanted."""
@@ -128,6 +130,13 @@ class _Printer:
             return
         stamp = f"{_time(line['at_ms'])} " if self._timestamps else ""
         click.echo(f"{stamp}{self._whose(line)}{line['line']}")
+
+    def tell_silence(self, endpoint: str) -> None:
+        """Says once what is waited for, unless lines have come already."""
+        if not self.printed and not self._waits:
+            past = "" if self._since_ms else " from now on (--since 1h: also before)"
+            views.note(f"waiting for what jobs of {endpoint} print{past}; Ctrl-C stops")
+        self._waits = True
 
     def _whose(self, line: dict[str, Any]) -> str:
         if not self.names_jobs:

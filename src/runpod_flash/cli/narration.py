@@ -25,6 +25,11 @@ class Narration:
         self._url = url
         self._routes: set[tuple[str, str]] | None = None
 
+    def loading(self, *, serving: bool) -> None:
+        """The app takes a while to load."""
+        until = "the version before answers until then" if serving else "requests wait until then"
+        self._line("loading", f"{self._target.file or 'the examples'} takes a while; {until}")
+
     def loaded(self, facts: Mapping[str, Any], *, seconds: float) -> None:
         """The app serves: the first time with its routes, then with those that came or went."""
         routes = {(route["methods"], route["path"]) for route in facts.get("routes", ())}

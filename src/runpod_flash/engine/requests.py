@@ -186,7 +186,9 @@ class Requests:
         state = JobState(row["state"])
         if state.is_terminal:
             raise _AlreadyEnded(
-                f"job {job} has ended already ({state.status})", why="what has ended cannot be cancelled"
+                f"job {job} has ended already ({state.status})",
+                why="what has ended cannot be cancelled",
+                fix=f"see what became of it: flash job {job}",
             )
         if live := self._state.active.get(job):
             self._attempts.cancel(live, cause)
