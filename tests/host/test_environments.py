@@ -139,7 +139,10 @@ def test_without_a_network_the_error_says_so(machine: Machine) -> None:
     machine.start()
     state = machine.build("flash-never-cached-pkg", UV_INDEX_URL="http://127.0.0.1:9/simple", UV_HTTP_RETRIES="0")
     assert state.phase == "failed"
-    assert state.error.startswith("no network and not in the cache:")
+    assert state.error.startswith("the package index cannot be reached, and not all is in the cache:\nerror: ")
+    assert state.error.endswith("\n  fix:   see what can be reached: flash doctor --online")
+    lines = [said.line for said in machine.engine.pending(EnvState)]
+    assert lines == ["not all is in the cache: asking the package index"], "the error is told once"
 
 
 def test_an_interpreter_that_is_gone_is_replaced_by_one_of_its_version_or_named(machine: Machine) -> None:

@@ -130,8 +130,10 @@ class Watch:
                 _write(f"{_line(self.label, '', 'building its environment …')}\n")
             if head.line:
                 _write(f"{_line(self.label, '', head.line)}\n")
-        elif (began := self._building.pop(head.env, None)) is not None and head.phase == "ready":
-            _write(f"{_line(self.label, '', f'environment ready after {time.monotonic() - began:.1f} s')}\n")
+        elif (began := self._building.pop(head.env, None)) is not None:
+            ready = f"environment ready after {time.monotonic() - began:.1f} s"
+            told = ready if head.phase == "ready" else "its environment cannot be built; the error of the job says why"
+            _write(f"{_line(self.label, '', told)}\n")
 
 
 def _shown(stream: Stream, attempt: int) -> int:

@@ -15,7 +15,7 @@ import uv
 
 from runpod_flash.host.commands import Command, Result, Runner, Steps
 from runpod_flash.host.environments import SIZE, Environments, Facts, Request, environment_id, refusal
-from runpod_flash.host.installer import explain, python_of, uv_environment, version_in
+from runpod_flash.host.installer import explain, is_error, python_of, uv_environment, version_in
 from runpod_flash.host.loop import Loop
 from runpod_flash.host.mirror import SYSTEM_DOWNLOADS, Mirror, at_once
 from runpod_flash.host.prefixes import Prefixes
@@ -299,7 +299,7 @@ class Builder:
         if result is not None and result.code and not _has_begun(folder):
             if build.order.mirror and (yield from self._from_mirror(build, folder, lock)):
                 return
-            show = partial(self._say, build, "build") if last else None
+            show = self._until_it_fails(build, "build") if last else None
             result = yield self._command(build, folder, install, show=show)
         assert result is not None
         if result.code:
@@ -327,7 +327,10 @@ class Builder:
             for line in result.err.splitlines() if not quiet else ():
                 self._say(build, phase, line)
             return result
-        result = yield self._command(build, folder, arguments, show=partial(self._say, build, phase) if show else None)
+        if show:
+            self._say(build, phase, "not all is in the cache: asking the package index")
+        told = self._until_it_fails(build, phase) if show else None
+        result = yield self._command(build, folder, arguments, show=told)
         assert result is not None
         return result
 
@@ -364,6 +367,18 @@ class Builder:
             build.said.append(state)
         for stream in build.listeners:
             self._send(state, stream, False)
+
+    def _until_it_fails(self, build: _Build, phase: str) -> Callable[[str], None]:
+        """Says what comes up to the reason for a failure: that is the build's error, and told as such."""
+        failing = False
+
+        def show(line: str) -> None:
+            nonlocal failing
+            failing = failing or is_error(line)
+            if not failing:
+                self._say(build, phase, line)
+
+        return show
 
     def _fail(self, build: _Build, error: str, code: str = "") -> None:
         self._end(build, EnvState(env=build.order.env, phase="failed", error=error, code=code))

@@ -10,9 +10,10 @@ from pathlib import Path
 _ERROR_LENGTH = 4000
 _NETWORK = re.compile(
     r"dns error|failed to lookup address|error sending request|could not connect|connection (refused|reset)"
-    r"|operation timed out|network is unreachable|Network connectivity is disabled|tcp connect error",
+    r"|operation timed out|network is unreachable|tcp connect error",
     re.IGNORECASE,
 )
+_DISABLED = re.compile(r"network was disabled|network connectivity is disabled", re.IGNORECASE)
 _NOISE = re.compile(
     r"^(Using |Resolved |Prepared |Installed |Downloading | Downloaded |Creating virtual|Activate with)"
 )
@@ -39,15 +40,28 @@ def uv_environment(variables: Mapping[str, str], folder: Path) -> dict[str, str]
 def explain(stderr: str, folder: Path) -> str:
     """uv's own words about a failure, with what they mean put first where that is not plain."""
     lines = [line.rstrip() for line in stderr.splitlines() if line.strip() and not _NOISE.match(line)]
-    start = next((at for at, line in enumerate(lines) if re.match(r"\s*(error|×)", line)), 0)
+    start = next((at for at, line in enumerate(lines) if is_error(line)), 0)
     text = "\n".join(lines[start:])[-_ERROR_LENGTH:].strip() or "uv ended without a word"
     if "No space left on device" in text or "os error 28" in text:
         return f"the disk is full where environments are built ({folder}) or packages are cached:\n{text}"
     if "invalid peer certificate" in text:
         return f"the package index shows a certificate that is not trusted here (SSL_CERT_FILE names others):\n{text}"
+    if _DISABLED.search(text):
+        fix = _fix("unset UV_OFFLINE once")
+        return f"not all is in the cache, and the network is not to be used (UV_OFFLINE):\n{text}\n{fix}"
     if _NETWORK.search(text):
-        return f"no network and not in the cache:\n{text}"
+        fix = _fix("see what can be reached: flash doctor --online")
+        return f"the package index cannot be reached, and not all is in the cache:\n{text}\n{fix}"
     return text
+
+
+def is_error(line: str) -> bool:
+    """Whether uv begins to say here why it failed; that is the end of what it says."""
+    return re.match(r"\s*(error|×)", line) is not None
+
+
+def _fix(words: str) -> str:
+    return f"  fix:   {words}"
 
 
 def version_in(config: Path) -> str:
