@@ -15,7 +15,8 @@ import pytest
 from runpod_flash.engine.clock import Clock
 from runpod_flash.engine.store import opening
 from runpod_flash.engine.store.base import Attempt, NewJob
-from runpod_flash.engine.store.sqlite import load_queries, open_store
+from runpod_flash.engine.store.sqlite import open_store
+from runpod_flash.engine.store.statements import load_queries
 from runpod_flash.errors import StoreError
 from runpod_flash.model.job import JobState
 from runpod_flash.wire.messages import Accepted, Attach, Error
@@ -237,10 +238,10 @@ def test_the_log_shrinks_again_after_a_burst(tmp_path: Path) -> None:
         for number in range(20):
             store.put(_job(f"{turn}.{number}", b"x" * 5000))
         store.commit()
-    grown = store.log_size()
-    store.shrink_log()
+    grown = store.log.size()
+    store.log.shrink()
     assert grown > 4_000_000
-    assert store.log_size() == 0
+    assert store.log.size() == 0
     store.begin()
     store.put(_job("last", b""))
     store.commit()
@@ -256,10 +257,10 @@ def test_a_reader_in_its_midst_holds_no_checkpoint_up(tmp_path: Path) -> None:
     with closing(sqlite3.connect(store.path)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM jobs").fetchone()
-        store.shrink_log()  # would wait for seconds, if it waited
-        store.checkpoint()
-    store.shrink_log()
-    assert store.log_size() == 0
+        store.log.shrink()  # would wait for seconds, if it waited
+        store.log.checkpoint()
+    store.log.shrink()
+    assert store.log.size() == 0
     store.close()
 
 

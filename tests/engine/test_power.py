@@ -18,9 +18,9 @@ class Disk:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
         self._may_end = threading.Semaphore(0)
-        self._sync = scene.store.sync
+        self._sync = scene.store.log.sync
         self.fails = False
-        scene.store.sync = self._slow  # type: ignore[method-assign]
+        scene.store.log.sync = self._slow  # type: ignore[method-assign]
 
     def _slow(self) -> None:
         assert self._may_end.acquire(timeout=10)
@@ -36,7 +36,7 @@ class Disk:
 
     def is_fast(self) -> None:
         """From here on."""
-        self._scene.store.sync = self._sync  # type: ignore[method-assign]
+        self._scene.store.log.sync = self._sync  # type: ignore[method-assign]
         self._may_end.release(100)
         self._scene.spin()
 

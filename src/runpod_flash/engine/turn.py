@@ -179,7 +179,7 @@ class Turn:
         left = self._syncing + self._unsynced
         self._syncing, self._unsynced = [], []
         if left:
-            self._store.sync()
+            self._store.log.sync()
             _send_all(left)
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
@@ -197,7 +197,7 @@ class Turn:
     def _sync(self) -> None:
         if not self._syncing and self._unsynced:
             self._syncing, self._unsynced = self._unsynced, []
-            self.in_thread(self._store.sync, self._synced)
+            self.in_thread(self._store.log.sync, self._synced)
 
     def _synced(self, _result: object, error: Exception | None) -> None:
         covered, self._syncing = self._syncing, []
@@ -214,17 +214,17 @@ class Turn:
             )
 
     def _look_after_log(self) -> None:
-        if self._store.log_size() > _SHRINK_AT:
-            self._store.shrink_log()
-        elif not self._checkpointing and self._store.wants_checkpoint():
+        if self._store.log.size() > _SHRINK_AT:
+            self._store.log.shrink()
+        elif not self._checkpointing and self._store.log.wants_checkpoint():
             self._checkpointing = True
-            self.in_thread(self._store.checkpoint, self._checkpointed)
+            self.in_thread(self._store.log.checkpoint, self._checkpointed)
 
     def _checkpointed(self, _result: object, _error: Exception | None) -> None:
         """Nearly all has been moved, and commits went on meanwhile: what is left is moved between two turns."""
         self._checkpointing = False
         self.finish()
-        self._store.end_checkpoint()
+        self._store.log.end_checkpoint()
 
 
 def _send_all(frames: list[tuple[Addressee, bytes]]) -> None:

@@ -130,6 +130,28 @@ class WorkerRow(NamedTuple):
     ready: bool
 
 
+class Log(Protocol):
+    """Where commits are until they are moved into the store's file."""
+
+    def sync(self) -> None:
+        """Waits until everything committed survives a power cut; may be called from another thread."""
+
+    def checkpoint(self) -> None:
+        """Moves it into the file; from another thread, off every reply's path."""
+
+    def wants_checkpoint(self) -> bool:
+        """Whether enough was written since the last time that this was true."""
+
+    def end_checkpoint(self) -> None:
+        """Moves what was written during `checkpoint`, on the writing connection: little, and the log begins anew."""
+
+    def size(self) -> int:
+        """Bytes that no checkpoint has moved yet, or that wait to be written over."""
+
+    def shrink(self) -> None:
+        """A checkpoint at once, on the writing connection: for a load that leaves the other thread no gap."""
+
+
 class Store(Protocol):
     """One store, open for one engine."""
 
@@ -140,27 +162,13 @@ class Store(Protocol):
     durability: str
     apps: Apps
 
+    @property
+    def log(self) -> Log:
+        """What was committed lately."""
+
     def begin(self) -> None: ...
     def commit(self) -> None: ...
     def rollback(self) -> None: ...
-    def sync(self) -> None:
-        """Waits until everything committed survives a power cut; may be called from another thread."""
-
-    def checkpoint(self) -> None:
-        """Moves the log into the database file; from another thread, off every reply's path."""
-
-    def wants_checkpoint(self) -> bool:
-        """Whether enough was written since the last time that this was true."""
-
-    def end_checkpoint(self) -> None:
-        """Moves what was written during `checkpoint`, on the writing connection: little, and the log begins anew."""
-
-    def log_size(self) -> int:
-        """Bytes of the log that no checkpoint has moved yet, or that wait to be written over."""
-
-    def shrink_log(self) -> None:
-        """A checkpoint at once, on the writing connection: for a load that leaves the other thread no gap."""
-
     def close(self) -> None: ...
 
     # declarations

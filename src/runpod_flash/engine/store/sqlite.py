@@ -1,19 +1,16 @@
 """The store in one SQLite file: one connection that writes, one that reads and checkpoints in another thread.
 
 Always WAL with synchronous=NORMAL: a commit survives the death of every process. What has to survive a power
-cut waits for `sync`, one fdatasync of the log file that covers every commit before it.
+cut waits for a sync of the log file, which covers every commit before it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,12 +20,13 @@ from runpod_flash.engine.store.base import Attempt, Claimed, Ended, LiveJob, New
 from runpod_flash.engine.store.beside import Beside
 from runpod_flash.engine.store.declarations import Declarations
 from runpod_flash.engine.store.explain import explain
+from runpod_flash.engine.store.log import WriteAheadLog
 from runpod_flash.engine.store.presence import Presence
+from runpod_flash.engine.store.reader import Reader
+from runpod_flash.engine.store.statements import load_queries
 from runpod_flash.model.job import LOW_PRIORITY, JobState
 
 _CLAIMED: Final = len(Claimed._fields)
-_CHANGES_MOVED: Final = 2000
-"""Changes of rows after which the log is moved into the file: it stays at some megabytes."""
 _AWAITED_KEPT: Final = 500_000
 """Ended jobs of awaited calls at most: at many thousand calls a second, an hour of them would fill the disk."""
 _AWAITED_BYTES: Final = 16 << 30
@@ -45,13 +43,11 @@ def open_store(path: Path, *, durability: str, retention_ms: tuple[int, int] = (
     try:
         store = SqliteStore(path, durability, retention_ms)
         store.prepare()
-    except sqlite3.Error as error:
+    except BaseException as error:
         if store is not None:
             store.close()
-        raise explain(error, path) from error
-    except BaseException:
-        if store is not None:
-            store.close()
+        if isinstance(error, sqlite3.Error):
+            raise explain(error, path) from error
         raise
     return store
 
@@ -70,11 +66,9 @@ class SqliteStore(Declarations, Beside, Presence):
         self._sql = load_queries()
         self._db = opening.connect(path)
         self._execute = self._db.execute
-        self._reader: sqlite3.Connection | None = None
-        self._reading = threading.Lock()
-        self._log: int | None = None
+        self._reader: Reader | None = None
+        self._log: WriteAheadLog | None = None
         self._sent = 0
-        self._moved = 0
         self.apps = Apps(self._do)
 
     # ── opening and closing ───────────────────────────────────────────────────────────────────────
@@ -87,9 +81,8 @@ class SqliteStore(Declarations, Beside, Presence):
         self._db.execute("BEGIN IMMEDIATE")
         self._identify()
         self._db.execute("COMMIT")
-        self._reader = opening.connect(self.path, threads=True)
-        self._reader.execute("PRAGMA query_only=ON")
-        self._log = os.open(f"{self.path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        self._reader = Reader(self.path)
+        self._log = WriteAheadLog(self.path, self._db, self._reader)
         if self.durability == "power":
             opening.sync_folder(self.path.parent)
 
@@ -106,14 +99,16 @@ class SqliteStore(Declarations, Beside, Presence):
         self.last_wall_ms = self._db.execute(last).fetchone()[0] or 0
 
     def close(self) -> None:
-        with self._reading:
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
+        if self._reader is not None:
+            self._reader.close()
         self._db.close()
         if self._log is not None:
-            os.close(self._log)
-            self._log = None
+            self._log.close()
+
+    @property
+    def log(self) -> WriteAheadLog:
+        assert self._log is not None, "the store is not prepared"
+        return self._log
 
     # ── transactions ──────────────────────────────────────────────────────────────────────────────
 
@@ -127,39 +122,6 @@ class SqliteStore(Declarations, Beside, Presence):
         with contextlib.suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._execute("ROLLBACK")
-
-    def sync(self) -> None:
-        if self._log is not None:
-            getattr(os, "fdatasync", os.fsync)(self._log)
-
-    def checkpoint(self) -> None:
-        with self._reading:
-            if self._reader is None:
-                return
-            with contextlib.suppress(sqlite3.Error):  # a full disk shows at the next commit, with a reply
-                self._reader.execute("PRAGMA query_only=OFF")
-                self._reader.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-                self._reader.execute("PRAGMA query_only=ON")
-
-    def wants_checkpoint(self) -> bool:
-        changes = self._db.total_changes
-        if changes - self._moved < _CHANGES_MOVED:
-            return False
-        self._moved = changes
-        return True
-
-    def end_checkpoint(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
-            self._execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-
-    def log_size(self) -> int:
-        return os.fstat(self._log).st_size if self._log is not None else 0
-
-    def shrink_log(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
-            self._execute("PRAGMA busy_timeout=0")  # a reader in its midst is no reason to stand still
-            self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            self._execute("PRAGMA busy_timeout=5000")
 
     def _next_sent(self) -> int:
         self._sent += 1
@@ -373,24 +335,4 @@ class SqliteStore(Declarations, Beside, Presence):
     # ── reading, from another thread ──────────────────────────────────────────────────────────────
 
     def read(self, query: str, arguments: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        with self._reading:
-            if self._reader is None:
-                return []
-            try:
-                cursor = self._reader.execute(query, arguments)
-                names = [column[0] for column in cursor.description]
-                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-            except sqlite3.Error as error:
-                raise explain(error, self.path) from error
-
-
-def load_queries() -> dict[str, str]:
-    """The statements of queries.sql by name."""
-    text = resources.files(__package__).joinpath("sql/queries.sql").read_text(encoding="utf-8")
-    return dict(_named(text))
-
-
-def _named(text: str) -> Iterator[tuple[str, str]]:
-    for block in text.split("-- name: ")[1:]:
-        name, _, body = block.partition("\n")
-        yield name.strip(), "\n".join(line for line in body.splitlines() if not line.startswith("--")).strip()
+        return self._reader.read(query, arguments) if self._reader is not None else []
