@@ -161,7 +161,7 @@ def _no_engine(folder: Path) -> Iterator[Check]:
             what = f"none answers, but process {pid} on {where} holds {place / LOCK}{doing}"
             yield Check("engine", PROBLEM, what, fix, facts)
             return
-    left = [path for path in (rundir.socket_path(folder), folder / "engine.json") if path.exists()]
+    left = [path for path in (rundir.socket_path(folder), folder / rundir.ENGINE_FILE) if path.exists()]
     note = f"; a dead one left {', '.join(map(str, left))}, which the next one replaces" if left else ""
     yield Check("engine", OK, f"not running: the first call starts it{note}", facts=facts)
 

@@ -130,7 +130,7 @@ def _addresses(home: Path) -> list[Path]:
     """The usual place, then the one that the engine wrote down: it may have seen another XDG_RUNTIME_DIR."""
     usual = rundir.socket_path(home)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        written = Path(json.loads((home / "engine.json").read_bytes())["socket"])
+        written = Path(json.loads((home / rundir.ENGINE_FILE).read_bytes())["socket"])
         rundir.check(written.parent)
         if written != usual:
             return [usual, written]

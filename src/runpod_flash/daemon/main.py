@@ -3,7 +3,7 @@
 settle      session, folders, limits
 lock        one engine for a data folder; whoever comes second says where the first is, and ends
 open        log, store
-listen      the socket and the gateway's port, then engine.json, then the ready line
+listen      the socket and the gateway's port, then the file that says so, then the word to whoever started us
 run         until told to stop, idle for long enough, replaced by another version, or orphaned (as a child)
 leave       jobs, sockets, links, host, store: in this order, and the reasons are there
 """
@@ -14,22 +14,20 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import json
 import logging
 import os
-import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from runpod_flash._version import __version__
 from runpod_flash.daemon import lock, settling
+from runpod_flash.daemon.address import Address
 from runpod_flash.daemon.connections import Link, Reception
 from runpod_flash.daemon.hosts import Hosts
+from runpod_flash.daemon.starter import Starter
 from runpod_flash.engine.engine import Engine
 from runpod_flash.engine.store.base import Store
 from runpod_flash.engine.store.sqlite import open_store
@@ -48,7 +46,6 @@ with contextlib.suppress(ImportError):  # not on this platform: slower, otherwis
 
 logger = logging.getLogger(__name__)
 
-ADDRESS: Final = "engine.json"
 STORE: Final = "store.sqlite"
 LOG: Final = "engine.log"
 
@@ -70,15 +67,15 @@ _PACKAGE_MARK: Final = Path(__file__).absolute().parents[1] / "_version.py"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs an engine; its exit code."""
     options = _parse(arguments)
-    ready = _Ready(options.ready_fd)
+    starter = Starter(options.ready_fd)
     try:
-        return _run(options, ready)
+        return _run(options, starter)
     except FlashError as error:
         logger.error("%s", error)
-        ready.failed(error)
+        starter.failed(error)
     except Exception as error:
         logger.exception("the engine failed")
-        ready.failed(EngineUnavailable("the engine failed", why=f"{type(error).__name__}: {error}"))
+        starter.failed(EngineUnavailable("the engine failed", why=f"{type(error).__name__}: {error}"))
     return 1
 
 
@@ -91,30 +88,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-class _Ready:
-    """Tells whoever started us how it went, once."""
-
-    def __init__(self, fd: int | None) -> None:
-        self._fd = fd
-        if fd is not None:
-            os.set_inheritable(fd, False)
-
-    def ok(self) -> None:
-        self._say({"ok": True})
-
-    def failed(self, error: FlashError) -> None:
-        words = {"code": error.code, "what": error.what, "why": error.why or "", "fix": error.fix or ""}
-        self._say({"error": words})
-
-    def _say(self, words: dict[str, Any]) -> None:
-        fd, self._fd = self._fd, None
-        if fd is not None:
-            with contextlib.suppress(OSError):  # it may have given up waiting
-                os.write(fd, json.dumps(words).encode() + b"\n")
-            os.close(fd)
-
-
-def _run(options: argparse.Namespace, ready: _Ready) -> int:
+def _run(options: argparse.Namespace, starter: Starter) -> int:
     home = Path(options.home).absolute()
     settling.let_go()
     # The data folder stands in for a project: which folder an engine was started from must not change it.
@@ -122,7 +96,7 @@ def _run(options: argparse.Namespace, ready: _Ready) -> int:
     folder = settling.make_folders(home)
     locks = lock.acquire([folder, home], folder / rundir.SOCKET)
     if locks is None:
-        ready.ok()
+        starter.ok()
         return 0
     offer: succession.Offer | None = None
     try:
@@ -131,7 +105,7 @@ def _run(options: argparse.Namespace, ready: _Ready) -> int:
         store = open_store(home / STORE, durability=settings.durability, retention_ms=retention)
         with contextlib.closing(store):
             daemon = Daemon(settings, folder, store, options)
-            code = _in_loop(daemon, ready)
+            code = _in_loop(daemon, starter)
             offer = daemon.offer
     finally:
         for fd in locks:
@@ -141,10 +115,10 @@ def _run(options: argparse.Namespace, ready: _Ready) -> int:
     return code
 
 
-def _in_loop(daemon: Daemon, ready: _Ready) -> int:
+def _in_loop(daemon: Daemon, starter: Starter) -> int:
     loop = _new_loop()
     try:
-        return loop.run_until_complete(daemon.run(ready))
+        return loop.run_until_complete(daemon.run(starter))
     finally:
         loop.close()
 
@@ -171,7 +145,7 @@ class Daemon:
         self._store = store
         self._child: bool = options.child
         self._parent_fd: int | None = options.parent_fd
-        self._address = folder / rundir.SOCKET
+        self._address = Address(settings.home, folder)
         self._package = _identity(_PACKAGE_MARK)
         self._hosts = Hosts()
         self.offer: succession.Offer | None = None
@@ -179,7 +153,7 @@ class Daemon:
         self._farewell: _Farewell | None = None
         self._told = asyncio.Event()
 
-    async def run(self, ready: _Ready) -> int:
+    async def run(self, starter: Starter) -> int:
         """Everything from the socket to the end."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_exception)
@@ -194,14 +168,14 @@ class Daemon:
         self._reception = Reception(engine, outdated=self._outdated, hand_over=self._hand_over)
         # Whoever looks for an engine now waits in the socket's queue, and a host that waits for one does not
         # start another; they are taken in when the engine knows what the store says.
-        listener = _listen(self._address)
+        listener = self._address.listen(BACKLOG)
         try:
             engine.start()
             self._watch_for_the_end(loop)
             server = await loop.create_unix_server(lambda: Link(self._reception), sock=listener, backlog=BACKLOG)
             await self._open_gateway()
-            self._announce()
-            ready.ok()
+            self._address.announce(self._gateway.url)
+            starter.ok()
             # What exists now lives as long as the process: the collector need not look at it again.
             gc.collect()
             gc.freeze()
@@ -211,7 +185,7 @@ class Daemon:
             return await self._leave(server)
         finally:
             listener.close()
-            self._disappear()
+            self._address.disappear()
 
     async def _open_gateway(self) -> None:
         home, settings = self._settings.home, self._settings
@@ -221,27 +195,6 @@ class Daemon:
         await self._gateway.start()
         self._engine.state.gateway_url = self._gateway.url
         self._engine.state.token_file = str(home / token.NAME)
-
-    def _announce(self) -> None:
-        """engine.json: for clients with another XDG_RUNTIME_DIR, and for people."""
-        facts = {
-            "socket": str(self._address),
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "version": __version__,
-            "started_at": int(time.time()),
-            "gateway_url": self._gateway.url,
-        }
-        path = self._settings.home / ADDRESS
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-        temporary.replace(path)
-        logger.info("version %s listens at %s (process %d)", __version__, self._address, os.getpid())
-
-    def _disappear(self) -> None:
-        """Ours to remove: we still hold the lock."""
-        self._address.unlink(missing_ok=True)
-        (self._settings.home / ADDRESS).unlink(missing_ok=True)
 
     # ── what ends it ──────────────────────────────────────────────────────────────────────────────
 
@@ -311,7 +264,7 @@ class Daemon:
         # Then the socket, before any link closes: who is sent away now finds nobody, and starts the next engine,
         # which waits for our lock.
         server.close()
-        self._disappear()
+        self._address.disappear()
         # Those who ask over HTTP as well, before the port is another engine's; who comes now waits for that.
         if farewell.reason == "handover":
             self.offer = succession.Offer(self._folder, self._gateway.listener)
@@ -349,26 +302,6 @@ class Daemon:
             if error := stopping.exception():
                 logger.error("the engine did not stop in good order", exc_info=error)
             return farewell
-
-
-def _listen(address: Path) -> socket.socket:
-    """Listens at `address`. A socket that a dead engine left there gives way in one step: nobody finds nothing."""
-    temporary = address.with_name(f"{address.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        listener.bind(str(temporary))
-        temporary.chmod(0o600)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
-        if address.is_dir():  # nothing of ours, but in a folder that is ours alone
-            shutil.rmtree(address)
-        temporary.replace(address)
-    except BaseException:
-        listener.close()
-        temporary.unlink(missing_ok=True)
-        raise
-    return listener
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

@@ -48,7 +48,7 @@ class IsolatedEngine:
     def facts(self) -> dict[str, Any]:
         """What the engine says about itself while it runs: `pid`, `socket`, `version`; {} if there is none."""
         try:
-            found: dict[str, Any] = json.loads((self.home / "engine.json").read_bytes())
+            found: dict[str, Any] = json.loads((self.home / rundir.ENGINE_FILE).read_bytes())
         except (OSError, ValueError):
             return {}
         return found

@@ -15,6 +15,8 @@ from pathlib import Path
 
 SOCKET = "s"
 START_LOCK = "start.lock"
+ENGINE_FILE = "engine.json"
+"""In the data folder: what an engine says about itself while it runs, such as where it listens."""
 
 
 class RundirError(OSError):
