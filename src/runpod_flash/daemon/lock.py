@@ -22,6 +22,8 @@ from runpod_flash._version import __version__
 from runpod_flash.errors import EngineUnavailable
 
 NAME: Final = "engine.lock"
+LENGTH: Final = 16384
+"""Of what a holder writes, at most: two paths among other things."""
 PATIENCE_S: Final = 15.0
 """How long the holder may take until it answers, or is gone: one that leaves waits for its host."""
 
@@ -32,9 +34,9 @@ _NO_LOCKS: Final = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL,
 def acquire(
     folders: Sequence[Path], address: Path, *, patience_s: float = PATIENCE_S, doing: str = ""
 ) -> list[int] | None:
-    """Locks all of `folders`; None if another engine has them and answers. `address` is where we shall listen.
+    """Locks all of `folders`, of which the data folder is the last; None if another engine has them and answers.
 
-    `doing` is for a holder that is no engine: what it does, in words.
+    `address` is where we shall listen; `doing` is for a holder that is no engine: what it does, in words.
 
     The locks are the open descriptors returned. EngineUnavailable if the holder neither answers nor ends.
     """
@@ -53,7 +55,7 @@ def acquire(
                 raise _stuck(folder / NAME, holder)
             time.sleep(random.uniform(0.01, 0.03))
     for fd in held:
-        _sign(fd, address, doing)
+        _sign(fd, address, folders[-1], doing)
     return held
 
 
@@ -68,9 +70,10 @@ def _locked(fd: int) -> bool:
     return True
 
 
-def _sign(fd: int, address: Path, doing: str) -> None:
-    """Says who holds the lock, for those who find it held."""
-    text = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__, "socket": str(address)}
+def _sign(fd: int, address: Path, home: Path, doing: str) -> None:
+    """Says who holds the lock, for those who find it held; and for which data folder, for those who clear up."""
+    text = {"pid": os.getpid(), "host": socket.gethostname(), "version": __version__}
+    text |= {"socket": str(address), "home": str(home)}
     if doing:
         text["doing"] = doing
     os.ftruncate(fd, 0)
@@ -80,7 +83,7 @@ def _sign(fd: int, address: Path, doing: str) -> None:
 def _holder(fd: int) -> dict[str, Any]:
     """What the holder wrote; nothing if it has only just begun."""
     try:
-        found = json.loads(os.pread(fd, 4096, 0))
+        found = json.loads(os.pread(fd, LENGTH, 0))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from runpod_flash.daemon import lock, settling
+from runpod_flash.daemon import leftovers, lock, settling
 from runpod_flash.daemon.address import Address
 from runpod_flash.daemon.connections import Link, Reception
 from runpod_flash.daemon.hosts import Hosts
@@ -110,6 +110,7 @@ def _run(options: argparse.Namespace, starter: Starter) -> int:
     finally:
         for fd in locks:
             os.close(fd)
+        leftovers.sweep(folder.parent)
     if offer is not None and not offer.wait(HEIR_S):
         logger.info("nobody came for the port")
     return code
