@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import uv
-
-from runpod_flash.host.commands import Command, Result, Runner, Steps
+from runpod_flash.host.commands import Command, Runner, Steps
 from runpod_flash.host.environments import SIZE, Environments, Facts, Request, environment_id, refusal
-from runpod_flash.host.installer import explain, is_error, python_of, uv_environment, version_in
+from runpod_flash.host.installer import uv_environment
 from runpod_flash.host.loop import Loop
-from runpod_flash.host.mirror import SYSTEM_DOWNLOADS, Mirror, at_once
+from runpod_flash.host.mirror import SYSTEM_DOWNLOADS, at_once
 from runpod_flash.host.prefixes import Prefixes
 from runpod_flash.host.processes import Children, spawn
 from runpod_flash.host.system import SystemPackageFailure, SystemPackages
-from runpod_flash.model.endpoint import OWN_DISTRIBUTIONS, normalise_requirements, without_credentials
+from runpod_flash.host.uv_steps import BuildError, UvSteps
+from runpod_flash.model.endpoint import normalise_requirements, without_credentials
 from runpod_flash.wire.messages import EnsureEnv, EnvState
 
 _LOCK_RETRY_S = 0.2
 _LOOK_S = 0.02
 _COMPILE_AFTER_S = 2.0
 _LINES_KEPT = 500
-_Ran = Generator[Command, Result | None, Result]
-
-
-class BuildError(Exception):
-    """The environment cannot be built; the message is for the user. `code` as of the error that it becomes."""
-
-    def __init__(self, message: str, code: str = "") -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(slots=True)
@@ -169,24 +158,25 @@ class Builder:
         requirements = list(normalise_requirements(order.requirements))
         if why := refusal(requirements):
             raise BuildError(why)
+        uv = self._uv_steps(build, folder)
         request = self._environments.request(order.env)
         if order.accelerate and request is None:
             self._say(build, "resolve", "accelerated: more downloads at once" + _also(order))
         if order.accelerate and order.system and requirements and request is None:
-            yield from self._beside_one_another(build, folder, requirements)
+            yield from self._beside_one_another(build, folder, uv, requirements)
         else:
             yield from self._provide_system(build, folder)
-        interpreter = build.interpreter or (yield from self._interpreter(build, folder))
+        interpreter = build.interpreter or (yield from uv.interpreter())
         if request is None or order.system:
             lock = request.lock if request else build.lock
             if lock is None:
-                lock = yield from self._resolve(build, folder, interpreter, requirements)
+                lock = yield from uv.resolve(interpreter, requirements)
             name = environment_id(order.abi, order.interpreter, lock, build.prefix)
             request = Request(id=name, lock=lock, requirements=requirements)
         if self._environments.facts(request.id) is None:
-            python = build.python or (yield from self._make(build, folder, interpreter))
+            python = build.python or (yield from uv.make(interpreter))
             if request.lock and not build.installed:
-                yield from self._install(build, folder, request.lock)
+                yield from uv.install(request.lock)
             facts = Facts(
                 id=request.id,
                 requirements=requirements,
@@ -199,9 +189,9 @@ class Builder:
             self._environments.publish(folder / "env", facts)
         self._environments.remember(order.env, request)
 
-    def _beside_one_another(self, build: _Build, folder: Path, requirements: list[str]) -> Steps:
+    def _beside_one_another(self, build: _Build, folder: Path, uv: UvSteps, requirements: list[str]) -> Steps:
         """System packages, and meanwhile those of Python, as far as they can be had without building any."""
-        beside = Runner(self._loop, self._children, self._ahead(build, folder, requirements))
+        beside = Runner(self._loop, self._children, _ahead(build, uv, requirements))
         try:
             yield from self._provide_system(build, folder)
             while not beside.over:
@@ -210,19 +200,6 @@ class Builder:
             beside.cancel()
         if build.bug is not None:
             raise build.bug
-
-    def _ahead(self, build: _Build, folder: Path, requirements: list[str]) -> Steps:
-        """What fails here may need the system packages, and is done again when they are there."""
-        try:
-            build.interpreter = yield from self._interpreter(build, folder)
-            build.lock = yield from self._resolve(build, folder, build.interpreter, requirements, last=False)
-            build.python = yield from self._make(build, folder, build.interpreter)
-            yield from self._install(build, folder, build.lock, last=False)
-            build.installed = True
-        except (BuildError, OSError) as error:
-            build.bug = error if _has_begun(folder) else None
-        except Exception as bug:  # noqa: BLE001 - raised where the build is waited for
-            build.bug = bug
 
     def _provide_system(self, build: _Build, folder: Path) -> Steps:
         order = build.order
@@ -234,122 +211,15 @@ class Builder:
         except SystemPackageFailure as failure:
             raise BuildError(str(failure), "system_package")
 
-    def _interpreter(self, build: _Build, folder: Path) -> Generator[Command, Result | None, str]:
-        """The caller's interpreter, or another of the same version if that is gone."""
+    def _uv_steps(self, build: _Build, folder: Path) -> UvSteps:
         order = build.order
-        if os.access(order.interpreter, os.X_OK):
-            return order.interpreter
-        version = python_of(order.abi)
-        found = yield from self._uv(build, folder, "python", "find", "--no-project", version, quiet=True)
-        path = found.out.strip()
-        if found.code or not path:
-            raise BuildError(
-                f"Python {version} is not on this machine: {order.interpreter} is gone and there is no other. "
-                f"Flash itself runs on Python {sys.version_info[0]}.{sys.version_info[1]}"
-            )
-        self._say(build, "resolve", f"{order.interpreter} is gone, using {path}")
-        return path
 
-    def _resolve(
-        self, build: _Build, folder: Path, interpreter: str, requirements: list[str], *, last: bool = True
-    ) -> Generator[Command, Result | None, list[str]]:
-        if not requirements:
-            return []
-        (folder / "dependencies").write_text("\n".join(requirements) + "\n", encoding="utf-8")
-        # Also where another package requires us: every worker has us, and a namesake would shadow us.
-        ours = "".join(f"{name} ; python_version < '0'\n" for name in sorted(OWN_DISTRIBUTIONS))
-        (folder / "ours").write_text(ours, encoding="utf-8")
-        overrides = ["ours", *build.order.index.get("UV_OVERRIDE", "").split()]
-        result = yield from self._uv(
-            build, folder, "pip", "compile", "dependencies", "--python", interpreter,
-            "--no-header", "--no-annotate", "--no-strip-extras",
-            *(word for file in overrides for word in ("--overrides", file)), phase="resolve", show=last,
-        )  # fmt: skip
-        if result.code:
-            raise BuildError(explain(result.err, self._environments.folder))
-        return [line for line in result.out.splitlines() if line and not line.startswith("#")]
+        def variables() -> dict[str, str]:
+            faster = at_once() if order.accelerate else {}
+            env = uv_environment({**faster, **order.variables, **order.index}, self._environments.folder)
+            return self._prefixes.with_variables(build.prefix, env)
 
-    def _make(self, build: _Build, folder: Path, interpreter: str) -> Generator[Command, Result | None, str]:
-        """An empty virtual environment, relocatable since it gets its name last; its Python's version."""
-        result = yield from self._uv(
-            build, folder, "venv", "env", "--python", interpreter, "--relocatable", "--no-project", quiet=True
-        )
-        if result.code:
-            raise BuildError(explain(result.err, self._environments.folder))
-        version = version_in(folder / "env" / "pyvenv.cfg")
-        wanted = python_of(build.order.abi)
-        if wanted and version.split(".")[:2] != wanted.split(".")[:2]:
-            raise BuildError(
-                f"{interpreter} is Python {version} by now; the program that calls runs Python {wanted}: "
-                "start it anew with the interpreter that is there"
-            )
-        return version
-
-    def _install(
-        self, build: _Build, folder: Path, lock: list[str], *, last: bool = True
-    ) -> Generator[Command, Result | None, None]:
-        """Unless it is the last try, nothing is built from source."""
-        (folder / "lock").write_text("\n".join(lock) + "\n", encoding="utf-8")
-        install = ["pip", "install", "--python", "env", "--no-deps", "--requirements", "lock"]
-        install += [] if last else ["--no-build"]
-        result = yield self._command(build, folder, [*install, "--offline"])
-        for line in result.err.splitlines() if result and not result.code else ():
-            self._say(build, "build", line)
-        # A package that was installed in part counts as installed, so what had begun is not begun a second time.
-        if result is not None and result.code and not _has_begun(folder):
-            if build.order.mirror and (yield from self._from_mirror(build, folder, lock)):
-                return
-            show = self._until_it_fails(build, "build") if last else None
-            result = yield self._command(build, folder, install, show=show)
-        assert result is not None
-        if result.code:
-            raise BuildError(explain(result.err, self._environments.folder))
-
-    def _from_mirror(self, build: _Build, folder: Path, lock: list[str]) -> Generator[Command, Result | None, bool]:
-        """Whether it is all there."""
-        say = partial(self._say, build, "build")
-
-        def run(*arguments: str, more: Mapping[str, str] | None = None) -> _Ran:
-            result = yield self._command(build, folder, arguments, more, show=say if more else None)
-            assert result is not None
-            return result
-
-        mirror = Mirror(build.order.mirror, folder, self._variables(build), run, say)
-        return (yield from mirror.install("env", lock))
-
-    def _uv(
-        self, build: _Build, folder: Path, *arguments: str, phase: str = "build", quiet: bool = False, show: bool = True
-    ) -> _Ran:
-        """Runs uv, at first from the cache alone; what that says is only shown if it was enough."""
-        result = yield self._command(build, folder, [*arguments, "--offline"])
-        assert result is not None
-        if result.code == 0 or quiet:
-            for line in result.err.splitlines() if not quiet else ():
-                self._say(build, phase, line)
-            return result
-        if show:
-            self._say(build, phase, "not all is in the cache: asking the package index")
-        told = self._until_it_fails(build, phase) if show else None
-        result = yield self._command(build, folder, arguments, show=told)
-        assert result is not None
-        return result
-
-    def _command(
-        self,
-        build: _Build,
-        folder: Path,
-        arguments: Sequence[str],
-        more: Mapping[str, str] | None = None,
-        show: Callable[[str], None] | None = None,
-    ) -> Command:
-        env = {**self._variables(build), **(more or {})}
-        return Command([os.fsdecode(uv.find_uv_bin()), *arguments], env, folder, show=show)
-
-    def _variables(self, build: _Build) -> dict[str, str]:
-        order = build.order
-        faster = at_once() if order.accelerate else {}
-        env = uv_environment({**faster, **order.variables, **order.index}, self._environments.folder)
-        return self._prefixes.with_variables(build.prefix, env)
+        return UvSteps(order, folder, self._environments.folder, variables=variables, say=partial(self._say, build))
 
     # ── what is said ─────────────────────────────────────────────────────────────────────────────
 
@@ -368,18 +238,6 @@ class Builder:
         for stream in build.listeners:
             self._send(state, stream, False)
 
-    def _until_it_fails(self, build: _Build, phase: str) -> Callable[[str], None]:
-        """Says what comes up to the reason for a failure: that is the build's error, and told as such."""
-        failing = False
-
-        def show(line: str) -> None:
-            nonlocal failing
-            failing = failing or is_error(line)
-            if not failing:
-                self._say(build, phase, line)
-
-        return show
-
     def _fail(self, build: _Build, error: str, code: str = "") -> None:
         self._end(build, EnvState(env=build.order.env, phase="failed", error=error, code=code))
 
@@ -396,6 +254,20 @@ class Builder:
         self._finishing.append(Runner(self._loop, self._children, _finishing(path)))
 
 
+def _ahead(build: _Build, uv: UvSteps, requirements: list[str]) -> Steps:
+    """What fails here may need the system packages, and is done again when they are there."""
+    try:
+        build.interpreter = yield from uv.interpreter()
+        build.lock = yield from uv.resolve(build.interpreter, requirements, last=False)
+        build.python = yield from uv.make(build.interpreter)
+        yield from uv.install(build.lock, last=False)
+        build.installed = True
+    except (BuildError, OSError) as error:
+        build.bug = error if uv.has_begun() else None
+    except Exception as bug:  # noqa: BLE001 - raised where the build is waited for
+        build.bug = bug
+
+
 def _finishing(path: Path) -> Steps:
     env = {"PATH": os.defpath}
     yield Command([str(path / "bin" / "python"), "-m", "compileall", "-q", "lib"], env, path, nice=19)
@@ -404,11 +276,6 @@ def _finishing(path: Path) -> Steps:
     if kilobytes.isdigit():
         with suppress(OSError):
             (path / SIZE).write_text(str(int(kilobytes) * 1024))
-
-
-def _has_begun(folder: Path) -> bool:
-    """Whether something is installed there, perhaps not whole."""
-    return any((folder / "env").glob("lib/python*/site-packages/*.dist-info"))
 
 
 def _also(order: EnsureEnv) -> str:
