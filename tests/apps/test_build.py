@@ -233,6 +233,17 @@ def test_a_module_that_cannot_be_imported_is_told_with_the_users_line(tmp_path: 
     assert f"{root / 'work.py'}:1" in str(error.where)
 
 
+def test_a_module_that_is_no_python_is_told_also_where_nobody_imports_it(tmp_path: Path) -> None:
+    root = make_project(tmp_path, **{"lib/gpu_worker.py": "x = (\n"})
+    error = refused(root)
+    assert error.what.startswith("lib/gpu_worker.py cannot be read as Python")
+    assert error.where
+    assert error.where.startswith(str(root / "lib/gpu_worker.py:1"))
+    assert "lib/gpu_worker.py in .flashignore" in (error.fix or "")
+    (root / "main.py").write_text("import lib.gpu_worker\napp = 1\n")
+    assert "gpu_worker.py, which main.py imports, cannot be read" in refused(root).what
+
+
 def test_two_functions_on_one_route_are_told_with_their_places(tmp_path: Path) -> None:
     twice = WORK + '\n\n@remote(web, method="GET", path="/greet/")\nasync def again() -> str:\n    return ""\n'
     error = refused(make_project(tmp_path / "lb", **{"work.py": twice}), ConfigError)

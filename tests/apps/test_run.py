@@ -26,6 +26,7 @@ from tests.apps.galleries import worker, write
 
 FLASH = str(Path(sys.executable).with_name("flash"))
 PATIENCE_S = 60.0
+RELOADED = r"  reloaded +[0-9]"
 PLAIN = """
 from fastapi import FastAPI, WebSocket
 
@@ -178,7 +179,7 @@ class Changing:
         self.run = run
         self.folder = folder
 
-    def save(self, text: str, until: str = r"  reloaded +[0-9]") -> re.Match[str]:
+    def save(self, text: str, until: str = RELOADED) -> re.Match[str]:
         """Saves another version, and waits for what is said of it."""
         assert text != (self.folder / "main.py").read_text()
         self.run.forget()
@@ -241,10 +242,12 @@ def test_no_request_is_refused_while_a_change_is_taken_over(changing: Changing) 
     changing.save(PLAIN.replace('"one"', '"before"'))
     seen: list[str] = []
     with httpx.Client(base_url=changing.run.url, timeout=PATIENCE_S, headers={"connection": "close"}) as client:
+        changing.run.forget()
         write(changing.folder, {"main.py": PLAIN.replace('"one"', '"after"')})
         while "after" not in seen:
             seen.append(client.get("/text").json())
     assert set(seen) == {"before", "after"}
+    changing.run.until(RELOADED)  # which is said after it is served
 
 
 def test_a_change_that_cannot_be_loaded_leaves_the_version_before_in_its_place(changing: Changing) -> None:
@@ -265,8 +268,19 @@ def test_an_app_that_takes_its_time_to_load_does_not_do_so_in_silence(changing: 
     )
     assert changing.run.get("/text").status_code == 200
     ready.touch()
-    changing.run.until(r"  reloaded +[0-9]")
+    changing.run.until(RELOADED)
     assert changing.run.get("/text").json() == "slow"
+
+
+def test_a_file_that_is_deleted_gives_way_to_what_else_there_is_to_serve(changing: Changing) -> None:
+    changing.run.forget()
+    (changing.folder / "main.py").unlink()
+    changing.run.until(r"there is nothing to serve in (?:.*\n)*.*not reloaded +the version before your change goes on")
+    assert changing.run.get("/text").status_code == 200
+    changing.run.forget()
+    write(changing.folder, {"app.py": PLAIN.replace('"one"', '"another file"')})
+    changing.run.until(RELOADED)
+    assert changing.run.get("/text").json() == "another file"
 
 
 def test_ctrl_c_ends_everything_quickly_and_well(plain: Path) -> None:

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose, WebSocketDisconnect
 
-from runpod_flash.apps import bundled, relay, stream
+from runpod_flash.apps import bundled, namespace, relay, stream
 from runpod_flash.client.import_failure import is_users, last_line
 from runpod_flash.errors import FlashError
 from runpod_flash.web import trust
@@ -114,7 +114,7 @@ def tell(error: BaseException) -> None:
     told = traceback.TracebackException.from_exception(error)
     frames = [frame for frame in told.stack if is_users(frame.filename)]
     told.stack = traceback.StackSummary.from_list(frames or told.stack[-1:])
-    stream.write("".join(told.format()).rstrip())
+    stream.write(namespace.plain("".join(told.format()).rstrip()))
 
 
 def _names_this_machine(scope: Scope) -> bool:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from runpod_flash.apps.discovery import read_example
 from runpod_flash.apps.outline import Route
 from runpod_flash.apps.served import Served, routes_of
-from runpod_flash.apps.target import Kind, Target, find_target
+from runpod_flash.apps.target import FILES, NAME, Kind, Target, find_target
 from runpod_flash.apps.unified import UnifiedApp
 from runpod_flash.client.function import RemoteFunction
 from runpod_flash.client.import_failure import import_failed
@@ -24,6 +24,7 @@ from runpod_flash.errors import FlashError, UsageError, did_you_mean
 
 def load(target: Target) -> ASGIApp:
     """The app; FlashError says which line of the user's was in the way."""
+    target = _still_there(target)
     if target.kind is Kind.GALLERY:
         return UnifiedApp(target.folder)
     if target.kind is Kind.EXAMPLE:
@@ -37,6 +38,15 @@ def load(target: Target) -> ASGIApp:
         raise import_failed(target.file, error) from None
     _check_file(module, target)
     return _app_of(module, target)
+
+
+def _still_there(target: Target) -> Target:
+    """What to serve when the file was taken away since: what else is in the folder, unless the file was named."""
+    if target.kind is not Kind.APP or (target.folder / target.file).is_file():
+        return target
+    if target.file in FILES and target.name == NAME:
+        return find_target(str(target.folder))
+    raise UsageError(f"{target.file} is gone", where=str(target.folder / target.file), fix="put it back")
 
 
 def deployed() -> ASGIApp:

@@ -115,6 +115,13 @@ def as_of(module: str) -> Iterator[None]:
         yield
 
 
+def plain(text: str) -> str:
+    """A message without the names that only we use, whichever example it is about."""
+    for namespace in _namespaces.values():
+        text = namespace.plain(text)
+    return text
+
+
 class _Loader(SourceFileLoader):
     """Runs a module with the builtins of its namespace."""
 

@@ -27,9 +27,14 @@ class Source:
 def read(root: Path, path: str) -> Source:
     """Reads a file."""
     try:
-        return Source(path, ast.parse((root / path).read_bytes()))
+        return Source(path, parse(root, path))
     except (OSError, SyntaxError, ValueError, RecursionError):
         return Source(path, None)
+
+
+def parse(root: Path, path: str) -> ast.Module:
+    """The same; OSError, SyntaxError, ValueError or RecursionError if it cannot be read."""
+    return ast.parse((root / path).read_bytes(), filename=str(root / path))
 
 
 def module_name(path: str) -> str:

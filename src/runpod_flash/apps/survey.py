@@ -103,13 +103,23 @@ def _app_of(root: Path, found: Survey) -> tuple[Any, list[str], bool]:
 
 
 def _import_rest(root: Path, files: Iterable[str]) -> None:
-    """Files with remote functions that nobody has imported yet."""
+    """Files with remote functions that nobody has imported yet. One that is no Python might have some."""
     known = {os.path.realpath(file) for module in list(sys.modules.values()) if (file := _file_of(module))}
     for path in files:
-        if path.endswith(".py") and not sources.is_test(path) and os.path.realpath(root / path) not in known:
-            module = sources.read(root, path)
-            if module.has_remote and sources.module_name(path):
-                _import(root, path)
+        if not path.endswith(".py") or sources.is_test(path) or not sources.module_name(path):
+            continue
+        if os.path.realpath(root / path) not in known and _read(root, path).has_remote:
+            _import(root, path)
+
+
+def _read(root: Path, path: str) -> sources.Source:
+    try:
+        return sources.Source(path, sources.parse(root, path))
+    except (OSError, SyntaxError, ValueError, RecursionError) as error:
+        failed = import_failed(path, error)
+        failed.where = failed.where or str(root / path)
+        failed.fix = f"mend it, or leave it out: a line {path} in .flashignore"
+        raise failed from None
 
 
 def _import(root: Path, path: str) -> ModuleType:

@@ -37,7 +37,9 @@ def _no_python(source: str, error: BaseException) -> UsageError:
         where = f"{error.filename}:{error.lineno}" if error.filename and error.lineno else None
         where = f"{where}\n{error.text.strip()[:200]}" if where and error.text else where
         said = error.msg
-    fix = "mend that line" if where and source.endswith(".py") else "name a file of Python source"
+        if error.filename and os.path.basename(error.filename) != os.path.basename(source):
+            source = f"{os.path.basename(error.filename)}, which {source} imports,"
+    fix = "mend that line" if where and ".py" in source else "name a file of Python source"
     return UsageError(f"{source} cannot be read as Python: {said}", where=where, fix=fix)
 
 
