@@ -89,6 +89,7 @@ def test_its_variables_are_few_and_the_callers_own_stay_with_the_caller(
     where: launch.Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_THE_CALLER", "x")
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ours.pem")
     monkeypatch.setenv("FLASH_DURABILITY", "power")
     launch.connect(launch.place(settings.load())).close()
     environ = json.loads((where.home / "environ").read_text())
@@ -96,6 +97,7 @@ def test_its_variables_are_few_and_the_callers_own_stay_with_the_caller(
     assert "FLASH_APP" not in environ
     assert environ["FLASH_DURABILITY"] == "power"
     assert environ["PATH"]
+    assert environ["SSL_CERT_FILE"] == "/etc/ours.pem"
 
 
 def test_many_programs_that_ask_at_once_start_one_engine(where: launch.Place) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
+import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
@@ -20,10 +23,20 @@ class Told(NamedTuple):
         return said["v1"] == signature(secret, int(said["t"]), self.body)
 
 
-class Receiver:
-    """Answers with these statuses, one after the other, and then with 200."""
+def make_certificate(folder: Path) -> Path:
+    """A key and a certificate for this machine, which its maker alone has signed."""
+    key, certificate, both = folder / "key.pem", folder / "certificate.pem", folder / "both.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=receiver"
+    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*command.split(), *more], check=True, capture_output=True)
+    both.write_text(key.read_text() + certificate.read_text())
+    return both
 
-    def __init__(self, statuses: list[int] | None = None) -> None:
+
+class Receiver:
+    """Answers with these statuses, one after the other, and then with 200. With a certificate, it speaks TLS."""
+
+    def __init__(self, statuses: list[int] | None = None, certificate: Path | None = None) -> None:
         self._statuses = statuses or []
         self._told: list[Told] = []
         self._more = threading.Condition()
@@ -41,17 +54,29 @@ class Receiver:
                 """Says nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._scheme = "http"
+        if certificate is not None:
+            self._scheme = "https"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/told?by=flash"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}/told?by=flash"
 
     def _take(self, told: Told) -> int:
         with self._more:
             self._told.append(told)
             self._more.notify_all()
             return self._statuses.pop(0) if self._statuses else 200
+
+    @property
+    def told(self) -> list[Told]:
+        """Everything that has come so far."""
+        with self._more:
+            return list(self._told)
 
     def wait(self, number: int) -> list[Told]:
         """Everything that has come, once it is so many."""

@@ -98,9 +98,9 @@ class Served:
 
 
 @contextmanager
-def serving() -> Iterator[Served]:
-    """An engine without endpoints."""
-    with isolated_engine() as engine:
+def serving(path: str) -> Iterator[Served]:
+    """An engine without endpoints, which looks for programs along that path."""
+    with isolated_engine(PATH=path) as engine:
         served = Served(engine)
         served.flash("engine", "start")
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from runpod_flash.engine import program_link
 from runpod_flash.gateway.limits import AROUND
 from runpod_flash.gateway.runpod import workers
 from runpod_flash.model.endpoint import Program
@@ -153,6 +154,16 @@ def test_a_job_that_no_ping_names_never_arrived_and_is_given_again(worker: ByHan
     wait(again)
     worker.done(job, {"output": 1})
     assert "retries" not in jobs.status(job), "its first time did not count"
+
+
+def test_a_worker_that_drops_whatever_it_gets_ends_the_job_after_a_while(worker: ByHand, jobs: Jobs) -> None:
+    job = jobs.run()
+    for _ in range(program_link.MOST_DROPS):
+        assert worker.taken()["id"] == job
+    worker.poll().close()
+    ended = wait(lambda: (found := jobs.status(job))["status"] == "FAILED" and found)
+    assert "its worker took it 5 times, and then neither had it nor brought a result" in ended["error"]
+    assert "flash logs --endpoint hand" in ended["error"]
 
 
 def test_a_worker_that_polls_without_any_job_has_lost_what_it_had(worker: ByHand, jobs: Jobs) -> None:
@@ -308,3 +319,10 @@ def test_paths_and_numbers_that_make_no_sense(worker: ByHand) -> None:
     assert worker.ask("POST", f"job-done/{worker.id}?gpu=CPU", "{}").status == 400
     assert worker.ask("GET", f"job-take-batch/{worker.id}?gpu=CPU&batch_size=-1").status == 400
     assert worker.ask("DELETE", f"job-take/{worker.id}?gpu=CPU").status == 405
+
+
+def test_the_polls_of_a_worker_that_shall_leave_are_answered_at_once(worker: ByHand) -> None:
+    with worker.poll() as take, worker.poll("job-stop", "") as stop, Client(worker.stage) as client:
+        wait(lambda: worker.stage.do(lambda: worker.stage.engine.state.workers[worker.id].room))
+        client.ask(f"DELETE /v2/serverless/hand HTTP/1.1\r\n{AUTHORIZED}\r\n")
+        assert (take.read().status, stop.read().status) == (204, 204)

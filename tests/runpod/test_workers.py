@@ -10,18 +10,31 @@ from pathlib import Path
 
 import pytest
 
+from runpod_flash.host.machine import measure
 from tests.runpod.served import PROGRAMS, Served, serving, until
 from tests.runpod.test_client import Client
 
+MANY = ("--env", "GIVEN=yes", "--memory", "0.5", "--volume", "models")
+
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with serving() as one:
-        one.serve("many.py", "--workers-min", "1", "--env", "GIVEN=yes", "--workers-max", "1")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(two_cards(tmp_path_factory.mktemp("driver"))) as one:
+        one.flash("volume", "create", "models")
+        one.serve("many.py", "--workers-min", "1", "--workers-max", "1", *MANY)
         one.serve("yields.py", "--workers-min", "1")
         one.serve("gathers.py", "--workers-min", "1", "--workers-max", "2")
-        one.serve("one.py", "--workers-min", "1", "--workers-max", "2")
+        one.serve("one.py", "--workers-min", "1", "--workers-max", "2", "--gpu", "ADA_24")
         yield one
+
+
+def two_cards(folder: Path) -> str:
+    """A path on which the driver's program tells of two cards."""
+    program = folder / "nvidia-smi"
+    told = "".join(f"echo '{index}, NVIDIA GeForce RTX 4090, 24564'\n" for index in range(2))
+    program.write_text(f"#!/bin/sh\n{told}")
+    program.chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
 
 
 def test_a_job_gets_to_the_handler_as_it_was_sent(served: Served) -> None:
@@ -84,11 +97,20 @@ def test_progress_is_seen_while_a_job_runs_and_none_after_its_end(served: Served
 
 
 def test_one_worker_runs_as_many_jobs_at_once_as_it_says(served: Served) -> None:
-    jobs = [served.run("many", {"do": "sleep", "s": 600}) for _ in range(8)]
-    for job in jobs:
+    jobs = [served.run("many", {"do": "sleep", "s": 600}) for _ in range(5)]
+    for job in jobs[:4]:
         assert served.wait("many", job, lambda found: found["status"] == "IN_PROGRESS")["workerId"]
+    assert served.status("many", jobs[4])["status"] == "IN_QUEUE"
     served.cancel(*jobs)
     assert {served.wait("many", job)["status"] for job in jobs} == {"CANCELLED"}
+
+
+def test_a_handler_that_returns_refresh_worker_has_its_worker_replaced(served: Served) -> None:
+    before = served.result("many", {})["output"]["worker"]
+    ended = served.result("many", {"do": "refresh"})
+    assert (ended["status"], ended["workerId"]) == ("COMPLETED", before)
+    assert list(ended["output"]) == ["pid"], "what it said of its worker is no part of its output"
+    assert served.result("many", {})["output"]["worker"] != before
 
 
 def test_one_of_two_jobs_is_cancelled_and_the_other_goes_on(served: Served, tmp_path: Path) -> None:
@@ -115,6 +137,15 @@ def test_a_program_is_told_who_it_is_and_has_a_folder_of_its_own(served: Served)
     assert variables["GIVEN"] == "yes"
     assert variables["RUNPOD_ENDPOINT_ID"] == served.endpoint("many")["id"]
     assert output["here"].endswith(f"workers/{variables['RUNPOD_POD_ID']}/files")
+
+
+def test_a_program_has_the_card_and_the_volume_that_it_was_served_with(served: Served) -> None:
+    card, count = served.result("one", {})["output"]["cards"]
+    assert (card in {"0", "1"}, count) == (True, "1")
+    output = served.result("many", {"do": "look"})["output"]
+    assert output["variables"]["RUNPOD_VOLUME_ID"] == "models"
+    if "no_mounts" not in measure().facts:
+        assert output["volume"] == []
 
 
 def test_what_a_job_prints_is_found_under_it(served: Served) -> None:
@@ -200,9 +231,10 @@ def test_a_job_whose_worker_is_killed_runs_again_on_another(served: Served, tmp_
 
 
 def test_a_job_that_kills_whatever_runs_it_comes_to_an_end(served: Served) -> None:
-    ended = served.result("many", {"do": "die"})
+    ended = served.result("many", {"do": "fill", "mb": 800})
     assert ended["status"] == "FAILED"
     assert "its worker was lost 3 times" in ended["error"]
+    assert "it ran out of memory (its limit is 512 MB" in ended["error"]
 
 
 def test_a_job_runs_on_while_its_engine_is_killed_and_another_takes_its_result(served: Served, tmp_path: Path) -> None:

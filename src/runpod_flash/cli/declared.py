@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runpod_flash.cli import target as targets
+from runpod_flash.client import program
 from runpod_flash.client.program import TIMEOUT_S, Served
 from runpod_flash.errors import ConfigError, UsageError, did_you_mean
 from runpod_flash.model.resolve import merge_env, pod_template
@@ -18,6 +19,7 @@ _SHELLS: Final = frozenset({"sh", "bash", "/bin/sh", "/bin/bash"})
 def read(target: str, **asked: Any) -> Served:
     """What is to be served. ConfigError for a template that names no program which is here."""
     source, name = targets.split(target)
+    _refuse_worker(Path(source))
     resource = _find(vars(targets.load(source)), name, source)
     folder = targets.folder_of(source)
     file, arguments = _program_of(resource, name, folder)
@@ -37,6 +39,16 @@ def read(target: str, **asked: Any) -> Served:
         env={**merge_env(resource), **asked.pop("env")},
         **asked,
     )
+
+
+def _refuse_worker(file: Path) -> None:
+    """A worker program is served as the file that it is; imported, it would start to work here."""
+    if file.suffix == ".py" and file.is_file() and program.is_worker(program.check(file)):
+        raise UsageError(
+            f"{file} is a worker program, and is run as a whole",
+            why="FILE.py::NAME names a resource, such as a ServerlessEndpoint whose template starts a program",
+            fix=f"flash serve {file} --name NAME",
+        )
 
 
 def _find(names: dict[str, Any], name: str, source: str) -> Resource:

@@ -47,6 +47,8 @@ _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 @click.option("--volume", metavar="NAME", help="A volume that it sees at /runpod-volume.")
 @click.option("--gpu", "gpus", multiple=True, metavar="KIND",
               help="A card for each worker, such as any or ADA_24; again for a second one. Default: none.")  # fmt: skip
+@click.option("--memory", type=click.FloatRange(min=0, min_open=True), metavar="GB",
+              help="What each worker may use; one that uses more is ended. Default: no limit.")  # fmt: skip
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="Of one job. Default: 600.")  # fmt: skip
 @click.option("--idle-timeout", type=click.FloatRange(min=0), metavar="SECONDS",
@@ -79,9 +81,10 @@ def serve(
         _run(_read_declared(str(file), name, detach, asked), detach, as_json=as_json)
         return
     if not name:
-        raise click.UsageError("Which endpoint? --name NAME")
+        meant = f": flash serve --name {file} --stop" if stops and file is not None else "? --name NAME"
+        raise click.UsageError(f"Which endpoint{meant}")
     if stops:
-        if file is not None or http:
+        if http or (file is not None and name):
             raise click.UsageError("--stop takes an endpoint away by its name: leave the file out.")
         _stop(name, as_json=as_json)
         return
@@ -130,7 +133,7 @@ def _read(file: Path, name: str, detach: bool, asked: dict[str, Any]) -> Served:
     from runpod_flash.client import program
 
     tree = program.check(file)
-    if not program.starts_worker(tree):
+    if not program.starts_worker(tree, file):
         views.note(f"{file} calls no start(…): a worker calls runpod.serverless.start({{'handler': …}})")
     dependencies, added = program.with_runpod(_dependencies(asked["dependencies"]))
     if added:
@@ -142,7 +145,7 @@ def _read_declared(target: str, name: str | None, detach: bool, asked: dict[str,
     from runpod_flash.cli import declared
     from runpod_flash.client import program
 
-    options = ("workers_min", "workers_max", "idle_timeout", "timeout", "volume", "gpus", "arguments")
+    options = ("workers_min", "workers_max", "idle_timeout", "timeout", "volume", "gpus", "memory", "arguments")
     if name or any(asked[one] for one in options):
         raise click.UsageError("A resource says what its endpoint is: only --env and --dependencies add to it.")
     dependencies, added = program.with_runpod(_dependencies(asked["dependencies"]))
@@ -173,9 +176,26 @@ def _as_asked(file: Path, name: str, detach: bool, asked: dict[str, Any], **what
         timeout=asked["timeout"] or program.TIMEOUT_S,
         env=_variables(asked["variables"]),
         volume=asked["volume"],
-        gpus=asked["gpus"],
+        gpus=_cards(asked["gpus"]),
+        memory=asked["memory"],
         stays=detach,
     )
+
+
+def _cards(words: tuple[str, ...]) -> tuple[str, ...]:
+    from runpod_flash.errors import did_you_mean
+    from runpod_flash.model.hardware import GpuGroup, GpuType
+
+    known = [one.value for one in (*GpuGroup, *GpuType)]
+    for word in words:
+        if word not in known:
+            groups = ", ".join(one.value for one in GpuGroup)
+            raise click.BadParameter(
+                f"{word!r} is no kind of card.{did_you_mean(word, known)}"
+                f" There are {groups}, and cards by their names, such as 'NVIDIA L4'.",
+                param_hint="--gpu",
+            )
+    return words
 
 
 def _variables(words: tuple[str, ...]) -> dict[str, str | None]:

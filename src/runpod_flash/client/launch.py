@@ -56,7 +56,10 @@ _NOT_THERE = {
     errno.ECONNRESET,
 }
 _OF_THE_CALLER = {"FLASH_HOME", "FLASH_ENGINE", "FLASH_APP", "FLASH_ENV", "FLASH_LOCAL_RAISES"}
-_PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR")
+_PASSED_ON = (
+    "PATH", "HOME", "LANG", "LC_ALL", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR",
+    "SSL_CERT_FILE", "SSL_CERT_DIR",  # whom it trusts when it tells webhooks
+)  # fmt: skip
 # In a shell's words `(setsid; python -m runpod_flash.daemon &)`. A fork of a tiny program, since ours may have threads.
 _DETACH = "import os, sys\nif os.fork(): os._exit(0)\nos.execv(sys.argv[1], sys.argv[1:])"
 

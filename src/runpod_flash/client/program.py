@@ -28,6 +28,7 @@ from runpod_flash.model.resources import (
     LiveServerless,
     Resource,
 )
+from runpod_flash.model.volumes import PodTemplate
 from runpod_flash.settings import Settings
 from runpod_flash.wire.messages import Declare, FunctionSpec
 
@@ -35,6 +36,7 @@ RUNPOD: Final = "runpod==1.12.0"
 """The package of workers for Runpod, at the newest version of its protocol that is spoken here."""
 TIMEOUT_S: Final = 600.0
 """Of one job, as in Runpod's cloud."""
+_START: Final = "serverless.start"
 _MOST_FILES: Final = 2000
 _LEFT_OUT: Final = frozenset({"__pycache__", "node_modules", "venv", "env", "site-packages"})
 
@@ -58,6 +60,7 @@ class Served:
     env: Mapping[str, str | None] = field(default_factory=dict)
     volume: str | None = None
     gpus: Sequence[str] = ()
+    memory: float | None = None  # GB of each worker
     stays: bool = False  # without a program that holds it
     resource: Resource | None = None  # says workers, cards and volume, instead of the above
 
@@ -108,10 +111,38 @@ def check(file: Path) -> ast.Module:
         raise ConfigError(f"{file} cannot be read", why=str(error)) from None
 
 
-def starts_worker(tree: ast.Module) -> bool:
-    """Whether `start(…)` of something is called in a program: `runpod.serverless.start({"handler": …})`."""
-    calls = (one.func for one in ast.walk(tree) if isinstance(one, ast.Call))
-    return any(isinstance(one, ast.Attribute) and one.attr == "start" for one in calls)
+def starts_worker(tree: ast.Module, file: Path) -> bool:
+    """Whether `start(…)` of something is called in a program: `runpod.serverless.start({"handler": …})`.
+
+    ConfigError where what it is given, as far as it can be read, has no handler: such a worker drops all its jobs.
+    """
+    found = False
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "start":
+            found = True
+            if ast.unparse(call.func).endswith(_START):
+                _check_config(call, file)
+    return found
+
+
+def is_worker(tree: ast.Module) -> bool:
+    """Whether a program starts to work as soon as it is imported."""
+    calls = [one.value for one in tree.body if isinstance(one, ast.Expr)]
+    return any(isinstance(one, ast.Call) and ast.unparse(one.func).endswith(_START) for one in calls)
+
+
+def _check_config(call: ast.Call, file: Path) -> None:
+    config = call.args[0] if call.args else None
+    if not isinstance(config, ast.Dict) or not all(isinstance(key, ast.Constant) for key in config.keys):
+        return
+    keys = [key.value for key in config.keys if isinstance(key, ast.Constant)]
+    if "handler" not in keys:
+        raise ConfigError(
+            f"{file.name} starts a worker without a handler",
+            where=f"{file}:{call.lineno}",
+            why=f"what start(…) is given has {', '.join(map(repr, keys)) or 'nothing'}",
+            fix='runpod.serverless.start({"handler": handler})',
+        )
 
 
 def declaration(asked: Served, settings: Settings) -> Declare:
@@ -186,6 +217,7 @@ def _resource(asked: Served) -> Resource:
         "workersMax": asked.workers_max,
         "idleTimeout": asked.idle_timeout,
         "networkVolumeId": asked.volume,
+        "podTemplate": PodTemplate(memory_gb=asked.memory) if asked.memory else None,
     }
     kept = {name: value for name, value in given.items() if value is not None}
     if asked.command:
@@ -256,6 +288,8 @@ def blame(output: str, file: Path) -> tuple[str, str]:
 
 def mend(error: str, served: Served) -> str:
     """What to do about an error at the start."""
+    if "name 'runpod' is not defined" in error:
+        return "write import runpod at the top of it"
     if found := _NO_MODULE.search(error):
         module = found["name"].partition(".")[0]
         return f"add the package that has it: --dependencies {COMMON_NAMES.get(module, (module,))[0]}"

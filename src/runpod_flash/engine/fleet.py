@@ -9,7 +9,7 @@ from runpod_flash.engine import homes
 from runpod_flash.engine.attempts import Attempts
 from runpod_flash.engine.dispatcher import Dispatcher, forget
 from runpod_flash.engine.hosts import Hosts, key_hash
-from runpod_flash.engine.outcomes import exit_error
+from runpod_flash.engine.outcomes import start_error
 from runpod_flash.engine.programs import Programs
 from runpod_flash.engine.records import Active, Phase, Pool, Worker
 from runpod_flash.engine.relay import Relay
@@ -210,7 +210,8 @@ class Fleet:
             running = index == last_begun
             self._attempts.exited(job, worker, head, started=index <= last_begun, running=running)
         if started_badly:
-            why = worker.complaint or "\n".join(head.last_lines) or exit_error(head, None).message
+            silent = start_error(head, is_program=is_program, ready=bool(worker.ready_at))
+            why = worker.complaint or "\n".join(head.last_lines) or silent
             self._starts.failed(worker.pool, why, hopeless=not worker.ready_at)
         self._state.replan()
 

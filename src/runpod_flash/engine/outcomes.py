@@ -171,6 +171,13 @@ def exit_error(head: Exited, memory_mb: int | None) -> ErrorInfo:
     return ErrorInfo(type="WorkerLost", module="runpod_flash.errors", message="\n".join(lines), kind=ErrorKind.LOST)
 
 
+def start_error(head: Exited, *, is_program: bool, ready: bool) -> str:
+    """Why a worker ended that did not begin well, where its output says nothing."""
+    if not is_program or ready or head.code is None or head.oom or head.why:
+        return exit_error(head, None).message
+    return f"it ended, with exit code {head.code} and no word, and had not asked for a job: a worker calls start(…)"
+
+
 def _exit_words(head: Exited, memory_mb: int | None) -> str:
     if head.oom or head.why == "memory":
         limit = f"its limit is {memory_mb} MB" if memory_mb else "the machine had none left"

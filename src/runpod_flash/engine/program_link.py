@@ -43,6 +43,8 @@ from runpod_flash.wire.messages import (
 
 MISSES: Final = 3
 """Signs of life in a row that leave a job out, until it is taken for lost."""
+MOST_DROPS: Final = 5
+"""How often in a row a program may be given a job and then not have it, until the job fails: it drops what it gets."""
 _SETTLED_S: Final = 0.3
 """A sign of life may have been on its way when a job was given: what it leaves out then says nothing."""
 STOP_GRACE_S: Final = 5.0
@@ -86,6 +88,7 @@ class ProgramLink:
         self._takers: list[Poll] = []
         self._stoppers: list[Poll] = []
         self._to_stop: list[str] = []
+        self._dropped: dict[str, int] = {}  # jobs that were given and are not there → how often
         self._closed = False
         now = state.clock.monotonic()
         for active in worker.inflight:  # from before the engine was started
@@ -109,10 +112,10 @@ class ProgramLink:
                 self._cancel(head)
             elif isinstance(head, Drain):
                 self.leaving = True
-                self._let_go(Poll.nothing)
+                self._let_go(later=False)
             elif isinstance(head, Goodbye):
                 self.away = True
-                self._let_go(Poll.nothing if head.stop_host else Poll.later)
+                self._let_go(later=not head.stop_host)
         if starts:
             self._give(starts)
 
@@ -120,16 +123,19 @@ class ProgramLink:
         """The engine forgets this worker, or begins anew."""
         if not self._closed:
             self._closed = self.away = True
-            self._let_go(Poll.later)
+            self._let_go(later=True)
             self._left(self)
 
-    def _let_go(self, how: Callable[[Poll], None]) -> None:
+    def _let_go(self, *, later: bool) -> None:
         polls = [*self._takers, *self._stoppers]
         self._takers.clear()
         self._stoppers.clear()
         self._worker.room = 0
         for poll in polls:
-            how(poll)
+            if later:
+                poll.later()
+            else:
+                poll.nothing()
 
     # ── jobs out ──────────────────────────────────────────────────────────────────────────────────
 
@@ -270,7 +276,20 @@ class ProgramLink:
                 ErrorInfo(type="WorkerLost", module="runpod_flash.errors", message=message, kind=ErrorKind.LOST),
             )
         else:
-            self._give_back(given.active.job)
+            self._was_dropped(given)
+
+    def _was_dropped(self, given: Given) -> None:
+        """It never arrived; or the program throws it away unseen, as one without a handler does, and always would."""
+        job = given.active.job
+        times = self._dropped[job] = self._dropped.get(job, 0) + 1
+        if times < MOST_DROPS:
+            self._give_back(job)
+            return
+        message = (
+            f"its worker took it {times} times, and then neither had it nor brought a result:"
+            f" the worker's output says why (flash logs --endpoint {given.active.fn.pool.endpoint.spec.name})"
+        )
+        self._finish(given, ErrorInfo(type="JobDropped", message=message, kind=ErrorKind.LOAD))
 
     def _give_back(self, job: str) -> None:
         if given := self.given.get(job):
@@ -309,6 +328,8 @@ class ProgramLink:
         run_us: int = 0,
     ) -> None:
         self.given.pop(given.active.job, None)
+        if error is None or error.kind != ErrorKind.RELEASED:
+            self._dropped.pop(given.active.job, None)
         if given.active.job in self._to_stop:
             self._to_stop.remove(given.active.job)
         head = Done(

@@ -100,7 +100,7 @@ class Directory:
     def _own(self, method: str, path: str, *, may: bool) -> Reply:
         shown = pages.of_gateway(self._exchanges, path, may=may)
         if shown is None:
-            return refusal(404, f"nothing is here; endpoints are at {PREFIX}NAME/…, and / lists them")
+            return refusal(404, f"nothing is here: endpoints are at {PREFIX}NAME/… and /v2/NAME/run, and / lists them")
         if method not in _READING:
             return _not_allowed(method, ["GET", "HEAD"])
         return shown

@@ -1,4 +1,4 @@
-"""A worker as people write them, which does what its input says; up to eight jobs at once."""
+"""A worker as people write them, which does what its input says; up to four jobs at once."""
 
 import asyncio
 import os
@@ -56,8 +56,8 @@ def block(_job: dict[str, Any], said: dict[str, Any]) -> Any:
     time.sleep(said["s"])
 
 
-def die(_job: dict[str, Any], _said: dict[str, Any]) -> Any:
-    os._exit(3)
+def fill(_job: dict[str, Any], said: dict[str, Any]) -> Any:
+    return len(b"x" * (said["mb"] << 20))
 
 
 def refresh(_job: dict[str, Any], _said: dict[str, Any]) -> Any:
@@ -65,7 +65,8 @@ def refresh(_job: dict[str, Any], _said: dict[str, Any]) -> Any:
 
 
 def look(_job: dict[str, Any], _said: dict[str, Any]) -> Any:
-    return {"variables": dict(os.environ), "here": os.getcwd()}
+    volume = os.listdir("/runpod-volume") if os.path.isdir("/runpod-volume") else None
+    return {"variables": dict(os.environ), "here": os.getcwd(), "volume": volume}
 
 
-runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda _current: 8})
+runpod.serverless.start({"handler": handler, "concurrency_modifier": lambda _current: 4})

@@ -18,7 +18,7 @@ def handler(job: dict[str, Any]) -> Any:
     time.sleep(said.get("s", 0))
     while "until" in said and not os.path.exists(said["until"]):
         time.sleep(0.02)
-    return {"pid": os.getpid()}
+    return {"pid": os.getpid(), "cards": [os.environ["CUDA_VISIBLE_DEVICES"], os.environ["RUNPOD_GPU_COUNT"]]}
 
 
 runpod.serverless.start({"handler": handler})

@@ -100,7 +100,7 @@ def find(method: str, path: str, authorization: bytes, key: Key) -> Operation | 
     if (verb is None or verb.token) and not key.fits(authorization):
         return _unauthorized(authorization)
     if verb is None:
-        what = f"there is no operation {name!r}" if name else f"{path!r} names no operation"
+        what = f"there is no operation {name!r}" if name else f"{path!r} names no operation, such as /run"
         return refusal(404, f"{what}.{did_you_mean(name, VERBS)}", operations=sorted(VERBS))
     if method not in verb.methods:
         allowed = ", ".join(sorted(verb.methods))
@@ -155,7 +155,8 @@ def _is_app(said: str, app: str) -> bool:
 
 def _unknown(jobs: HttpJobs, name: str) -> Refused:
     known = [one.spec.name for one in jobs.endpoints()]
-    return Refused(404, f"there is no endpoint {name!r}: run the program that declares it.{did_you_mean(name, known)}")
+    what = f"there is no endpoint {name!r}: run the program that declares it, or flash serve it"
+    return Refused(404, f"{what}.{did_you_mean(name, known)}")
 
 
 def _ambiguous(name: str, found: Sequence[Endpoint]) -> Refused:

@@ -107,6 +107,9 @@ class Teller:
             status = await asyncio.wait_for(_post(url, self._head(url, due, body), body), _PATIENCE_S)
         except (asyncio.TimeoutError, TimeoutError):
             return f"no answer within {_PATIENCE_S:g} s"
+        except ssl.SSLCertVerificationError as error:
+            where = "the file that SSL_CERT_FILE named when the engine was started"
+            return f"its certificate is not trusted ({error.verify_message}): its CA has to be in {where}"
         except (OSError, ValueError, ssl.SSLError) as error:
             return f"{type(error).__name__}: {error}"
         return "" if 200 <= status < 300 else f"answered with {status}"
