@@ -13,10 +13,19 @@ from typing import Any
 
 import pytest
 
+from runpod_flash.testing import IsolatedEngine, isolated_engine
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """A block of the guidelines marks a test for a plugin that nothing here needs."""
     config.addinivalue_line("markers", "asyncio: a test that is awaited")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[IsolatedEngine]:
+    """An engine for the tests of one file, which they leave as they found it."""
+    with isolated_engine() as one:
+        yield one
 
 
 Run = Callable[[str], dict[str, Any]]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,9 @@ import pytest
 from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, UsageError
 from runpod_flash.client import application, background, transport
 from runpod_flash.model.endpoint import Application, Program
-from runpod_flash.testing import IsolatedEngine, isolated_engine
+from runpod_flash.testing import IsolatedEngine
 from runpod_flash.wire.messages import Query, Rows
-
-PATIENCE_S = 30
+from tests.waiting import PATIENCE_S, until
 
 FASTAPI = """
 import asyncio, contextlib, os
@@ -106,19 +104,6 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 201, "headers": [(b"x-own", b"yes")]})
     await send({"type": "http.response.body", "body": body})
 """
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[IsolatedEngine]:
-    with isolated_engine() as one:
-        yield one
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.01)
 
 
 def declare(target: str, folder: Path, name: str, *, version: str = "", **options: Any) -> None:

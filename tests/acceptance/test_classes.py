@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +15,10 @@ import pytest
 
 from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, JobOutput, UsageError, remote
 from runpod_flash.cli.connection import connect
-from runpod_flash.testing import IsolatedEngine, isolated_engine
+from runpod_flash.testing import IsolatedEngine
+from tests.waiting import async_until, awaited
 
-PATIENCE_S = 30
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine() -> Iterator[IsolatedEngine]:
-    with isolated_engine() as one:
-        yield one
-
-
-async def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        await asyncio.sleep(0.01)
-
-
-def awaited(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Runs a test in an event loop of its own."""
-
-    @functools.wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        asyncio.run(test(*arguments, **named))
-
-    return run
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 class TooMany(Exception):
@@ -134,7 +111,6 @@ class _Stubborn(Counting):
 
 class _Slow(Counting):
     def __init__(self) -> None:
-        import time
 
         super().__init__("slow")
         time.sleep(0.05)
@@ -142,7 +118,6 @@ class _Slow(Counting):
 
 class _Endless(Counting):
     def __init__(self, go: Path) -> None:
-        import time
 
         super().__init__("endless")
         while not go.exists():
@@ -225,7 +200,7 @@ async def test_handles_and_methods_travel_as_arguments_and_captures() -> None:
 async def test_calls_at_once_stay_in_one_worker_while_others_go_on(tmp_path: Path, engine: IsolatedEngine) -> None:
     counter, begun, go = Counter("sticky"), tmp_path / "begun", tmp_path / "go"
     held = asyncio.ensure_future(counter.hold(begun, go))
-    await until(begun.exists)
+    await async_until(begun.exists)
     behind = [asyncio.ensure_future(counter.add()) for _ in range(5)]
     elsewhere = Counter("elsewhere")
     assert await elsewhere.add() == 1, "another instance has another worker"
@@ -261,7 +236,7 @@ def test_an_instance_is_closed_when_its_worker_ends(tmp_path: Path, cls: Any, be
     async def main() -> None:
         handle = cls("short", notes)
         first = await handle.add()
-        await until(lambda: "closed short" in notes.read_text())
+        await async_until(lambda: "closed short" in notes.read_text())
         again = await handle.add()
         assert (first.output, again.output) == (1, 1), "the state went with the worker"
         assert first.worker_id != again.worker_id
@@ -303,7 +278,7 @@ async def test_a_worker_that_dies_in_a_call_loses_none_of_those_that_wait_for_it
     counter, begun, go = Counter("struck"), tmp_path / "begun", tmp_path / "go"
     pid = (await counter.pid()).output
     held = asyncio.ensure_future(counter.hold(begun, go))
-    await until(begun.exists)
+    await async_until(begun.exists)
     behind = [asyncio.ensure_future(counter.add()) for _ in range(3)]
     other = Counter("unharmed")
     assert await other.add() == 1
@@ -340,7 +315,7 @@ async def test_an_instance_outlives_its_engine(engine: IsolatedEngine) -> None:
     before = await counter.pid()
     old = engine.facts["pid"]
     os.kill(old, signal.SIGKILL)
-    await until(lambda: engine.facts.get("pid") not in (None, old))
+    await async_until(lambda: engine.facts.get("pid") not in (None, old))
     after = await asyncio.gather(*(counter.add() for _ in range(3)))
     assert [job.output for job in after] == [6, 7, 8]
     assert {job.worker_id for job in after} == {before.worker_id}
@@ -381,7 +356,7 @@ async def test_load_balanced_calls_of_an_instance_run_at_once_in_its_worker(tmp_
     notes = tmp_path / "notes"
     counter, go = Served("many", notes), tmp_path / "go"
     held = [asyncio.ensure_future(counter.hold(tmp_path / f"begun{n}", go)) for n in range(6)]
-    await until(lambda: all((tmp_path / f"begun{n}").exists() for n in range(6)))
+    await async_until(lambda: all((tmp_path / f"begun{n}").exists() for n in range(6)))
     assert notes.read_text() == "made many\n", "calls that come while it is made wait for it"
     assert await counter.double(2) == 4
     go.touch()
@@ -401,7 +376,7 @@ async def test_load_balanced_calls_wait_for_a_full_worker_only_if_their_instance
     )
     counter, begun, go = one_at_once("narrow"), tmp_path / "begun", tmp_path / "go"
     held = asyncio.ensure_future(counter.hold(begun, go))
-    await until(begun.exists)
+    await async_until(begun.exists)
     behind = asyncio.ensure_future(counter.add())
     assert await one_at_once("wide").add() == 1
     assert not behind.done()

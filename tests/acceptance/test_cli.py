@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+
+from tests.waiting import until
 
 SCRIPT = """
 import asyncio, sys
@@ -105,15 +106,6 @@ def _mentions(process: psutil.Process, folder: Path) -> bool:
     return any(str(folder) in word for word in process.info["cmdline"] or ())
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """The first true answer."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.05)
-    return found
-
-
 def test_a_job_can_be_found_looked_at_and_read(machine: Machine) -> None:
     job = machine.run("call", "greet", "world")
 
@@ -141,7 +133,7 @@ def test_a_failure_is_told_with_its_traceback_and_can_be_tried_again(machine: Ma
 
     missing.touch()
     assert machine.flash("retry", job[-6:]) == f"{job}\n"
-    wait_for(lambda: machine.facts("job", job)["status"] == "COMPLETED")
+    until(lambda: machine.facts("job", job)["status"] == "COMPLETED")
     assert machine.flash("retry", job, code=1) == ""
 
 
@@ -175,7 +167,7 @@ def test_the_output_of_an_endpoint_is_followed_over_the_death_of_the_engine(mach
 def test_what_waits_can_be_purged_and_what_has_ended_forgotten(machine: Machine) -> None:
     running = [machine.run("spawn", "counts", "1000") for _ in range(2)]
     waiting = [machine.run("spawn", "greet", name) for name in ("a", "b", "c")]
-    wait_for(lambda: machine.facts("ps")[0]["waits"])
+    until(lambda: machine.facts("ps")[0]["waits"])
     assert machine.facts("ps")[0]["waits"]["code"] == "workers_max"
     assert machine.facts("purge", "--endpoint", "cpu", "--dry-run")["jobs"] == 3
     machine.flash("purge", "--endpoint", "cpu", code=2)  # nobody can be asked here
@@ -188,7 +180,7 @@ def test_what_waits_can_be_purged_and_what_has_ended_forgotten(machine: Machine)
 
 def test_a_running_job_can_be_seen_and_cancelled(machine: Machine) -> None:
     job = machine.run("spawn", "counts", "1000")
-    wait_for(lambda: machine.facts("job", job)["status"] == "IN_PROGRESS")
+    until(lambda: machine.facts("job", job)["status"] == "IN_PROGRESS")
 
     (endpoint,) = machine.facts("ps")
     assert (endpoint["name"], endpoint["running"]) == ("cpu", 1)
@@ -196,7 +188,7 @@ def test_a_running_job_can_be_seen_and_cancelled(machine: Machine) -> None:
     assert job in machine.flash("ps")
 
     assert machine.flash("cancel", job[-8:]) == f"{job}\n"
-    wait_for(lambda: machine.facts("job", job)["status"] == "CANCELLED")
+    until(lambda: machine.facts("job", job)["status"] == "CANCELLED")
     assert machine.flash("cancel", job, code=1) == ""
 
 
@@ -216,17 +208,17 @@ def test_the_engine_can_be_started_looked_at_and_stopped(machine: Machine) -> No
 
 def test_a_restart_does_not_disturb_what_runs(machine: Machine) -> None:
     job = machine.run("spawn", "counts", "20")
-    running = wait_for(lambda: (page := machine.facts("job", job))["status"] == "IN_PROGRESS" and page)
+    running = until(lambda: (page := machine.facts("job", job))["status"] == "IN_PROGRESS" and page)
     machine.flash("engine", "restart")
-    page = wait_for(lambda: (page := machine.facts("job", job))["status"] == "COMPLETED" and page)
+    page = until(lambda: (page := machine.facts("job", job))["status"] == "COMPLETED" and page)
     assert (page["attempts"], page["worker"]) == (1, running["worker"])
 
 
 def test_what_waits_or_runs_goes_on_after_a_stop(machine: Machine) -> None:
     job = machine.run("spawn", "counts", "20")
-    wait_for(lambda: machine.facts("job", job)["status"] == "IN_PROGRESS")
+    until(lambda: machine.facts("job", job)["status"] == "IN_PROGRESS")
     machine.flash("engine", "stop", "--grace", "0")
-    page = wait_for(lambda: (page := machine.facts("job", job))["status"] == "COMPLETED" and page)
+    page = until(lambda: (page := machine.facts("job", job))["status"] == "COMPLETED" and page)
     assert page["losses"] == 0
 
 

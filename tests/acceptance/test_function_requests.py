@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runpod_flash.testing import IsolatedEngine, isolated_engine
+from runpod_flash.testing import IsolatedEngine
 
 OLDER = {"tetra_rp": "tetra-rp==0.25.2", "runpod_flash": "runpod-flash==1.21.0"}
 FLASH = "from runpod_flash.cli.main import main; main()"
@@ -68,12 +68,6 @@ async def main():
 
 asyncio.run(main())
 '''
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[IsolatedEngine]:
-    with isolated_engine() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runpod_flash import CpuLiveLoadBalancer, remote
-from runpod_flash.testing import IsolatedEngine, isolated_engine
-
-PATIENCE_S = 30
+from runpod_flash.testing import IsolatedEngine
+from tests.waiting import PATIENCE_S, until
 
 plain = CpuLiveLoadBalancer(name="plain", workersMax=1)
 web = CpuLiveLoadBalancer(name="web", workersMax=1)
@@ -115,12 +113,6 @@ async def letters(n: int) -> Any:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[IsolatedEngine]:
-    with isolated_engine() as one:
-        yield one
-
-
-@pytest.fixture(scope="module")
 def client(engine: IsolatedEngine) -> Iterator[httpx.Client]:
     """A client of an engine that knows the functions."""
 
@@ -135,13 +127,6 @@ def client(engine: IsolatedEngine) -> Iterator[httpx.Client]:
     base = engine.facts["gateway_url"]
     with httpx.Client(base_url=f"{base}/lb", headers=headers, timeout=PATIENCE_S) as one:
         yield one
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.01)
 
 
 def test_a_path_a_query_and_a_body_become_arguments_and_values_become_json(client: httpx.Client) -> None:

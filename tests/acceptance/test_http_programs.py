@@ -19,8 +19,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from runpod_flash.model.endpoint import Program
-from runpod_flash.testing import IsolatedEngine, isolated_engine
-from tests.acceptance.test_asgi import client, declare_served, until
+from runpod_flash.testing import IsolatedEngine
+from tests.acceptance.test_asgi import client, declare_served
+from tests.waiting import until
 
 APP = """
 import asyncio, os, time
@@ -73,12 +74,6 @@ async def socket(socket: WebSocket):
 async def no(socket: WebSocket):
     await socket.close()
 """
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[IsolatedEngine]:
-    with isolated_engine() as one:
-        yield one
 
 
 def program(folder: Path, *command: str, text: str = "", digest: str = "1") -> Program:

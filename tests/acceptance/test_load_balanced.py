@@ -3,52 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from runpod_flash import CpuLiveLoadBalancer, RemoteError, UsageError, remote
 from runpod_flash.errors import JobTimeout, WorkerLost
-from runpod_flash.testing import IsolatedEngine, isolated_engine
+from runpod_flash.testing import IsolatedEngine
+from tests.waiting import async_until, awaited
 
-PATIENCE_S = 30
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 class OutOfTea(Exception):
     def __init__(self, left: int) -> None:
         super().__init__(left)
         self.left = left
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine() -> Iterator[IsolatedEngine]:
-    with isolated_engine() as one:
-        yield one
-
-
-async def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        await asyncio.sleep(0.01)
-
-
-def awaited(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Runs a test in an event loop of its own."""
-
-    @functools.wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        asyncio.run(test(*arguments, **named))
-
-    return run
 
 
 lb = CpuLiveLoadBalancer(name="lb", workersMax=1)
@@ -79,7 +55,6 @@ async def meet(folder: str, name: str, others: int) -> int:
 @remote(lb)
 def meet_plainly(folder: str, name: str, others: int) -> int:
     import os
-    import time
     from pathlib import Path
 
     (Path(folder) / name).touch()
@@ -170,9 +145,9 @@ async def test_it_cannot_be_spawned_and_says_why() -> None:
 async def test_a_call_that_is_given_up_is_cancelled_in_its_worker(tmp_path: Path) -> None:
     begun, ended = tmp_path / "begun", tmp_path / "ended"
     call = asyncio.ensure_future(hold(str(begun), str(ended)))
-    await until(begun.exists)
+    await async_until(begun.exists)
     call.cancel()
-    await until(ended.exists)
+    await async_until(ended.exists)
 
 
 @awaited
@@ -186,7 +161,6 @@ async def test_an_asynchronous_call_that_takes_too_long_costs_nobody_else_anythi
 
 @remote(CpuLiveLoadBalancer(name="stuck", workersMax=1), timeout=0.3)
 def sleep_plainly(seconds: float) -> int:
-    import time
 
     time.sleep(seconds)
     return os.getpid()
@@ -198,14 +172,14 @@ async def test_a_plain_call_that_takes_too_long_is_given_up_and_its_worker_repla
     with pytest.raises(JobTimeout):
         await sleep_plainly(600)
     assert await sleep_plainly(0) != before
-    await until(lambda: not psutil.pid_exists(before))
+    await async_until(lambda: not psutil.pid_exists(before))
 
 
 @awaited
 async def test_a_worker_that_dies_is_told_of_and_the_next_call_finds_another(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     call = asyncio.ensure_future(hold(str(begun), str(tmp_path / "ended")))
-    await until(lambda: begun.exists() and begun.read_text())
+    await async_until(lambda: begun.exists() and begun.read_text())
     os.kill(int(begun.read_text()), signal.SIGKILL)
     with pytest.raises(WorkerLost, match="its worker was killed by signal 9"):
         await call
@@ -230,11 +204,11 @@ async def test_more_calls_at_once_than_scaler_value_bring_more_workers_which_lea
     before = len(engine.workers())
     await function(str(tmp_path), "first", 1)
     calls = [asyncio.ensure_future(function(str(tmp_path), str(n), 100)) for n in range(5)]
-    await until(lambda: len(engine.workers()) == before + 3)
+    await async_until(lambda: len(engine.workers()) == before + 3)
     for n in range(5, 100):
         (tmp_path / str(n)).touch()
     await asyncio.gather(*calls)
-    await until(lambda: len(engine.workers()) == before)
+    await async_until(lambda: len(engine.workers()) == before)
 
 
 @awaited
@@ -266,7 +240,7 @@ async def test_an_engine_that_dies_takes_calls_with_it_and_their_callers_are_tol
 ) -> None:
     begun = tmp_path / "begun"
     call = asyncio.ensure_future(hold(str(begun), str(tmp_path / "ended")))
-    await until(begun.exists)
+    await async_until(begun.exists)
     os.kill(engine.facts["pid"], signal.SIGKILL)
     with pytest.raises(RemoteError, match="connection to the engine was lost"):
         await call

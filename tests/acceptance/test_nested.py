@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +14,10 @@ import pytest
 
 from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, JobHandle, remote
 from runpod_flash.client import transport
-from runpod_flash.testing import IsolatedEngine, isolated_engine
 from runpod_flash.wire.messages import Query
+from tests.waiting import PATIENCE_S, async_until, awaited
 
-PATIENCE_S = 30
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine() -> Iterator[IsolatedEngine]:
-    with isolated_engine() as one:
-        yield one
-
-
-def awaited(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Runs a test in an event loop of its own."""
-
-    @functools.wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        asyncio.run(test(*arguments, **named))
-
-    return run
-
-
-async def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        await asyncio.sleep(0.01)
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 async def listed(**filter: Any) -> list[dict[str, Any]]:
@@ -264,11 +240,11 @@ async def test_a_recursion_without_an_end_is_ended() -> None:
 async def test_cancelling_the_outermost_cancels_all_below(tmp_path: Path) -> None:
     begun, ended = tmp_path / "begun", tmp_path / "ended"
     call = asyncio.create_task(_await(have_it_held(str(begun), str(ended))))
-    await until(begun.exists)
+    await async_until(begun.exists)
 
     call.cancel()
 
-    await until(ended.exists)
+    await async_until(ended.exists)
     names = "have_it_held", "have_held", "hold"
     rows: list[dict[str, Any]] = []
     end = time.monotonic() + PATIENCE_S
@@ -285,7 +261,7 @@ def test_a_timeout_ends_what_the_job_waits_for(outer: Any, tmp_path: Path) -> No
     result = outer.with_options(timeout=2, max_retries=0).sync(str(begun), str(ended))
 
     assert result.status == "TIMED_OUT"
-    asyncio.run(until(ended.exists))
+    asyncio.run(async_until(ended.exists))
 
 
 def test_an_old_msgspec_of_the_workers_own_is_told_with_the_mend() -> None:
@@ -324,13 +300,13 @@ async def test_the_tree_of_calls_is_on_record() -> None:
 def test_a_call_within_a_call_survives_the_death_of(killed: str, attempts: int, tmp_path: Path) -> None:
     async def call() -> Any:
         call = asyncio.create_task(_await(wait_above(str(tmp_path), 7)))
-        await until(lambda: list(tmp_path.glob("below*")))
+        await async_until(lambda: list(tmp_path.glob("below*")))
         if killed == "engine":
             os.kill((await transport.current().ready()).pid, signal.SIGKILL)
         else:
             (victim,) = tmp_path.glob(f"{killed}*")
             os.kill(int(victim.name.rpartition("-")[2]), signal.SIGKILL)
-            await until(lambda: len(list(tmp_path.glob(f"{killed}*"))) > 1)
+            await async_until(lambda: len(list(tmp_path.glob(f"{killed}*"))) > 1)
         (tmp_path / "go").touch()
         return await call
 

@@ -12,13 +12,8 @@ from typing import Any
 import pytest
 
 from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, JobHandle, remote
-from runpod_flash.testing import IsolatedEngine, isolated_engine
 
-
-@pytest.fixture(scope="module", autouse=True)
-def engine() -> Iterator[IsolatedEngine]:
-    with isolated_engine() as one:
-        yield one
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 callers = CpuLiveServerless(name="callers")

@@ -10,8 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -19,22 +17,10 @@ import psutil
 import pytest
 
 from runpod_flash import ConfigError, CpuLiveLoadBalancer, remote
-from runpod_flash.testing import IsolatedEngine, isolated_engine
+from runpod_flash.testing import IsolatedEngine
+from tests.waiting import PATIENCE_S, until
 
-PATIENCE_S = 30
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine() -> Iterator[IsolatedEngine]:
-    with isolated_engine() as one:
-        yield one
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.01)
+pytestmark = pytest.mark.usefixtures("engine")
 
 
 def client(engine: IsolatedEngine, endpoint: str = "web") -> httpx.Client:

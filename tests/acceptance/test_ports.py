@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from runpod_flash import CpuLiveServerless, PodTemplate, remote
-from runpod_flash.testing import IsolatedEngine, isolated_engine
-from tests.acceptance.test_asgi import until
+from runpod_flash.testing import IsolatedEngine
+from tests.waiting import until
 
 page = CpuLiveServerless(name="page", workersMax=1, podTemplate=PodTemplate(expose_ports=[8080, 9090, 7070]))
 
@@ -61,12 +61,6 @@ def serve() -> dict[str, Any]:
     for one in (web, sockets):
         threading.Thread(target=one.serve_forever, daemon=True).start()
     return {"worker": os.environ["FLASH_WORKER_ID"], "pid": os.getpid()}
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[IsolatedEngine]:
-    with isolated_engine() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,21 +13,14 @@ import pytest
 from runpod_flash import CpuLiveServerless, UsageError, progress, remote
 from runpod_flash.testing import IsolatedEngine
 from runpod_flash.worker.progress import Reporter
+from tests.waiting import until
 
 FLASH = (sys.executable, "-c", "from runpod_flash.cli.main import main; main()")
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.01)
 
 
 @remote(CpuLiveServerless(name="steps"), max_retries=0)
 def steps(go: str, fails: bool) -> str:
     import threading
-    import time
     from pathlib import Path
 
     from runpod_flash import progress

@@ -6,8 +6,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,12 @@ import httpx
 import pytest
 
 from runpod_flash import CpuLiveLoadBalancer, WorkerLost, remote
-from runpod_flash.testing import IsolatedEngine, isolated_engine
+from runpod_flash.testing import IsolatedEngine
+from tests.waiting import PATIENCE_S, async_until
 
-PATIENCE_S = 30
+pytestmark = pytest.mark.usefixtures("engine")
+
 balanced = CpuLiveLoadBalancer(name="balanced", workersMax=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine() -> Iterator[IsolatedEngine]:
-    with isolated_engine() as one:
-        yield one
 
 
 @remote(balanced, method="GET", path="/hold")
@@ -49,15 +43,8 @@ def restart(grace: float = 20.0) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
-async def until(condition: Any) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        await asyncio.sleep(0.01)
-
-
 async def running(process: subprocess.Popen[bytes]) -> None:
-    await until(lambda: process.poll() is not None)
+    await async_until(lambda: process.poll() is not None)
     assert process.returncode == 0
 
 
@@ -72,7 +59,7 @@ def test_calls_under_way_finish_and_new_ones_get_an_answer(engine: IsolatedEngin
         async with httpx.AsyncClient(base_url=f"{address}/lb/balanced", headers=headers, timeout=PATIENCE_S) as http:
             called = asyncio.create_task(_awaited(hold(str(tmp_path), "called")))
             asked = asyncio.create_task(http.get("/hold", params={"folder": str(tmp_path), "name": "asked"}))
-            await until(lambda: len(list(tmp_path.glob("*-begun"))) == 2)
+            await async_until(lambda: len(list(tmp_path.glob("*-begun"))) == 2)
 
             process = restart()
             answers: list[httpx.Response] = []
@@ -100,7 +87,7 @@ def test_calls_under_way_finish_and_new_ones_get_an_answer(engine: IsolatedEngin
 def test_a_call_that_outlasts_the_grace_is_told_what_became_of_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         call = asyncio.create_task(_awaited(hold(str(tmp_path), "long")))
-        await until(lambda: list(tmp_path.glob("*-begun")))
+        await async_until(lambda: list(tmp_path.glob("*-begun")))
         await running(restart(grace=0))
         with pytest.raises(WorkerLost, match="connection to the engine was lost during a load-balanced call"):
             await call

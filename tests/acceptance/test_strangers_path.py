@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, Queue
 
@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from runpod_flash.testing import IsolatedEngine, isolated_engine
+from tests.waiting import until
 
 FLASH = Path(sys.executable).with_name("flash")
 PATIENCE_S = 90.0
@@ -100,13 +101,6 @@ class Server:
         return code
 
 
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.05)
-
-
 def name_at(url: str) -> str:
     try:
         return str(httpx.get(url, timeout=PATIENCE_S).json()["name"])
@@ -126,7 +120,7 @@ def test_from_a_new_app_to_one_that_is_deployed_changed_gone_back_on_and_taken_a
     answer = httpx.post(f"{server.url}/cpu/hello", json={"message": "good day"}, timeout=PATIENCE_S)
     assert answer.json()["words"] == 2, answer.text
     me.edit(ROUTE, ROUTE.replace("My Shop", "My Other Shop"))
-    until(lambda: name_at(server.url) == "My Other Shop")
+    until(lambda: name_at(server.url) == "My Other Shop", PATIENCE_S)
     server.interrupt()
 
     # Built and deployed; the line that it prints works.
@@ -156,9 +150,9 @@ def test_from_a_new_app_to_one_that_is_deployed_changed_gone_back_on_and_taken_a
     try:
         me.edit("My Other Shop", "My Third Shop")
         me.flash("deploy", "--yes")
-        until(lambda: "My Third Shop" in answers[-1][1])
+        until(lambda: "My Third Shop" in answers[-1][1], PATIENCE_S)
         me.flash("rollback", "--yes")
-        until(lambda: "My Other Shop" in answers[-1][1])
+        until(lambda: "My Other Shop" in answers[-1][1], PATIENCE_S)
     finally:
         over.set()
         for thread in asking:
@@ -181,4 +175,4 @@ def test_from_a_new_app_to_one_that_is_deployed_changed_gone_back_on_and_taken_a
     me.flash("undeploy", "--yes")
     assert httpx.get(f"{url}/", headers=token).status_code == 404
     me.flash("engine", "stop")
-    until(lambda: not engine.processes())
+    until(lambda: not engine.processes(), PATIENCE_S)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,39 +19,18 @@ from runpod_flash import (
     UsageError,
     remote,
 )
-from runpod_flash.testing import IsolatedEngine, isolated_engine
+from runpod_flash.testing import IsolatedEngine
 from runpod_flash.wire.kinds import STREAM_ITEMS
+from tests.waiting import PATIENCE_S, async_until, awaited
 
-PATIENCE_S = 30
+pytestmark = pytest.mark.usefixtures("engine")
+
 queue = CpuLiveServerless(name="queue", workersMax=1)
 balanced = CpuLiveLoadBalancer(name="balanced", workersMax=1)
 
 
 class OutOfTea(ValueError):
     pass
-
-
-@pytest.fixture(scope="module", autouse=True)
-def engine() -> Iterator[IsolatedEngine]:
-    with isolated_engine() as one:
-        yield one
-
-
-async def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        await asyncio.sleep(0.01)
-
-
-def awaited(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Runs a test in an event loop of its own."""
-
-    @functools.wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        asyncio.run(test(*arguments, **named))
-
-    return run
 
 
 async def to_the_end(items: AsyncIterator[Any]) -> tuple[list[Any], BaseException | None]:
@@ -128,7 +105,7 @@ async def test_leaving_the_loop_ends_the_generator_and_its_finally_runs(form: An
         if cup == 40:
             break
     await cups.aclose()
-    await until(lambda: note.read_text().endswith("closed"))
+    await async_until(lambda: note.read_text().endswith("closed"))
     assert await form(2, -1, str(note)) == [0, 1], "its worker takes the next call"
 
 
@@ -210,7 +187,7 @@ async def test_items_of_any_size_come_whole_and_leave_no_files(engine: IsolatedE
     assert sizes == [(3 << 20, {number}) for number in range(6)]
     balanced_large = remote(balanced)(large.__wrapped__)
     assert [len(item) async for item in balanced_large.stream(3, 2 << 20)] == [2 << 20] * 3
-    await until(lambda: not [path for path in (engine.home / "blobs").glob("*/*") if path.is_file()])
+    await async_until(lambda: not [path for path in (engine.home / "blobs").glob("*/*") if path.is_file()])
     handle = await large.spawn(2, 1 << 20)
     assert [item[:2] for item in await handle.result()] == [b"\0\0", b"\1\1"]
 

@@ -18,7 +18,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from runpod_flash.testing import IsolatedEngine, isolated_engine
-from tests.acceptance.test_asgi import client, declare, until
+from tests.acceptance.test_asgi import client, declare
+from tests.waiting import until
 
 APP = """
 import asyncio, os
@@ -99,12 +100,6 @@ async def app(scope, receive, send):
     while (message := await receive())["type"] == "websocket.receive":
         await send({"type": "websocket.send", "text": message["text"]})
 """
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[IsolatedEngine]:
-    with isolated_engine() as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

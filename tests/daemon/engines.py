@@ -9,8 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import psutil
 
 from runpod_flash.wire import messages
 from runpod_flash.wire.frame import Frame, FrameReader
+from tests.waiting import until
 
 PYTHON = sys.executable
 SECONDS = 20.0
@@ -151,14 +150,6 @@ class Peer:
         self.ask(messages.Query(what="deps"))
         until(lambda: (self.status()["host"] or {}).get("connected"))
         return int(self.status()["host"]["pid"])
-
-
-def until(condition: Callable[[], Any], seconds: float = SECONDS) -> None:
-    """Waits for another process to have done something."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def read_line(fd: int) -> bytes:

@@ -15,6 +15,7 @@ from runpod_flash.engine.turn import Link as EngineLink
 from runpod_flash.wire import frame, kinds, messages
 from runpod_flash.wire.frame import Frame, FrameReader
 from runpod_flash.wire.messages import BadHead, Hello, Refuse, Welcome
+from tests.waiting import async_until
 
 CLIENT = Hello(proto_min=1, proto_max=1, role="client", version="1", pid=7)
 
@@ -147,11 +148,6 @@ def play(request: pytest.FixtureRequest, short_path: Path) -> Iterator[Play]:
     loop.close()
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    while not condition():
-        await asyncio.sleep(0.005)
-
-
 # ── greeting ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -160,10 +156,10 @@ def test_a_greeting_is_answered_and_frames_reach_the_engine(play: Play) -> None:
         peer = await desk.peer()
         peer.say(CLIENT.encode() + messages.Query(what="jobs").encode(sid=1))
         assert isinstance(await peer.hear(), Welcome)
-        await until(lambda: desk.engine.frames)
+        await async_until(lambda: desk.engine.frames)
         assert [(link.role, link.pid) for link in desk.engine.came] == [("client", 7)]
         peer.writer.close()
-        await until(lambda: desk.engine.gone)
+        await async_until(lambda: desk.engine.gone)
         assert desk.engine.gone == desk.engine.came
 
     play(scene)
@@ -307,7 +303,7 @@ def test_bytes_that_are_no_frame_end_the_link_with_a_word(play: Play, garbage: b
         peer.say(garbage)
         assert (await peer.hear()).code == "bad_frame"
         assert await peer.hear() is None
-        await until(lambda: desk.engine.gone)
+        await async_until(lambda: desk.engine.gone)
 
     play(scene)
 
@@ -318,7 +314,7 @@ def test_a_frame_of_the_greatest_size_arrives_in_pieces(play: Play) -> None:
         await peer.greet()
         part = os.urandom(kinds.FRAME_LIMIT - 1000)
         peer.say(messages.Query(what="jobs").encode([part], sid=1))
-        await until(lambda: desk.engine.frames)
+        await async_until(lambda: desk.engine.frames)
         assert desk.engine.frames[0].parts == (part,)
 
     play(scene)
@@ -388,7 +384,7 @@ def test_a_thousand_frames_in_one_piece_leave_room_for_others_between_them(play:
         peer = await desk.peer()
         await peer.greet()
         peer.say(b"".join(messages.Query(what="jobs").encode(sid=1 + 2 * n) for n in range(1000)))
-        await until(lambda: len(desk.engine.frames) == 1000)
+        await async_until(lambda: len(desk.engine.frames) == 1000)
         assert [message.sid for message in desk.engine.frames] == [1 + 2 * n for n in range(1000)]
         assert handled_when_others_came[0] < 200
 
@@ -401,7 +397,7 @@ def test_what_came_before_the_end_of_a_connection_is_heard_before_it(play: Play)
         await peer.greet()
         peer.say(b"".join(messages.Query(what="jobs").encode(sid=1 + 2 * n) for n in range(1000)))
         peer.writer.close()
-        await until(lambda: desk.engine.gone)
+        await async_until(lambda: desk.engine.gone)
         assert len(desk.engine.frames) == 1000
 
     play(scene)

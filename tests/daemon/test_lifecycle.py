@@ -15,7 +15,8 @@ import pytest
 
 import runpod_flash
 from runpod_flash.wire import messages
-from tests.daemon.engines import PYTHON, SECONDS, Engine, Machine, until
+from tests.daemon.engines import PYTHON, SECONDS, Engine, Machine
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +15,7 @@ import psutil
 
 from runpod_flash.cli.connection import connect, connect_running
 from runpod_flash.testing import IsolatedEngine, isolated_engine
+from tests.waiting import until
 
 PROGRAM = Path(__file__).with_name("program.py")
 FLASH = (sys.executable, "-c", "from runpod_flash.cli.main import main; main()")
@@ -176,15 +176,6 @@ class Ended:
     def result(self) -> list[str]:
         """The words of its last line: result, process id, job, status, value."""
         return self.out.splitlines()[-1].split(maxsplit=4)
-
-
-def until(look: Callable[[], Found], seconds: float = SECONDS) -> Found:
-    """The first true answer of somebody who is told nothing when it changes."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.01)
-    return found
 
 
 def written(path: Path, lines: int = 1) -> list[str]:

@@ -21,8 +21,9 @@ from runpod_flash import CpuLiveServerless, JobHandle, remote
 from runpod_flash.engine.store.restore import restore
 from runpod_flash.errors import FlashError, StoreError, UsageError
 from runpod_flash.testing import isolated_engine
-from tests.disasters.scene import Scene, set_up, until
+from tests.disasters.scene import Scene, set_up
 from tests.disasters.test_stores import fill, mounted
+from tests.waiting import until
 
 cpu = CpuLiveServerless(name="backups", workersMax=2)
 SIZE = 400_000  # more than a frame takes along: arguments and results are in files

@@ -9,7 +9,8 @@ import pytest
 
 from runpod_flash import JobHandle, JobNotFound, JobTimeout
 from runpod_flash.client import background
-from tests.disasters.scene import Scene, line_of, until, written
+from tests.disasters.scene import Scene, line_of, written
+from tests.waiting import until
 
 
 @pytest.fixture(autouse=True)

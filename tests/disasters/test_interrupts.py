@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.disasters.scene import Scene, line_of, until, written
+from tests.disasters.scene import Scene, line_of, written
 from tests.disasters.slow_build import WITH_DEPENDENCIES, slow_package
+from tests.waiting import until
 
 INTERRUPTED = (-signal.SIGINT, 128 + signal.SIGINT)
 NOT_USUAL = ("Exception ignored", "never retrieved", "never awaited", "Fatal", "RuntimeError", "CRITICAL", "Error:")

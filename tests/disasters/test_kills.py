@@ -14,8 +14,9 @@ import pytest
 from runpod_flash import JobHandle
 from runpod_flash.wire.status_page import read_page
 from tests.disasters import program
-from tests.disasters.scene import Scene, line_of, until, written
+from tests.disasters.scene import Scene, line_of, written
 from tests.disasters.slow_build import WITH_DEPENDENCIES, slow_package
+from tests.waiting import until
 
 
 def meanwhile(begun: Path, go: Path, disaster: Callable[[int], None]) -> tuple[int, int, int, str]:

@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from tests.disasters import program
-from tests.disasters.scene import Scene, lives, set_up, until, written
+from tests.disasters.scene import Scene, lives, set_up, written
+from tests.waiting import until
 
 STRAY = """
 import os, sys, time

@@ -14,7 +14,8 @@ from websockets.sync.client import connect
 
 from runpod_flash.model.endpoint import Application, Program
 from runpod_flash.testing import IsolatedEngine, isolated_engine
-from tests.acceptance.test_asgi import client, declare_served, until
+from tests.acceptance.test_asgi import client, declare_served
+from tests.waiting import until
 
 APP = """
 import os

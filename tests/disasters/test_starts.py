@@ -16,7 +16,8 @@ import runpod_flash
 from runpod_flash.testing import isolated_engine
 from runpod_flash.wire import rundir
 from tests.disasters import program
-from tests.disasters.scene import Scene, set_up, until, written
+from tests.disasters.scene import Scene, set_up, written
+from tests.waiting import until
 
 CALLERS = 100
 

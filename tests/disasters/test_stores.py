@@ -14,7 +14,8 @@ import pytest
 
 from runpod_flash import StoreError
 from tests.disasters import program
-from tests.disasters.scene import Scene, set_up, until, written
+from tests.disasters.scene import Scene, set_up, written
+from tests.waiting import until
 
 
 def mount(*arguments: str | Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from runpod_flash import CpuLiveLoadBalancer, CpuLiveServerless, WorkerLost, remote
 from runpod_flash.client import background
-from tests.disasters.scene import Scene, until, written
+from tests.disasters.scene import Scene, written
+from tests.waiting import until
 
 queue = CpuLiveServerless(name="streams", workersMax=1)
 PROGRAM = """

@@ -19,7 +19,8 @@ from runpod_flash.errors import EngineError
 from runpod_flash.wire import blobs
 from runpod_flash.wire.messages import PutBlob
 from tests.disasters import program
-from tests.disasters.scene import Scene, set_up, until, written
+from tests.disasters.scene import Scene, set_up, written
+from tests.waiting import until
 
 MIB = 1 << 20
 config = CpuLiveServerless(name="values", workersMax=2)

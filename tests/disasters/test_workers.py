@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from tests.disasters import program
-from tests.disasters.scene import Scene, until, written
+from tests.disasters.scene import Scene, written
+from tests.waiting import until
 
 WAYS = {
     "segfault": (f"killed by signal {signal.SIGSEGV.value} (SIGSEGV)", "program.py", " in crash"),

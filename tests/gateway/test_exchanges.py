@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,15 +17,9 @@ from runpod_flash.wire import kinds
 from tests.gateway.conftest import echo
 from tests.gateway.raw import AUTHORIZED, HOST, Client, connected, reset
 from tests.gateway.stage import Asked, Stage, Worker, stage
+from tests.waiting import until
 
 PATIENCE_S = 20
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.005)
 
 
 def get(path: str, more: str = "") -> str:

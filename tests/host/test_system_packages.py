@@ -54,6 +54,7 @@ def shared() -> Iterator[Machine]:
     made = Machine(folder)
     try:
         made.start()
+        made.engine.patience = 120  # five packages are unpacked, on a disk that may be busy
         sids = [made.engine.send(order(made, *NAMES, key=key)) for key in "aaaaabbbcc"]
         states = [ended(made, sid) for sid in sids]
         assert {state.phase for state in states} == {"ready"}, states[0].error

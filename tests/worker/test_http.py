@@ -21,8 +21,9 @@ from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
 
 from runpod_flash.payload.parameters import hints
 from runpod_flash.wire import kinds
+from tests.waiting import until
 from tests.worker.asker import Asker
-from tests.worker.peer import PATIENCE_S, Peer, head_of
+from tests.worker.peer import Peer, head_of
 
 
 @pytest.fixture
@@ -30,13 +31,6 @@ def asker(new_peer: Callable[..., Peer]) -> Asker:
     peer = new_peer(at_once=8)
     peer.connect()
     return Asker(peer)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.005)
 
 
 class Color(enum.Enum):
