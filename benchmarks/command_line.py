@@ -19,7 +19,7 @@ import msgspec
 
 from benchmarks import nursery
 from benchmarks.figures import Goal, Row, Rows, Run
-from runpod_flash.engine.store.base import Ended, NewJob
+from runpod_flash.engine.store.rows import Ended, NewJob
 from runpod_flash.engine.store.sqlite import SqliteStore, open_store
 from runpod_flash.model.endpoint import EndpointSpec, PoolSpec, RuntimeSpec
 from runpod_flash.model.job import JobState, new_job_id

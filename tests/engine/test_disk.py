@@ -14,7 +14,7 @@ import pytest
 
 from runpod_flash.engine.clock import Clock
 from runpod_flash.engine.store import opening
-from runpod_flash.engine.store.base import Attempt, NewJob
+from runpod_flash.engine.store.rows import Attempt, NewJob
 from runpod_flash.engine.store.sqlite import open_store
 from runpod_flash.engine.store.statements import load_queries
 from runpod_flash.errors import StoreError

@@ -160,6 +160,7 @@ class RemoteMethod(RemoteFunction[..., Any, Any]):
         return RemoteMethod(self.instance, self.__name__, config)
 
     def caller(self) -> Caller:
+        """Who makes its calls; made with the first of them."""
         if self._caller_made is None:
             check_worker()
             from runpod_flash.client.methods import caller_of  # noqa: PLC0415 - loads what talks to an engine

@@ -104,11 +104,7 @@ def connect(
     try:
         folder = rundir.prepare(where.home)
     except rundir.RundirError as error:
-        raise EngineUnavailable(
-            "the folder for the engine's socket cannot be used",
-            why=str(error),
-            fix="remove it (sudo may be needed), or set XDG_RUNTIME_DIR to a folder of your own with mode 700",
-        ) from None
+        raise EngineUnavailable(error.what, why=str(error), fix=error.fix) from None
     return _start(where, folder, cancelled)
 
 

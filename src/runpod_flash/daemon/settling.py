@@ -44,11 +44,7 @@ def make_folders(home: Path) -> Path:
     try:
         return rundir.prepare(home)
     except rundir.RundirError as error:
-        raise EngineUnavailable(
-            "the folder for the engine's socket cannot be used",
-            why=str(error),
-            fix="remove it (sudo may be needed), or set XDG_RUNTIME_DIR to a folder of your own with mode 700",
-        ) from None
+        raise EngineUnavailable(error.what, why=str(error), fix=error.fix) from None
 
 
 def log_to(path: Path, *, debug: bool) -> None:

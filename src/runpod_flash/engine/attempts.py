@@ -27,7 +27,7 @@ from runpod_flash.engine.outcomes import (
 )
 from runpod_flash.engine.records import Active, Worker
 from runpod_flash.engine.state import State
-from runpod_flash.engine.store.base import Attempt, Ended, Returned
+from runpod_flash.engine.store.rows import Attempt, Ended, Returned
 from runpod_flash.engine.streams import Streams
 from runpod_flash.errors import StoreError
 from runpod_flash.model.job import ErrorKind, JobPolicy, JobState, Next, after_failure, after_loss

@@ -18,6 +18,7 @@ class Room:
     gpus: int = 0
 
     def enough(self) -> bool:
+        """Whether nothing is missing any more."""
         return self.places <= 0 and self.slots <= 0 and self.memory <= 0 and self.gpus <= 0
 
 
@@ -64,6 +65,7 @@ class PoolBook:
         return view.oldest_wait_ms if self.manned else min(view.oldest_wait_ms, view.unmanned_ms)
 
     def can_launch(self) -> bool:
+        """Whether its environment is there, and no start of it has failed a moment ago."""
         return self.view.env == "ready" and self.view.launch_blocked_ms <= 0
 
 
@@ -85,6 +87,7 @@ class Book:
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Book:
+        """The book of one moment."""
         capacity = snapshot.capacity
         endpoints = {number: EndpointBook(view, free=view.workers_max) for number, view in snapshot.endpoints.items()}
         book = cls(endpoints, {}, capacity, max(1, capacity.max_workers), capacity.memory_mb, [])
@@ -136,6 +139,7 @@ class Book:
         self.promise(worker)
 
     def fits_now(self, pool: PoolBook) -> bool:
+        """Whether a worker more of it could be started at once."""
         return (
             pool.endpoint.free >= 1
             and self.slots >= 1

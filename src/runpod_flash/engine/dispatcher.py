@@ -11,7 +11,7 @@ from runpod_flash.engine import homes
 from runpod_flash.engine.lineage import waits_for_calls
 from runpod_flash.engine.records import Active, Function, Pool, Worker
 from runpod_flash.engine.state import ArgsHead, State
-from runpod_flash.engine.store.base import Claimed, Returned
+from runpod_flash.engine.store.rows import Claimed, Returned
 from runpod_flash.errors import StoreError
 from runpod_flash.model.job import JobState
 from runpod_flash.wire import frame

@@ -26,7 +26,7 @@ from runpod_flash.engine.queue import Queue
 from runpod_flash.engine.records import Active, Endpoint, Function
 from runpod_flash.engine.registry import Registry
 from runpod_flash.engine.state import State
-from runpod_flash.engine.store.base import StoredChunk
+from runpod_flash.engine.store.rows import StoredChunk
 from runpod_flash.engine.streams import Streams, chunk_head
 from runpod_flash.engine.turn import Addressee
 from runpod_flash.errors import EngineRefused, FlashError, QueueFull

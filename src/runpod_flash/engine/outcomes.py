@@ -10,7 +10,7 @@ import msgspec
 
 from runpod_flash.engine.records import Active, Worker
 from runpod_flash.engine.state import OutHead
-from runpod_flash.engine.store.base import Ended
+from runpod_flash.engine.store.rows import Ended
 from runpod_flash.model.job import ErrorKind, JobState
 from runpod_flash.wire import frame
 from runpod_flash.wire.messages import Done, ErrorInfo, Exited, Outcome

@@ -18,7 +18,7 @@ from runpod_flash.engine.lineage import CALLER_ENDED
 from runpod_flash.engine.outcomes import expired_error, outcome_of
 from runpod_flash.engine.records import Active, Function, Pool, Worker
 from runpod_flash.engine.state import MAX_WAITING, MAX_WAITING_BYTES, ArgsHead, State
-from runpod_flash.engine.store.base import NewJob
+from runpod_flash.engine.store.rows import NewJob
 from runpod_flash.engine.streams import Streams
 from runpod_flash.engine.turn import Link
 from runpod_flash.errors import FlashError, QueueFull

@@ -243,6 +243,7 @@ class ClientCall(Request):
     parts: Sequence[bytes]
 
     def encode(self) -> bytes:
+        """INVOKE, as its worker gets it."""
         head, spec = self.head, self.fn.spec
         return Invoke(
             call=self.id,
@@ -300,6 +301,7 @@ class Exchange(Request):
             self.converser.retire()
 
     def encode(self) -> bytes:
+        """HTTP_REQ, as its worker gets it."""
         parts = (self.body,) if self.body else ()
         return frame.encode(kinds.HTTP_REQ, self.question.head_for(self.id), parts, sid=self.number)
 

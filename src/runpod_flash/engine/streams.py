@@ -18,7 +18,7 @@ import msgspec
 from runpod_flash.engine.records import Active, JobStream, Reader, Worker
 from runpod_flash.engine.retention import Retention
 from runpod_flash.engine.state import ArgsHead, ChunkHead, State
-from runpod_flash.engine.store.base import StoredChunk
+from runpod_flash.engine.store.rows import StoredChunk
 from runpod_flash.engine.turn import Link
 from runpod_flash.errors import FlashError, UsageError
 from runpod_flash.model.job import JobState

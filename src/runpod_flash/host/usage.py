@@ -33,9 +33,12 @@ class Running(Protocol):
     """As much of a worker as is needed here."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Its name."""
+
     @property
-    def pid(self) -> int: ...
+    def pid(self) -> int:
+        """Its process."""
 
 
 class Usage:

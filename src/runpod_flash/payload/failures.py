@@ -34,13 +34,20 @@ class ErrorRecord(Protocol):
     """The plain facts of a failure, as the wire has them."""
 
     @property
-    def type(self) -> str: ...
+    def type(self) -> str:
+        """The name of its class, without the module."""
+
     @property
-    def message(self) -> str: ...
+    def message(self) -> str:
+        """What it says."""
+
     @property
-    def module(self) -> str: ...
+    def module(self) -> str:
+        """Where its class is defined; "" where nobody said."""
+
     @property
-    def traceback(self) -> str: ...
+    def traceback(self) -> str:
+        """As the worker would have printed it; "" if there is none."""
 
 
 class RemoteTraceback(Exception):

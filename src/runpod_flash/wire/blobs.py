@@ -131,7 +131,7 @@ def gather(folder: Path, parts: Sequence[Buffer], moved: Sequence[Sequence[int |
 
 
 def sync_folder(folder: Path) -> None:
-    """Has the disk remember which names the folder holds."""
+    """Has the disk remember which names the folder holds: those of new files survive a power cut as well."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

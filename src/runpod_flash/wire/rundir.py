@@ -22,6 +22,9 @@ ENGINE_FILE = "engine.json"
 class RundirError(OSError):
     """The folder for the socket is not ours alone, or cannot be made."""
 
+    what = "the folder for the engine's socket cannot be used"
+    fix = "remove it (sudo may be needed), or set XDG_RUNTIME_DIR to a folder of your own with mode 700"
+
 
 def rundir(home: Path, environ: Mapping[str, str] | None = None) -> Path:
     """The run folder that belongs to the data folder `home`; makes nothing."""

@@ -25,23 +25,28 @@ class Poll:
         self._epoll = select.epoll() if hasattr(select, "epoll") else None
 
     def add(self, fd: int) -> None:
+        """From now on it is looked at."""
         self._fds.add(fd)
         if self._epoll is not None:
             self._epoll.register(fd, select.EPOLLIN)
 
     def remove(self, fd: int) -> None:
+        """It is not looked at any more; it may be closed already."""
         self._fds.discard(fd)
         if self._epoll is not None:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(fd)
 
     def fileno(self) -> int | None:
+        """What can be read when one of them can; None where there is no epoll."""
         return self._epoll.fileno() if self._epoll is not None else None
 
     def wait(self, seconds: float = -1) -> list[int]:
+        """Those that can be read, as soon as there are any; none after so many seconds. -1: however long it takes."""
         return self._ask(seconds)
 
     def ready(self) -> list[int]:
+        """Those that can be read now."""
         return self._ask(0)
 
     def _ask(self, seconds: float) -> list[int]:

@@ -226,7 +226,7 @@ def _put_in_place(draft: Path, target: Path) -> None:
             before.rename(target)
         raise
     shutil.rmtree(before, ignore_errors=True)
-    opening.sync_folder(target.parent)
+    blobs.sync_folder(target.parent)
 
 
 def _remove(path: Path) -> None:

@@ -8,126 +8,11 @@ turn does that); a write that cannot be done raises StoreError and leaves the re
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
-
-import msgspec
+from typing import Any, Protocol
 
 from runpod_flash.engine.store.apps import Apps
+from runpod_flash.engine.store.rows import Attempt, Claimed, Ended, LiveJob, NewJob, Returned, StoredChunk, WorkerRow
 from runpod_flash.model.job import JobState
-
-
-class NewJob(msgspec.Struct, gc=False):
-    """A job as it is put on record; `worker` is "" unless a free one has it already."""
-
-    id: str
-    pool: int
-    fn: int
-    state: JobState
-    priority: int
-    worker: str
-    created_ms: int
-    timeout_ms: int
-    max_retries: int
-    awaited: bool
-    args: bytes
-    args_head: str | None
-    ready_ms: int | None
-    expires_ms: int | None
-    instance: str | None = None
-    parent: tuple[str, int] | None = None  # the job that called it, and its attempt
-
-
-class Claimed(NamedTuple):
-    """A job that a worker has been given."""
-
-    seq: int
-    priority: int
-    id: str
-    fn: int
-    epoch: int
-    attempt: int
-    failures: int
-    losses: int
-    timeout_ms: int
-    max_retries: int
-    created_ms: int
-    args: bytes
-    args_head: str | None
-    instance: str | None = None
-    awaited: int = 1
-
-
-class LiveJob(NamedTuple):
-    """A job that was at a worker when the engine ended."""
-
-    claimed: Claimed
-    worker: str
-    assigned_ms: int
-    cancelling: bool
-    expired: bool  # it is being ended because its ttl is over
-
-
-class Ended(msgspec.Struct, gc=False):
-    """How a job ended; written only if `epoch` is still its epoch."""
-
-    seq: int
-    epoch: int
-    state: JobState
-    ended_ms: int
-    started_ms: int | None
-    failures: int
-    losses: int
-    out: bytes | None = None
-    out_head: bytes | None = None
-    out_json: bytes | None = None
-    error: bytes | None = None
-    timing: bytes | None = None
-
-
-class Returned(NamedTuple):
-    """A job that goes back from its worker to the queue: ready at once or at a time; as guarded as `Ended`."""
-
-    id: str
-    epoch: int
-    state: JobState
-    ready_ms: int
-    attempt: int
-    failures: int
-    losses: int
-
-
-class Attempt(NamedTuple):
-    """An attempt that did not complete its job. `end`: failed | timeout | lost | cancelled | stopped."""
-
-    job: str
-    n: int
-    epoch: int
-    worker: str
-    assigned_ms: int
-    started_ms: int | None
-    ended_ms: int
-    end: str
-    error: bytes | None
-
-
-class StoredChunk(NamedTuple):
-    """The `n`-th item that the last attempt of a job yielded; `head` says more of it where there is more to say."""
-
-    n: int
-    head: str | None
-    body: bytes
-
-
-class WorkerRow(NamedTuple):
-    """A worker that was not on record as ended."""
-
-    id: str
-    pool: int
-    host: str
-    key_hash: str
-    gpus: tuple[int, ...]
-    launched_ms: int
-    ready: bool
 
 
 class Log(Protocol):
@@ -166,20 +51,37 @@ class Store(Protocol):
     def log(self) -> Log:
         """What was committed lately."""
 
-    def begin(self) -> None: ...
-    def commit(self) -> None: ...
-    def rollback(self) -> None: ...
-    def close(self) -> None: ...
+    def begin(self) -> None:
+        """Opens the one transaction there is."""
+
+    def commit(self) -> None:
+        """Makes everything since `begin` last; StoreError if it cannot be, and `rollback` follows."""
+
+    def rollback(self) -> None:
+        """Undoes everything since `begin`; does nothing where no transaction is open."""
+
+    def close(self) -> None:
+        """Lets go of the files, once nothing is read any more."""
 
     # declarations
-    def save_endpoint(self, public_id: str, spec: bytes, now_ms: int) -> int: ...
-    def save_pool(self, endpoint: int, key: str, spec: bytes, now_ms: int) -> int: ...
-    def save_function(self, pool: int, name: str, version: str, digest: str, spec: bytes, now_ms: int) -> int: ...
+    def save_endpoint(self, public_id: str, spec: bytes, now_ms: int) -> int:
+        """The number of the endpoint of that id, which is declared now."""
+
+    def save_pool(self, endpoint: int, key: str, spec: bytes, now_ms: int) -> int:
+        """The same of a pool of that key."""
+
+    def save_function(self, pool: int, name: str, version: str, digest: str, spec: bytes, now_ms: int) -> int:
+        """The same of a function; another version or digest is another function."""
+
     def declarations(self) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], list[tuple[Any, ...]]]:
         """(id, spec) of endpoints, (id, endpoint, key, spec) of pools, (id, pool, spec) of functions."""
 
-    def save_definition(self, digest: str, name: str, body: bytes, now_ms: int) -> None: ...
-    def definition(self, digest: str) -> bytes | None: ...
+    def save_definition(self, digest: str, name: str, body: bytes, now_ms: int) -> None:
+        """Keeps the bytes that have that digest."""
+
+    def definition(self, digest: str) -> bytes | None:
+        """Those bytes; None if nobody has sent them."""
+
     # What nobody uses any more; each takes only what is still so, and the first two say which that were.
     def drop_functions(self, functions: Sequence[int], before_ms: int, newest: int) -> list[int]:
         """Functions that were declared last before then, and have no job after that number."""
@@ -187,16 +89,23 @@ class Store(Protocol):
     def drop_pools(self, pools: Sequence[int], before_ms: int) -> list[int]:
         """Pools that were declared last before then, and have no function left."""
 
-    def drop_endpoint(self, endpoint: int) -> None: ...
-    def drop_definitions(self, digests: Sequence[str], before_ms: int) -> None: ...
-    def missing_definitions(self, digests: Sequence[str]) -> list[str]: ...
+    def drop_endpoint(self, endpoint: int) -> None:
+        """Forgets an endpoint that has no pool left."""
+
+    def drop_definitions(self, digests: Sequence[str], before_ms: int) -> None:
+        """Forgets those of the definitions that were sent last before then."""
+
+    def missing_definitions(self, digests: Sequence[str]) -> list[str]:
+        """Those that nobody has sent, in their order."""
 
     # the queue
     def put(self, job: NewJob) -> int | None:
         """The number of the new job; None if one of this id is on record already, and nothing is changed then."""
 
     # Claims number themselves: `live` lists the jobs of a worker in the order of these numbers.
-    def claim(self, pool: int, worker: str, now_ms: int) -> Claimed | None: ...
+    def claim(self, pool: int, worker: str, now_ms: int) -> Claimed | None:
+        """The ready job of a pool that is next, now that worker's; None if there is none."""
+
     def claim_apart(
         self, pool: int, worker: str, now_ms: int, mine: str, elsewhere: str, homeless: bool
     ) -> Claimed | None:
@@ -205,36 +114,66 @@ class Store(Protocol):
         That is: of no instance, of one of `mine`, or, if `homeless`, of one that is not `elsewhere`.
         """
 
-    def claim_ahead(self, pool: int, fn: int, worker: str, now_ms: int, limit: int) -> list[Claimed]: ...
-    def finish(self, ended: Ended) -> bool: ...
-    def finish_waiting(self, job: str, state: JobState, now_ms: int, error: bytes) -> bool: ...
-    def back(self, returned: Returned) -> bool: ...
-    def add_attempt(self, attempt: Attempt) -> None: ...
+    def claim_ahead(self, pool: int, fn: int, worker: str, now_ms: int, limit: int) -> list[Claimed]:
+        """Ready jobs of one function, at most so many, to wait at a worker that is busy."""
+
+    def finish(self, ended: Ended) -> bool:
+        """A job at a worker ends; False, and nothing is changed, if the epoch is not its own any more."""
+
+    def finish_waiting(self, job: str, state: JobState, now_ms: int, error: bytes) -> bool:
+        """A job that waits ends; False if it does not wait any more."""
+
+    def back(self, returned: Returned) -> bool:
+        """A job at a worker waits again; False as for `finish`."""
+
+    def add_attempt(self, attempt: Attempt) -> None:
+        """Puts an attempt on record that did not complete its job."""
+
     def losses_of(self, job: str) -> list[bytes]:
         """The errors of the attempts that were lost, oldest first."""
 
     def due(self, now_ms: int) -> list[tuple[int, int, str]]:
         """Delayed jobs become ready: the pool of each, the bytes of its arguments, and the instance or ""."""
 
-    def expired(self, now_ms: int) -> list[str]: ...
-    def next_times(self) -> tuple[int | None, int | None]: ...
-    def live(self) -> list[LiveJob]: ...
+    def expired(self, now_ms: int) -> list[str]:
+        """Jobs whose ttl is over, but for those that are being ended."""
+
+    def next_times(self) -> tuple[int | None, int | None]:
+        """When the next delayed job is due, and when the next ttl is over, in wall milliseconds."""
+
+    def live(self) -> list[LiveJob]:
+        """Jobs that are at workers, those of a worker in the order in which it was sent them."""
+
     def waiting(self) -> list[tuple[int, str, int, int]]:
         """Pool, instance or "", number and bytes of the ready jobs."""
 
-    def awaited_below(self) -> list[tuple[str, str]]: ...
-    def oldest(self, pool: int) -> int | None: ...
+    def awaited_below(self) -> list[tuple[str, str]]:
+        """Jobs that have not ended and that another one awaits, each with that one."""
+
+    def oldest(self, pool: int) -> int | None:
+        """Since when the job of a pool that is next has waited, in wall milliseconds; None if none is ready."""
+
     def of_usual_priority(self, pool: int, limit: int) -> int:
         """How many ready jobs of a pool are not of low priority, as far as the limit."""
 
-    def pools_of_low_priority(self) -> list[int]: ...
-    def waiting_ids(self, pool: int, limit: int) -> list[str]: ...
-    def job(self, job: str) -> dict[str, Any] | None: ...
+    def pools_of_low_priority(self) -> list[int]:
+        """Pools in which ready jobs of low priority wait."""
+
+    def waiting_ids(self, pool: int, limit: int) -> list[str]:
+        """The next ready jobs of a pool, at most so many."""
+
+    def job(self, job: str) -> dict[str, Any] | None:
+        """All columns of a job; None if it is not on record."""
+
     def told(self, job: str) -> dict[str, Any] | None:
         """The same without its arguments, which may be large: for those who ask how it stands."""
 
-    def request_cancel(self, job: str, now_ms: int) -> None: ...
-    def again(self, job: str) -> bool: ...
+    def request_cancel(self, job: str, now_ms: int) -> None:
+        """Puts on record that a job at a worker shall end."""
+
+    def again(self, job: str) -> bool:
+        """A job that failed or timed out waits again; False if it did not."""
+
     def outdated(self, now_ms: int, most: int) -> list[str]:
         """Jobs that were kept long enough, at most so many. Runs in the reading thread."""
 
@@ -247,7 +186,9 @@ class Store(Protocol):
     def unneeded(self, blobs: Sequence[str]) -> list[str]:
         """Those of the blobs that no job names."""
 
-    def say_progress(self, job: str, progress: str) -> None: ...
+    def say_progress(self, job: str, progress: str) -> None:
+        """Keeps what a job said last of how far it is, as JSON."""
+
     def give(self, job: str, items: int) -> None:
         """So many of the items of a job were given to who keeps no position of their own."""
 
@@ -264,14 +205,18 @@ class Store(Protocol):
     def webhooks_pending(self) -> int:
         """How many are to be told, now or later."""
 
-    def webhook_due(self, job: str, due_ms: int) -> None: ...
+    def webhook_due(self, job: str, due_ms: int) -> None:
+        """It is to be told then."""
+
     def webhook_tried(self, job: str, due_ms: int | None, tries: int, error: str) -> bool:
         """When it is to be told again; None: it was told, or that was given up. False if it is not due any more."""
 
     def webhooks_due(self, limit: int) -> list[tuple[str, str, int, int]]:
         """Job, URL, when and after how many tries, the first ones first."""
 
-    def add_chunk(self, job: str, chunk: StoredChunk) -> None: ...
+    def add_chunk(self, job: str, chunk: StoredChunk) -> None:
+        """Keeps an item of a job."""
+
     def chunks(self, job: str, first: int, limit: int) -> list[StoredChunk]:
         """The items of a job from that number on."""
 
@@ -281,24 +226,45 @@ class Store(Protocol):
     def drop_chunks(self, job: str, before: int) -> list[str]:
         """Removes the items before that number: the blobs that they named."""
 
-    def idempotent(self, endpoint: int, key: str) -> str | None: ...
-    def remember_idempotent(self, endpoint: int, key: str, job: str) -> None: ...
-    def add_blobs(self, job: str, blobs: Iterable[tuple[int, str, int]]) -> None: ...
+    def idempotent(self, endpoint: int, key: str) -> str | None:
+        """The job that was submitted under that key; None if there was none."""
+
+    def remember_idempotent(self, endpoint: int, key: str, job: str) -> None:
+        """It was this one."""
+
+    def add_blobs(self, job: str, blobs: Iterable[tuple[int, str, int]]) -> None:
+        """A job names these files: (index of the part, id, bytes)."""
+
     def add_event(
         self, kind: str, now_ms: int, data: str, *, job: str | None = None, endpoint: int | None = None
-    ) -> None: ...
-    def add_span(self, span: tuple[str, int, str, str, int, int, int, bool]) -> None: ...
+    ) -> None:
+        """Puts on record what no column tells; `data` is JSON."""
+
+    def add_span(self, span: tuple[str, int, str, str, int, int, int, bool]) -> None:
+        """Where output is: job, attempt, worker, log file, first byte, bytes, lines, whether it was cut."""
 
     # hosts and workers
-    def add_host(self, host: str, key_hash: str, pid: int, machine: str, now_ms: int) -> None: ...
-    def end_host(self, host: str, now_ms: int) -> None: ...
+    def add_host(self, host: str, key_hash: str, pid: int, machine: str, now_ms: int) -> None:
+        """A host was started; `machine` is JSON."""
+
+    def end_host(self, host: str, now_ms: int) -> None:
+        """It is gone."""
+
     def open_hosts(self) -> list[tuple[str, str, int]]:
         """(id, key hash, pid) of hosts that are not on record as ended."""
 
-    def add_worker(self, worker: str, pool: int, host: str, key_hash: str, gpus: str, now_ms: int) -> None: ...
-    def worker_ready(self, worker: str, now_ms: int) -> None: ...
-    def end_worker(self, worker: str, end: str, now_ms: int) -> None: ...
-    def open_workers(self) -> list[WorkerRow]: ...
+    def add_worker(self, worker: str, pool: int, host: str, key_hash: str, gpus: str, now_ms: int) -> None:
+        """A worker is about to be started; `gpus` are the numbers of its cards, as JSON."""
+
+    def worker_ready(self, worker: str, now_ms: int) -> None:
+        """It is there; only the first time counts."""
+
+    def end_worker(self, worker: str, end: str, now_ms: int) -> None:
+        """It is gone, and why."""
+
+    def open_workers(self) -> list[WorkerRow]:
+        """Those that are not on record as gone."""
 
     # reading, from another thread
-    def read(self, query: str, arguments: Sequence[Any] = ()) -> list[dict[str, Any]]: ...
+    def read(self, query: str, arguments: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """The rows by column; StoreError if they cannot be read."""

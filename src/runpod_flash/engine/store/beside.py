@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from runpod_flash.engine.store.base import StoredChunk
+from runpod_flash.engine.store.rows import StoredChunk
 from runpod_flash.engine.store.statements import Statements
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from importlib import resources
 from pathlib import Path
@@ -46,15 +45,6 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
     # Writing over a log costs less than half of making it longer; this much of it stays to be written over.
     db.execute(f"PRAGMA journal_size_limit={_LOG_KEPT}")
     _migrate(db, path, found)
-
-
-def sync_folder(path: Path) -> None:
-    """The names of new files survive a power cut as well."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _migrate(db: sqlite3.Connection, path: Path, found: int) -> None:

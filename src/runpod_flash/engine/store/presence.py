@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from runpod_flash.engine.store.base import WorkerRow
+from runpod_flash.engine.store.rows import WorkerRow
 from runpod_flash.engine.store.statements import Statements
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from runpod_flash.engine.store import backup, deployed, opening
 from runpod_flash.engine.store.explain import explain
+from runpod_flash.wire import blobs
 
 _LIVE = "state IN (2, 3)"
 
@@ -37,7 +38,7 @@ def restore(source: Path, home: Path, store: Path, blob_folder: Path) -> dict[st
         # First the blobs: a store without them would be read by whoever starts an engine after a crash just here.
         (folder / backup.BLOBS).rename(blob_folder)
         (folder / backup.STORE).rename(store)
-        opening.sync_folder(home)
+        blobs.sync_folder(home)
     return {
         **manifest,
         "secrets": deployed.missing(home, manifest.get("secrets", [])),

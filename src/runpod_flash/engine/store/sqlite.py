@@ -16,15 +16,16 @@ from typing import Any, Final
 
 from runpod_flash.engine.store import opening
 from runpod_flash.engine.store.apps import Apps
-from runpod_flash.engine.store.base import Attempt, Claimed, Ended, LiveJob, NewJob, Returned
 from runpod_flash.engine.store.beside import Beside
 from runpod_flash.engine.store.declarations import Declarations
 from runpod_flash.engine.store.explain import explain
 from runpod_flash.engine.store.log import WriteAheadLog
 from runpod_flash.engine.store.presence import Presence
 from runpod_flash.engine.store.reader import Reader
+from runpod_flash.engine.store.rows import Attempt, Claimed, Ended, LiveJob, NewJob, Returned
 from runpod_flash.engine.store.statements import load_queries
 from runpod_flash.model.job import LOW_PRIORITY, JobState
+from runpod_flash.wire import blobs
 
 _CLAIMED: Final = len(Claimed._fields)
 _AWAITED_KEPT: Final = 500_000
@@ -84,7 +85,7 @@ class SqliteStore(Declarations, Beside, Presence):
         self._reader = Reader(self.path)
         self._log = WriteAheadLog(self.path, self._db, self._reader)
         if self.durability == "power":
-            opening.sync_folder(self.path.parent)
+            blobs.sync_folder(self.path.parent)
 
     def _identify(self) -> None:
         meta = dict(self._db.execute("SELECT key, value FROM meta").fetchall())
