@@ -13,7 +13,6 @@ from typing import Final
 
 from benchmarks import nursery
 from benchmarks.figures import Goal, Row, Rows, Run
-from runpod_flash.settings import load
 
 FLASH: Final = Path(sys.executable).with_name("flash")
 SAME: Final = "flash deploy, nothing changed"
@@ -32,8 +31,7 @@ def rows(run: Run) -> Rows:
 def main() -> None:
     """In the nursery: makes an app, deploys it, and deploys it again and again."""
     times = int(sys.argv[1])
-    folder = load().home.parent
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(os.environ["BENCH_SCRATCH"])  # which goes with the nursery
     _spent(folder, "init", "shop")
     root = folder / "shop"
     _spent(root, "deploy", "--yes")

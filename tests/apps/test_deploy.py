@@ -310,6 +310,7 @@ def test_programs_deploy_and_go_back_with_flash_app(shop: Shop, monkeypatch: pyt
 
 def test_a_backup_serves_the_app_again_in_another_data_folder(shop: Shop, tmp_path: Path) -> None:
     backup = tmp_path / "backup"
+    assert "all is well" in shop.run("engine", "verify").stdout
     shop.run("engine", "backup", str(backup))
     assert not [path for path in backup.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     with isolated_engine(tmp_path / "other") as engine:
@@ -322,6 +323,9 @@ def test_a_backup_serves_the_app_again_in_another_data_folder(shop: Shop, tmp_pa
         assert other.says("/double") == "4200"
         other.run("rollback", "--to", "1", "--yes")
         assert other.says() == "version 1"
+        for archive in (engine.home / "artifacts").glob("*.tar.gz"):
+            archive.unlink()
+        assert "the artifacts of releases are missing" in other.run("engine", "verify", code=1).stdout
 
 
 def test_undeployed_nothing_answers_and_nothing_runs(shop: Shop) -> None:

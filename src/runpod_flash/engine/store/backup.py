@@ -91,7 +91,9 @@ def _fill(home: Path, store: Path, blob_folder: Path, scratch: Path, archive: Pa
                 files.append(sink.add(f"{BLOBS}/{blob[:2]}/{blob}", blobs.path_of(blob_folder, blob)))
             except FileNotFoundError:  # verify tells of it; what is there is worth a backup all the same
                 missing.append(blob)
-        files += [sink.add(f"{ARTIFACTS}/{one.name}", one) for one in deployed.archives(scratch / STORE, home)]
+        for archive in deployed.archives(scratch / STORE, home):
+            with contextlib.suppress(FileNotFoundError):  # as above
+                files.append(sink.add(f"{ARTIFACTS}/{archive.name}", archive))
         manifest = {"kind": KIND, "format": FORMAT, "version": __version__, "made_at_ms": made_at_ms, **counted}
         manifest |= {"bytes": sum(file["size"] for file in files), "missing_blobs": missing}
         manifest["secrets"] = deployed.secrets(scratch / STORE, home)

@@ -12,11 +12,10 @@ from runpod_flash.wire.secrets import Secrets
 
 
 def archives(store: Path, home: Path) -> list[Path]:
-    """Of all releases on record, also of those that can be gone back to. One that was removed by hand is left out."""
+    """Of all releases on record, also of those that can be gone back to: where they have to be."""
     with contextlib.closing(sqlite3.connect(store)) as db:
         rows = db.execute("SELECT DISTINCT json_extract(spec, '$.artifact') FROM releases").fetchall()
-    found = [artifacts.archive_of(artifacts.folder_of(home, row[0])) for row in rows if row[0]]
-    return sorted(path for path in found if path.is_file())
+    return sorted(artifacts.archive_of(artifacts.folder_of(home, row[0])) for row in rows if row[0])
 
 
 def put_archives(source: Path, home: Path) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from runpod_flash.engine.store import opening
+from runpod_flash.engine.store import deployed, opening
 from runpod_flash.model.job import JobState
 from runpod_flash.wire import blobs
 from runpod_flash.wire.digest import digest_of
@@ -80,7 +80,9 @@ _RULES: Final = (
           """SELECT name FROM functions WHERE pool_id NOT IN (SELECT id FROM pools)
              UNION ALL SELECT key FROM pools WHERE endpoint_id NOT IN (SELECT id FROM endpoints)"""),
     _Rule("definitions", "the definition of a function is missing", _AGAIN,
-          """SELECT name || ' ' || digest FROM functions WHERE digest NOT IN (SELECT digest FROM definitions)
+          # Applications and programs have none: what they are lies in a folder.
+          """SELECT name || ' ' || digest FROM functions
+             WHERE digest NOT IN (SELECT digest FROM definitions) AND json_extract(spec, '$.defs') IS NOT NULL
              UNION SELECT f.name || ' ' || d.value FROM functions f, json_each(f.spec, '$.defs') d
              WHERE d.value NOT IN (SELECT digest FROM definitions)"""),
     _Rule("definitions", "definitions that arguments or results need are missing", "call these jobs' functions again",
@@ -117,6 +119,7 @@ def verify(store: Path, blob_folder: Path) -> list[Finding]:
             ("arguments", lambda: _arguments(db)),
             ("blobs", lambda: _blobs(db, blob_folder)),
             ("strays", lambda: _strays(db, blob_folder)),
+            ("artifacts", lambda: _artifacts(store)),
         ]
         for name, check in checks:
             try:
@@ -213,6 +216,14 @@ def _strays(db: sqlite3.Connection, folder: Path) -> Iterator[Finding]:
     if strays:
         fix = "nothing: the next start of the engine removes them"
         yield Finding(NOTE, "strays", "blob files belong to no job", fix, len(strays), strays[:_EXAMPLES])
+
+
+def _artifacts(store: Path) -> Iterator[Finding]:
+    """What is unpacked already serves on, but not in another data folder, nor when its folder is removed."""
+    wrong = [path.name for path in deployed.archives(store, store.parent) if not path.is_file()]
+    if wrong:
+        fix = "deploy these apps again: flash deploy"
+        yield Finding(PROBLEM, "artifacts", "the artifacts of releases are missing", fix, len(wrong), wrong[:_EXAMPLES])
 
 
 def _size(path: Path) -> int:
