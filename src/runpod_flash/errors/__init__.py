@@ -26,11 +26,10 @@ A message has up to four pieces: *what* happened, *where* in the user's code, *w
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from types import FrameType, GetSetDescriptorType, MemberDescriptorType
 from typing import Any, ClassVar
+
+from runpod_flash.errors.imitation import blends, first_that_works
+from runpod_flash.errors.words import call_site, did_you_mean, first_line, labelled, shown, suggestion
 
 __all__ = [
     "ConfigError",
@@ -70,7 +69,7 @@ class FlashError(Exception):
     def __init__(
         self, what: str = "", *, where: str | None = None, why: str | None = None, fix: str | None = None
     ) -> None:
-        self.what = what.strip() or _first_line(type(self).__doc__)
+        self.what = what.strip() or first_line(type(self).__doc__)
         self.where = where
         self.why = why
         self.fix = fix
@@ -82,7 +81,7 @@ class FlashError(Exception):
         pieces = [self.what, ""] if "\n\n" in self.what else [self.what]
         for label, text in (("where", self.where), ("why", self.why), ("fix", self.fix)):
             if text:
-                pieces.append(_labelled(label, text))
+                pieces.append(labelled(label, text))
         return "\n".join(pieces)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -242,7 +241,7 @@ class RemoteError(FlashError):
             "original": original,
             "traceback": traceback,
         }
-        return _first_that_works(lambda kind: kind(what, **pieces), _blends(cls, original, never))
+        return first_that_works(lambda kind: kind(what, **pieces), blends(cls, original, never))
 
     def __str__(self) -> str:
         text = super().__str__()
@@ -290,113 +289,12 @@ def error_from_code(
     return kind(what, where=where, why=why, fix=fix)
 
 
-def call_site() -> str:
-    """`file:line` of the nearest caller that is the user's: the place a message should point at.
-
-    Nothing where there is none: on the thread of `.sync`, the user's call is not on the stack.
-    """
-    frame: FrameType | None = sys._getframe(1)
-    while frame and frame.f_globals.get("__name__", "").partition(".")[0] in _IN_BETWEEN:
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
-
-
-def shown(value: object, limit: int = 200) -> str:
-    """`repr(value)` as a message can bear it: never very long, and a word also for what cannot be shown."""
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 - the user's own __repr__, or nesting without end: the message has to come
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
-def suggestion(word: str, choices: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The one of `choices` that `word` probably means: a typo, another case, snake_case for camelCase."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only a program that is about to fail pays for it
-
-    known = {_folded(choice): choice for choice in choices}
-    close = get_close_matches(_folded(word), known, n=1, cutoff=cutoff)
-    return known[close[0]] if close else None
-
-
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """A sentence for the end of a message: ` Did you mean 'workersMax'?`, or nothing."""
-    meant = suggestion(word, choices)
-    return f" Did you mean {meant!r}?" if meant else ""
-
-
-# Ours, and what stands between ours and the user's: a dataclass's constructor, a loop that runs a coroutine.
-_IN_BETWEEN = frozenset(
-    {"runpod_flash", "tetra_rp", "asyncio", "concurrent", "copy", "dataclasses", "threading", "uvloop"}
-)
-
-
-def _folded(word: str) -> str:
-    return word.replace("_", "").replace("-", "").lower()
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "Something went wrong").strip().splitlines()[0]
-
-
-def _labelled(label: str, text: str) -> str:
-    first, *rest = text.strip().splitlines()
-    indent = " " * 9
-    return "\n".join([f"  {label + ':':<7}{first}", *(indent + line for line in rest)])
-
-
 def _by_code(root: type[FlashError]) -> dict[str, type[FlashError]]:
     found = {root.code: root}
     for child in root.__subclasses__():
         if globals().get(child.__name__) is child:  # neither another room's, nor one that imitates an original
             found.update(_by_code(child))
     return found
-
-
-# These steer loops, so an error that is one of them would end the caller's loop in silence.
-_NEVER_IMITATED = (StopIteration, StopAsyncIteration)
-
-
-def _blends(
-    kind: type[RemoteError], original: BaseException | None, never: tuple[type[BaseException], ...]
-) -> Iterator[type[RemoteError]]:
-    """`kind` as the type of `original` too, as each exception among its bases, and last just `kind`."""
-    if isinstance(original, kind):
-        yield type(original)
-    elif isinstance(original, Exception) and not isinstance(original, (*never, *_NEVER_IMITATED)):
-        bases = type(original).__mro__
-        for base in bases[: bases.index(Exception)]:
-            with suppress(TypeError):  # a final class, a metaclass or memory layout that does not mix
-                yield type(kind.__name__, (kind, base), {"__module__": kind.__module__})
-    yield kind
-
-
-def _first_that_works(
-    make: Callable[[type[RemoteError]], RemoteError], kinds: Iterable[type[RemoteError]]
-) -> RemoteError:
-    """An error of the first class that can be made.
-
-    Exceptions of users may want arguments in `__new__` (as pydantic's do) or forbid to set attributes.
-    """
-    *imitations, plain = kinds
-    for kind in imitations:
-        with suppress(Exception):
-            error = make(kind)
-            if isinstance(error, type(error.original)):
-                _copy_attributes(error.original, error)
-            return error
-    return make(plain)
-
-
-def _copy_attributes(original: BaseException | None, error: BaseException) -> None:
-    """Give `error` the arguments and attributes of `original`, also those that C or `__slots__` keep."""
-    for kind in reversed(type(error).__mro__):
-        for name, member in vars(kind).items():
-            if isinstance(member, (MemberDescriptorType, GetSetDescriptorType)) and not name.startswith("__"):
-                with suppress(Exception):
-                    setattr(error, name, getattr(original, name))
-    for name, value in getattr(original, "__dict__", {}).items():
-        vars(error).setdefault(name, value)
 
 
 def _rebuild(kind: type[FlashError], args: tuple[Any, ...], state: dict[str, Any]) -> FlashError:
@@ -410,7 +308,7 @@ def _rebuild_remote(
     plain: type[RemoteError], blended: bool, args: tuple[Any, ...], state: dict[str, Any]
 ) -> RemoteError:
     original = state.get("original") if blended else None
-    error = _first_that_works(lambda kind: kind(original=original), _blends(plain, original, ()))
+    error = first_that_works(lambda kind: kind(original=original), blends(plain, original, ()))
     error.args = args
     vars(error).update(state)
     error.__cause__ = error.original
