@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,8 +86,26 @@ def test_the_index_is_dark_where_people_want_it_dark(gallery: Running, browser: 
         all_loaded(browser, gallery)
         browser.photograph(SHOTS / "index-dark.png")
         assert browser.ask("getComputedStyle(document.body).backgroundColor") == "rgb(16, 18, 22)"
+        browser.open(f"{gallery.url}/docs")
+        browser.until("document.querySelectorAll('.opblock').length > 0")
+        browser.photograph(SHOTS / "docs-dark.png")
+        colours = (
+            browser.ask("getComputedStyle(document.querySelector('.info .title')).color"),
+            browser.ask("getComputedStyle(document.documentElement).backgroundColor"),
+        )
+        ink, ground = (sum(int(one) for one in re.findall(r"\d+", colour)[:3]) for colour in colours)
+        assert ink > 500 > 200 > ground, "light on dark"
     finally:
         browser.tell("Emulation.setEmulatedMedia", features=[])
+
+
+def test_a_category_is_found_from_the_top_and_says_what_is_broken_in_it(gallery: Running, browser: Browser) -> None:
+    all_loaded(browser, gallery)
+    ways = browser.ask("[...document.querySelectorAll('.ways a')].map((one) => one.innerText)")
+    assert ways == ["01 Getting Started", "02 ML Inference · 1 broken", "03 Advanced Workers"]
+    assert browser.ask(
+        "[...document.querySelectorAll('.ways a')].every((a) => document.getElementById(a.hash.slice(1)))"
+    )
 
 
 def test_words_leave_only_the_examples_that_have_them(gallery: Running, browser: Browser) -> None:

@@ -23,19 +23,22 @@ _PAGE: Final = Path(__file__).with_name("index.html")
 _CODE: Final = re.compile("`([^`]*)`")
 _SHOWN: Final = 6
 """Routes of a card before the rest is folded away."""
+_BAD: Final = ' class="bad"'
 _WORDS: Final = {State.WAITING: "not loaded yet", State.LOADED: "ready", State.BROKEN: "broken"}
 
 
 def page(title: str, root: str, examples: Sequence[Served], *, loading: bool) -> str:
     """The page. `root` is the path below which the whole app is served."""
-    sections = "".join(
-        _section(category, list(those), root)
-        for category, those in groupby(examples, key=lambda served: served.example.category)
-    )
+    categories = [
+        (category, list(those)) for category, those in groupby(examples, key=lambda served: served.example.category)
+    ]
+    sections = "".join(_section(category, those, root) for category, those in categories)
     return Template(_PAGE.read_text(encoding="utf-8")).substitute(
         title=escape(title),
         root=escape(root),
         summary=_summary(examples),
+        ways="".join(_way(category, those) for category, those in categories),
+        several="" if len(categories) > 1 else "hidden",
         sections=sections or _NOTHING,
         loading="1" if loading else "",
         search="" if len(examples) > 1 else "hidden",
@@ -44,11 +47,10 @@ def page(title: str, root: str, examples: Sequence[Served], *, loading: bool) ->
 
 def documentation(title: str, root: str) -> str:
     """The page of all routes, with the way back."""
-    back = f'<a href="{escape(root)}/" style="{_BACK}">← {escape(title)}</a>'
+    back = f'<a class="back" href="{escape(root)}/">← {escape(title)}</a>'
     return swagger.page(title, base=f"{root}/{bundled.FOLDER}", openapi=f"{root}/openapi.json", above=back)
 
 
-_BACK: Final = "display:block;padding:.9rem 1.25rem;font:600 15px system-ui;color:#0b57d0;text-decoration:none"
 _NOTHING: Final = (
     '<p class="nothing">No examples here yet. Make one: <code>flash init 01_getting_started/01_hello_world</code></p>'
 )
@@ -61,6 +63,13 @@ def _summary(examples: Sequence[Served]) -> str:
     if broken := sum(served.state is State.BROKEN for served in examples):
         counts.append(f'<b class="bad">{broken} broken</b>')
     return " · ".join(counts)
+
+
+def _way(category: str, those: list[Served]) -> str:
+    """To a category, further down on the page; with a mark where something is broken."""
+    broken = sum(served.state is State.BROKEN for served in those)
+    name, mark = escape(title_of(category)), f" · {broken} broken" if broken else ""
+    return f'<a href="#{quote(category)}"{_BAD if broken else ""}>{name}{mark}</a>'
 
 
 def _section(category: str, those: list[Served], root: str) -> str:

@@ -13,11 +13,17 @@ STYLE: Final = "swagger-ui.css"
 _SHOW: Final = "show.js"
 JAVASCRIPT: Final = "text/javascript; charset=utf-8"
 _KINDS: Final = {STYLE: "text/css; charset=utf-8", SCRIPT: JAVASCRIPT, _SHOW: JAVASCRIPT}
-_SHOW_TEXT: Final = b"""window.onload = () => SwaggerUIBundle({
+_SHOW_TEXT: Final = b"""const dark = matchMedia("(prefers-color-scheme: dark)");
+const paint = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+dark.addEventListener("change", paint);
+paint();
+window.onload = () => SwaggerUIBundle({
   url: document.body.dataset.openapi, dom_id: "#docs", deepLinking: true, persistAuthorization: false,
 });
 """
 _MORE_STYLE: Final = b"""
+.back { display: block; padding: .9rem 1.25rem; font: 600 15px system-ui; color: #0b57d0; text-decoration: none; }
+.dark-mode .back { color: #7ab5ff; }
 /* Flash: on a phone, what a tag is about stands below its name, and not beside it in a column of letters. */
 @media (max-width: 40rem) {
   .swagger-ui .wrapper { padding: 0 12px; }
@@ -30,7 +36,7 @@ _MORE_STYLE: Final = b"""
 """
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,"><link rel="stylesheet" href="{base}/swagger-ui.css"></head>
 <body data-openapi="{openapi}">{above}<div id="docs"></div>
 <script src="{base}/swagger-ui-bundle.js"></script><script src="{base}/show.js"></script></body></html>
