@@ -7,7 +7,6 @@ ours, and nothing of it is imported here.
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from typing import Final
 import pytest
 
 from tests.gateway.stage import Stage, stage
+from tests.runpod.served import cache
 
 VERSION: Final = "1.12.0"
 LIMITS: Final = {"FLASH_RUN_BODY": "1MB", "FLASH_RUNSYNC_BODY": "2MB"}
@@ -26,9 +26,7 @@ LIMITS: Final = {"FLASH_RUN_BODY": "1MB", "FLASH_RUNSYNC_BODY": "2MB"}
 @pytest.fixture(scope="session")
 def runpod_python() -> Path:
     """The interpreter of an environment with `runpod==1.12.0`."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flash-tests"
-    folder = cache / f"runpod-{VERSION}-{sys.version_info[0]}.{sys.version_info[1]}"
-    cache.mkdir(parents=True, exist_ok=True)
+    folder = cache() / f"runpod-{VERSION}-{sys.version_info[0]}.{sys.version_info[1]}"
     with open(f"{folder}.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several runs of tests at once install it once
         if not (folder / "complete").exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -97,10 +98,29 @@ class Served:
         return self.wait(endpoint, self.run(endpoint, said, **more))
 
 
+def cache() -> Path:
+    """Where things lie that take long to make, for all runs of these tests."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flash-tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def share_environments(home: Path) -> None:
+    """Has an engine find the environments that others have built: one with Runpod's package has thousands of files.
+
+    Each is named by what is in it, and engines that share the folder build it one at a time.
+    """
+    shared = cache() / "environments"
+    shared.mkdir(mode=0o700, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (home / "environments").symlink_to(shared)
+
+
 @contextmanager
 def serving(path: str) -> Iterator[Served]:
     """An engine without endpoints, which looks for programs along that path."""
     with isolated_engine(PATH=path) as engine:
+        share_environments(engine.home)
         served = Served(engine)
         served.flash("engine", "start")
         try:

@@ -22,6 +22,7 @@ from runpod_flash.cli.main import flash as root
 from runpod_flash.testing import IsolatedEngine, isolated_engine
 from tests.runpod import program
 from tests.runpod.receiver import Receiver
+from tests.runpod.served import share_environments
 
 PATIENCE_S = 60
 
@@ -37,6 +38,7 @@ def until(condition: Callable[[], object]) -> None:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IsolatedEngine]:
     """An engine that knows the functions of program.py, whose program is gone."""
     with isolated_engine(FLASH_WEBHOOK_PAUSE="0.05") as one:
+        share_environments(one.home)
         asyncio.run(program.declare(tmp_path_factory.mktemp("declared")))
         yield one
 

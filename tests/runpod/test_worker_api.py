@@ -248,6 +248,19 @@ def test_a_worker_speaks_for_itself_alone(worker: ByHand, jobs: Jobs, monkeypatc
     assert jobs.status(job)["output"] == 1
 
 
+def test_a_worker_that_does_not_exist_is_refused_whatever_key_it_shows(
+    worker: ByHand, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "FORGED_S", 0.01)
+    job = jobs.run()
+    worker.taken()
+    for method, path in (("GET", "job-take/wforged"), ("POST", f"job-done/wforged/{job}"), ("GET", "ping/wforged")):
+        answer = worker.ask(method, f"{path}?gpu=CPU&job_id={job}", "{}" if method == "POST" else None)
+        assert (answer.status, "no worker of that id" in json.loads(answer.body)["error"]) == (401, True)
+    assert jobs.status(job)["status"] == "IN_QUEUE", "nothing that was said for it counts"
+    worker.done(job, {"output": 1})
+
+
 def test_a_worker_of_another_endpoint_is_told_so(worker: ByHand) -> None:
     worker.stage.declare("m:other", endpoint="other")
     with Client(worker.stage) as client:

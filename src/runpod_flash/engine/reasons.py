@@ -70,6 +70,8 @@ def _of_queued(state: State, pool: Pool) -> Reason:
     if state.host is None or state.host.link is None:
         since = _wall(state, state.host.seen_at) if state.host else None
         return Reason("host", "waiting for the host, the program that starts workers: it is not there", since)
+    if pool.endpoint.spec.is_withdrawn:
+        return Reason("workers_max", "nobody serves it any more: flash serve brings it back")
     environment = pool.environment
     if environment.state == "building":
         line = environment.lines[-1] if environment.lines else ""
