@@ -24,6 +24,7 @@ from runpod_flash.engine.staging import DeployFailed, Key, Live, Made, Staged, S
 from runpod_flash.engine.state import State
 from runpod_flash.engine.store.apps import Release
 from runpod_flash.engine.turn import Link
+from runpod_flash.engine.volumes import take_volumes
 from runpod_flash.errors import ConfigError, FlashError, UsageError
 from runpod_flash.wire import artifacts, kinds
 from runpod_flash.wire import messages as wire
@@ -194,7 +195,7 @@ class Deployments:
             if endpoint is not None and endpoint.deployed:
                 return Staged(part, endpoint, list(endpoint.deployed.values()), kept=True)
         for pool in part.pools:
-            self._registry.take_volumes(part.endpoint.name, pool.mounts)
+            take_volumes(self._state.settings.home, part.endpoint.name, pool.mounts)
         endpoint = self._registry.prepare(part.endpoint)
         functions = [
             self._registry.take(endpoint, replace(part.pools[pool], release=name), spec)

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from runpod_flash.engine import homes
+from runpod_flash.engine.definitions import Definitions
 from runpod_flash.engine.lineage import waits_for_calls
 from runpod_flash.engine.records import Active, Function, Pool, Worker
 from runpod_flash.engine.state import ArgsHead, State
@@ -15,7 +16,7 @@ from runpod_flash.engine.store.rows import Claimed, Returned
 from runpod_flash.errors import StoreError
 from runpod_flash.model.job import JobState
 from runpod_flash.wire import frame
-from runpod_flash.wire.messages import Ack, Def, Drain, Start, Stop
+from runpod_flash.wire.messages import Ack, Drain, Start, Stop
 
 AHEAD_LIMIT: Final = 512
 """Calls at most that wait at a worker behind the one that runs."""
@@ -25,8 +26,6 @@ PROGRAM_GRACE_MS: Final = 10_000
 _SHORT_US: Final = 1000.0
 _AHEAD_US: Final = 20_000.0
 _ACK_AFTER_S: Final = 0.05
-_DEFINITIONS_KEPT: Final = 256
-_LARGEST_KEPT: Final = 1024 * 1024
 _args_head = msgspec.json.Decoder(ArgsHead)
 PLAIN: Final = ArgsHead()
 JSON: Final = ArgsHead("json")
@@ -40,7 +39,7 @@ class Dispatcher:
     def __init__(self, state: State) -> None:
         self._state = state
         self._ack_timer = False
-        self._definitions: dict[str, bytes] = {}
+        self._definitions = Definitions(state)
 
     # ── choice ────────────────────────────────────────────────────────────────────────────────────
 
@@ -130,7 +129,7 @@ class Dispatcher:
         worker.loaded[fn.spec.name] = fn.spec.version
         for digest in (*fn.spec.defs, *more) if more else fn.spec.defs:
             if digest not in worker.sent:
-                self._define(worker, digest)
+                self._definitions.send(worker, digest)
 
     def serve(self, pool: Pool) -> None:
         """Gives the pool's idle workers what is ready, the newest first."""
@@ -303,22 +302,6 @@ class Dispatcher:
         worker.pool.leave(len(claimed.args), claimed.instance or "")
         job = active(claimed, self._state.functions[claimed.fn], self._state.clock.wall_ms())
         self.assign(worker, job, args_head(claimed.args_head), frame.unpack_parts(claimed.args))
-
-    def _define(self, worker: Worker, digest: str) -> None:
-        body = self._definition(digest)
-        if body is not None:  # else the worker says that it cannot load the function
-            worker.sent.add(digest)
-            self._state.turn.send(worker.link, Def(digest=digest).encode((body,)))
-
-    def _definition(self, digest: str) -> bytes | None:
-        body = self._definitions.get(digest)
-        if body is None:
-            body = self._state.store.definition(digest)
-            if len(self._definitions) >= _DEFINITIONS_KEPT:
-                self._definitions.clear()
-            if body is not None and len(body) <= _LARGEST_KEPT:
-                self._definitions[digest] = body
-        return body
 
     def _take_acks(self, worker: Worker) -> list[tuple[str, int, str]]:
         """The acknowledgements that a START takes along: all, unless they have to wait for the disk."""

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 
+from runpod_flash.engine import served
 from runpod_flash.engine.placement import Lack, asks_for_something, place, unplaced
 from runpod_flash.engine.records import Endpoint, Function, Phase, Pool
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.turn import Link
+from runpod_flash.engine.volumes import take_volumes
 from runpod_flash.errors import ConfigError, EngineRefused, FlashError, did_you_mean
-from runpod_flash.model.endpoint import EndpointSpec, Mount, PoolSpec, endpoint_id, pool_key
-from runpod_flash.model.options import canonical
+from runpod_flash.model.endpoint import EndpointSpec, PoolSpec, endpoint_id, pool_key
 from runpod_flash.wire.messages import Declare, Declared, FunctionSpec, Machine
-from runpod_flash.wire.volumes import Volume
 
 _encode = msgspec.json.encode
 _endpoint = msgspec.json.Decoder(EndpointSpec)
@@ -45,7 +43,7 @@ class Registry:
         for row, pool, spec in functions:  # the one that was declared last comes last
             self._state.functions[row] = function = Function(row, self._state.pools[pool], _function.decode(spec))
             if not function.pool.spec.release:
-                _serve(function)
+                served.serve(function)
             if function.pool.endpoint.spec.origin == "served":  # nobody has to declare it again
                 function.pool.endpoint.last_pool = function.pool
 
@@ -57,8 +55,8 @@ class Registry:
         if known is not None and known.spec.origin == "deployed":
             return _as_deployed(known, head.function.name)
         notices: list[str] = []
-        _check_routes(self._by_public_id.get(head.endpoint.id), head.function)
-        self.take_volumes(head.endpoint.name, head.pool.mounts)
+        served.check(self._by_public_id.get(head.endpoint.id), head.function)
+        take_volumes(self._state.settings.home, head.endpoint.name, head.pool.mounts)
         endpoint = self._take_endpoint(link, head.endpoint, notices)
         pool = self._take_pool(endpoint, head.pool)
         pool.phase = Phase.CALLED  # after what was deployed there for a while
@@ -226,25 +224,6 @@ class Registry:
                 fix="ask for what is here, or leave out `hardware` in [tool.flash] and FLASH_HARDWARE",
             )
 
-    def take_volumes(self, name: str, mounts: Iterable[Mount]) -> None:
-        """Makes the volumes that are declared; ConfigError for one that is only named, and is not there."""
-        for mount in mounts:
-            volume = _volume(self._state.settings.home, mount)
-            if not mount.make and not volume.exists:
-                raise ConfigError(
-                    f"endpoint {name!r} mounts the volume {mount.volume!r}, and there is none",
-                    why="an id only names a volume that exists; nothing says that a new one is meant",
-                    fix=f"flash volume create {shlex.quote(mount.volume)}, or declare NetworkVolume({mount.volume!r})",
-                )
-            try:
-                volume.ensure(mount.size_gb)
-            except OSError as error:
-                raise EngineRefused(
-                    f"the volume {mount.volume!r} cannot be made",
-                    why=f"{volume.folder}: {error.strerror}",
-                    fix="see the disk of the data folder: flash doctor",
-                ) from error
-
     def _take_endpoint(self, link: Link, spec: EndpointSpec, notices: list[str]) -> Endpoint:
         known = self._by_public_id.get(spec.id)
         if known is not None and known.spec == spec:
@@ -293,7 +272,7 @@ class Registry:
             known = self._state.functions[row] = Function(row, pool, spec)
         known.spec = spec
         if serve:
-            _serve(known)
+            served.serve(known)
         return known
 
 
@@ -323,48 +302,6 @@ def _of_short_name(endpoint: Endpoint, name: str) -> Function | None:
     return found[0] if len(found) == 1 else None
 
 
-def _serve(function: Function) -> None:
-    """From here on it is asked over HTTP, instead of its last version and of whoever had its routes before."""
-    if not function.spec.routes and not function.spec.takes_json:
-        return
-    endpoint = function.pool.endpoint
-    for other in _same_routes(endpoint, function.spec):
-        del endpoint.served[other.spec.name]
-    endpoint.served.pop(function.spec.name, None)
-    endpoint.served[function.spec.name] = function
-    endpoint.routes = None
-
-
-def _same_routes(endpoint: Endpoint, spec: FunctionSpec) -> list[Function]:
-    """Other functions of the endpoint at the same method and path."""
-    mine = {(route.method, canonical(route.path)) for route in spec.routes}
-    return [
-        other
-        for name, other in endpoint.served.items()
-        if name != spec.name and any((route.method, canonical(route.path)) in mine for route in other.spec.routes)
-    ]
-
-
-def _check_routes(endpoint: Endpoint | None, spec: FunctionSpec) -> None:
-    """ConfigError for two functions on one route, unless nobody declares the other one any more."""
-    for other in _same_routes(endpoint, spec) if endpoint and spec.routes else ():
-        if other.holders or other.pool.endpoint.spec.origin == "deployed":
-            route = spec.routes[0]
-            raise ConfigError(
-                f"two functions of the endpoint {other.pool.endpoint.spec.name!r} want to answer {route.method} "
-                f"{route.path}: {_located(other.spec)} and {_located(spec)}",
-                why="a request can go to one of them only",
-                fix="give one another path, in @remote(…, path='/…'), or put it on a resource of another name",
-            )
-
-
-def _volume(home: Path, mount: Mount) -> Volume:
-    try:
-        return Volume(home, mount.volume)
-    except ValueError as error:
-        raise ConfigError(f"{error}", why="it is the name of a folder, which must not lead out of the others") from None
-
-
 def _changes(before: EndpointSpec, after: EndpointSpec) -> list[str]:
     fields = (field for field in before.__dataclass_fields__ if getattr(before, field) != getattr(after, field))
     return [f"{field} {getattr(before, field)} → {getattr(after, field)}" for field in fields]
@@ -372,7 +309,3 @@ def _changes(before: EndpointSpec, after: EndpointSpec) -> list[str]:
 
 def _notice(name: str, lack: Lack) -> str:
     return f"endpoint {name!r} asks for {lack.asked}, and this machine has {lack.has}: {lack.instead}"
-
-
-def _located(spec: FunctionSpec) -> str:
-    return f"{spec.name} ({spec.where})" if spec.where else spec.name

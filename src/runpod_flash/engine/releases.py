@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from runpod_flash.engine.served import clash
 from runpod_flash.errors import ConfigError
 from runpod_flash.model.endpoint import EndpointSpec, PoolSpec, pool_key
 from runpod_flash.model.options import canonical
@@ -90,12 +91,7 @@ def check_routes(parts: Iterable[DeployedEndpoint]) -> None:
             for route in spec.routes:
                 other = taken.setdefault((route.method, canonical(route.path)), spec)
                 if other is not spec:
-                    raise ConfigError(
-                        f"two functions of the endpoint {name!r} want to answer {route.method} {route.path}: "
-                        f"{_located(other)} and {_located(spec)}",
-                        why="a request can go to one of them only",
-                        fix="give one another path, in @remote(…, path='/…'), or put it on a resource of another name",
-                    )
+                    raise clash(name, route, other, spec)
 
 
 # ── inside ────────────────────────────────────────────────────────────────────────────────────────
@@ -187,10 +183,6 @@ def _variables(name: str, old: Mapping[str, str], new: Mapping[str, str]) -> Ite
 
 def _short(name: str) -> str:
     return name.partition(":")[2] or name
-
-
-def _located(spec: FunctionSpec) -> str:
-    return f"{spec.name} ({spec.where})" if spec.where else spec.name
 
 
 def _text(value: Any) -> str:

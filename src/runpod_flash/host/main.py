@@ -119,7 +119,16 @@ class Host:
         )
         self._guard = Guard(self._workers, self._loop, log.note)
         self._usage = Usage(self._workers, self._loop, self._children, cards=bool(self._machine.gpus))
-        self._handlers: dict[type, Callable[[Any, int], None]] = {
+        self._handlers = self._all_handlers()
+        self._beat_s = 10.0
+        self._beat: Timer | None = None
+        self._alone: Timer | None = None  # runs while there is no engine
+        self._left_alone = False  # the engine went on purpose and needs no other
+        self._stopping = False
+
+    def _all_handlers(self) -> dict[type, Callable[[Any, int], None]]:
+        """Who does what the engine says."""
+        return {
             EnsureEnv: self._builder.ensure,
             CancelEnv: lambda message, _sid: self._builder.cancel(message.env),
             Launch: self._launch,
@@ -131,13 +140,8 @@ class Host:
             BeatOk: self._beaten,
             Goodbye: self._goodbye,
             Ping: lambda _message, sid: self._link.send(Pong(), sid),
-            Error: lambda message, _sid: log.note(f"the engine says: {message.what}"),
+            Error: lambda message, _sid: self._note(f"the engine says: {message.what}"),
         }
-        self._beat_s = 10.0
-        self._beat: Timer | None = None
-        self._alone: Timer | None = None  # runs while there is no engine
-        self._left_alone = False  # the engine went on purpose and needs no other
-        self._stopping = False
 
     def run(self) -> None:
         """Until it is told to end."""
@@ -252,8 +256,11 @@ class Host:
                 continue
             row = self._environments.row(name, facts)
             self._workers.zygotes.close(str(self._environments.path(name)))
-            with suppress(OSError):
+            try:
                 self._builder.remove(self._environments.retire(name))
+            except OSError as error:
+                self._note(f"the environment {name} cannot be removed: {error}")
+            else:
                 removed.append(row)
         self._link.send(Rows(rows=[*removed, *self._prune_prefixes()]), sid, kinds.END)
 
@@ -263,8 +270,11 @@ class Host:
         removed = []
         for row in self._prefixes.rows() if not self._builder.building else ():
             if row["id"] not in used:
-                with suppress(OSError):
+                try:
                     self._builder.remove(self._prefixes.retire(row["id"]))
+                except OSError as error:
+                    self._note(f"the prefix {row['id']} cannot be removed: {error}")
+                else:
                     removed.append(row)
         return removed
 

@@ -76,7 +76,7 @@ class SqliteStore(Declarations, Beside, Presence):
 
     def prepare(self) -> None:
         """Checks, migrates and takes the next start number."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a disk that knows no modes
             self.path.chmod(0o600)
         opening.prepare(self._db, self.path)
         self._db.execute("BEGIN IMMEDIATE")
