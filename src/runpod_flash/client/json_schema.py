@@ -65,7 +65,8 @@ def inlined(schema: Json) -> Json:
             return {"type": "object", "title": name} if name in above else replaced(known[name], (*above, name))
         return {key: replaced(one, above) for key, one in value.items() if key not in ("$defs", "definitions")}
 
-    return replaced(schema, ())  # type: ignore[no-any-return]
+    whole: Json = replaced(schema, ())
+    return whole
 
 
 def _form(annotation: Any) -> Callable[[Any, tuple[Any, ...]], Json] | None:

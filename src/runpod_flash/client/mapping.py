@@ -106,7 +106,7 @@ class _Map:
                     waiting += 1
                     done.clear()
                     future = call.future if isinstance(call, Call) else call
-                    future.add_done_callback(lambda _, call=call: ended(call))  # type: ignore[misc]
+                    future.add_done_callback(lambda _, call=call: ended(call))  # type: ignore[misc]  # a default has no type
             if waiting:
                 await done.wait()
         except asyncio.CancelledError:

@@ -201,12 +201,12 @@ def with_packages(
     function = msgspec.structs.replace(known.function, routes=[], takes_json=False, schema="")
     _made[key] = msgspec.structs.replace(known, pool=pool, function=function)
     config = handle.__remote_config__
-    other: Any = (
+    other: Handle = (
         RemoteClass(handle.__wrapped__, config, key)
         if isinstance(handle, RemoteClass)
         else travelled(handle.__wrapped__, config, key)
     )
-    return other  # type: ignore[no-any-return]
+    return other  # type: ignore[return-value]  # of the kind that came in
 
 
 def _found(handle: Handle, key: str) -> Declare:

@@ -53,8 +53,8 @@ class Worker:
         self.control.setblocking(False)
         out, log_pipe = os.pipe(), os.pipe()
         err = os.pipe()
-        self._pipes = (out[0], err[0], log_pipe[0])
-        self._their_pipes = (out[1], err[1], log_pipe[1])
+        self._pipes: tuple[int, ...] = (out[0], err[0], log_pipe[0])
+        self._their_pipes: tuple[int, ...] = (out[1], err[1], log_pipe[1])
         for pipe in self._pipes:
             os.set_blocking(pipe, False)
         log = ProgramLog if launch.program is not None and launch.program.protocol == "jobs" else WorkerLog
@@ -151,7 +151,7 @@ class Worker:
         for pipe in self._pipes:
             self._loop.unwatch(pipe)
             os.close(pipe)
-        self._pipes = ()  # type: ignore[assignment]
+        self._pipes = ()
         self._loop.unwatch(self.control.fileno())
         self.control.close()
         self.page.close()
@@ -160,7 +160,7 @@ class Worker:
         self._their_control.close()
         for pipe in self._their_pipes:
             os.close(pipe)
-        self._their_pipes = ()  # type: ignore[assignment]
+        self._their_pipes = ()
 
     def _read_log(self, ended_span: Callable[[Span], None]) -> None:
         for span in self.log.read_log():

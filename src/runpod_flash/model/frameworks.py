@@ -58,7 +58,7 @@ def _teach_routes(routing: ModuleType, kind: type[Any]) -> None:
                 kwargs["response_content"] = content.output
         return await serialize(*args, **kwargs)
 
-    routing.serialize_response = serialize_response  # type: ignore[attr-defined]
+    routing.serialize_response = serialize_response  # type: ignore[attr-defined]  # a name that it does not export
 
 
 def _annotation(field: Any) -> Any:

@@ -184,7 +184,7 @@ def _listed(name: str, value: object) -> Sequence[str]:
     if value is None:
         return ()
     if isinstance(value, (str, list, tuple, set, frozenset)):  # a lone string gets the better message of who reads it
-        return value  # type: ignore[return-value]
+        return value  # type: ignore[return-value]  # a set will do: nobody asks for its order
     raise ConfigError(
         f"{name}={shown(value)} is not possible",
         where=call_site(),

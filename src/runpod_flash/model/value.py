@@ -36,7 +36,7 @@ class FrozenList(list[Any]):
     append = extend = insert = remove = pop = clear = sort = reverse = _refuse
     __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse
 
-    def __hash__(self) -> int:  # type: ignore[override]
+    def __hash__(self) -> int:  # type: ignore[override]  # a list has none, since it can change
         return hash(tuple(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -52,7 +52,7 @@ class FrozenDict(dict[str, Any]):
     update = setdefault = pop = popitem = clear = _refuse
     __setitem__ = __delitem__ = __ior__ = _refuse
 
-    def __hash__(self) -> int:  # type: ignore[override]
+    def __hash__(self) -> int:  # type: ignore[override]  # nor has a dict
         return hash(frozenset(self.items()))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -103,10 +103,10 @@ class Value:
     @classmethod
     def _check_positions(cls, args: tuple[object, ...], given: Mapping[str, object]) -> None:
         """What Python would refuse by itself, with a place in the user's code and the line to write."""
-        first = [field for field in fields(cls) if not field.kw_only]  # type: ignore[arg-type]
+        first = [field for field in fields(cls) if not field.kw_only]  # type: ignore[arg-type]  # each is a dataclass
         if len(args) > len(first):
             names = " and ".join(field.name for field in first)
-            known = fields(cls)  # type: ignore[arg-type]
+            known = fields(cls)  # type: ignore[arg-type]  # as above
             other = next((field.name for field in known if field.kw_only), known[-1].name)
             raise UsageError(
                 f"{cls.__name__} was given {len(args)} value{'s' if len(args) > 1 else ''} without a field's name",
@@ -151,7 +151,7 @@ class Value:
 
     @classmethod
     def _unknown(cls, name: str, value: object) -> Exception:
-        known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        known = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # each is a dataclass
         meant = suggestion(name, known)
         return UsageError(
             f"{cls.__name__} has no field {name!r}.{did_you_mean(name, known)}",

@@ -85,7 +85,7 @@ def load_function(digest: str) -> Callable[..., Any]:
             f"the definition {digest} is no function",
             why=f"it is a {type(function).__name__}, sent by a program of another version",
         )
-    return function  # type: ignore[no-any-return]
+    return function  # type: ignore[no-any-return]  # it is callable: that was just asked
 
 
 def _explained(function: Callable[..., Any], error: Exception) -> EncodingError:

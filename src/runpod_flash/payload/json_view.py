@@ -55,7 +55,7 @@ def _encoder() -> Callable[[Any], str]:
     if json.encoder.c_make_encoder is None:  # type: ignore[attr-defined]  # typeshed leaves it out
         return usual.encode
     # No table of what is open already: what contains itself goes too deep.
-    pieces = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
+    pieces = json.encoder.c_make_encoder(  # type: ignore[attr-defined]  # as above
         None, plain, json.encoder.encode_basestring, None, ":", ",", False, False, False
     )
     return lambda value: "".join(pieces(value, 0))

@@ -135,7 +135,7 @@ class Shipped:
         assert module.__spec__ is not None
         source: ModuleSource = module.__spec__.loader_state
         # Its classes travel back by name: the caller has them.
-        module.__flash_shipped__ = True  # type: ignore[attr-defined]
+        module.__flash_shipped__ = True  # type: ignore[attr-defined]  # ours alone
         show_sources({source.file: {1: source.text.splitlines(keepends=True)}})
         code: CodeType = compile(source.text, source.file or f"<{source.name}>", "exec", dont_inherit=True)
         exec(code, module.__dict__)

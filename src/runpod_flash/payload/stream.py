@@ -68,7 +68,7 @@ def parts(written: list[Any], beside: list[Beside], most: int) -> list[Buffer]:
 def view_of(buffer: Buffer, form: str, shape: tuple[int, ...]) -> memoryview:
     """Stands in a pickle for a memoryview."""
     view = memoryview(buffer).cast("B")
-    return view if (form, len(shape)) == ("B", 1) else view.cast(form.lstrip("@"), shape)  # type: ignore[call-overload]
+    return view if (form, len(shape)) == ("B", 1) else view.cast(form.lstrip("@"), shape)  # type: ignore[call-overload]  # any form will do
 
 
 def _position(beside: Beside) -> int:

@@ -6,7 +6,7 @@ The engine decides which live where: a call brings the key of its instance, and 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 
@@ -67,6 +67,7 @@ async def _close(instance: Any) -> None:
             return
 
 
-def method_of(instance: Any, name: str) -> Any:
+def method_of(instance: Any, name: str) -> Callable[..., Any]:
     """The method that a function's name ends with."""
-    return getattr(instance, name.rpartition(".")[2])
+    method: Callable[..., Any] = getattr(instance, name.rpartition(".")[2])
+    return method

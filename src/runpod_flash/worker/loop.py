@@ -196,7 +196,7 @@ class Worker:
             if has_entrance(instance):
                 self._await(enter(instance), start.timeout_ms)
             self.instances.add(start.instance, instance)
-        return method_of(instance, start.name)  # type: ignore[no-any-return]
+        return method_of(instance, start.name)
 
     def _terminated(self, number: int, _frame: object) -> None:
         """Asked to leave: what lives here gets the rest of the grace to close. A call that runs is not waited for."""

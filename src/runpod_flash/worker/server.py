@@ -258,7 +258,7 @@ class Server:
                 making = self._making[call.instance] = self._loop.create_task(self._make(call, construct))
                 self._loop.add_signal_handler(signal.SIGTERM, self._leave)
             instance = await asyncio.shield(making)
-        return method_of(instance, call.name)  # type: ignore[no-any-return]
+        return method_of(instance, call.name)
 
     async def _make(self, call: Call, construct: Callable[..., Any]) -> Any:
         try:

@@ -84,7 +84,7 @@ def _checked(target: str, found: Any) -> Asgi:
         )
     if not callable(found):
         raise CannotStart(f"{target} is no application but {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
+    return found  # type: ignore[no-any-return]  # it is callable: that was just asked
 
 
 def _did_you_mean(name: str, known: list[str]) -> str:
