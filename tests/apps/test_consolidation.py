@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from runpod_flash.apps.consolidation import conflicts, run
 from runpod_flash.apps.consolidation.declared import find_root, read_project
-from runpod_flash.cli.main import flash
+from runpod_flash.cli.verbs import flash
 from runpod_flash.errors import ConfigError, DependencyError, UsageError
 from tests.apps.conftest import Gallery, Index
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
-from runpod_flash.cli.main import flash
+from runpod_flash.cli.verbs import flash
 from runpod_flash.client import environment
 from runpod_flash.testing import IsolatedEngine, isolated_engine
 

@@ -115,7 +115,7 @@ def test_the_command_loads_no_event_loop_and_no_client(flash: Flash, folder: Pat
     (folder / "app.py").write_text(WRONG, encoding="utf-8")
     heavy = ("asyncio", "msgspec", "rich", "runpod_flash.client", "runpod_flash.payload")
     program = (
-        "import sys\nfrom runpod_flash.cli.main import flash\n"
+        "import sys\nfrom runpod_flash.cli.verbs import flash\n"
         "try: flash(['check', 'app.py'])\n"
         f"finally: print(*[m for m in {heavy} if m in sys.modules], file=sys.stderr)"
     )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from runpod_flash import CpuLiveServerless, remote
 from runpod_flash.cli.failures import CODES
-from runpod_flash.cli.main import flash as root
+from runpod_flash.cli.verbs import flash as root
 from runpod_flash.client import environment
 from runpod_flash.testing import isolated_engine
 

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from runpod_flash._version import __version__
 from runpod_flash.cli.failures import Verbs
-from runpod_flash.cli.main import VERBS
-from runpod_flash.cli.main import flash as root
 from runpod_flash.cli.pages import Family
+from runpod_flash.cli.verbs import VERBS
+from runpod_flash.cli.verbs import flash as root
 from tests.cli.conftest import Flash
 from tests.cli.standin import StandIn
 
@@ -109,8 +109,8 @@ def test_the_words_beside_a_verb_are_the_first_of_its_page() -> None:
 def test_no_verb_is_loaded_but_the_one_that_was_asked_for(words: str, verbs: set[str]) -> None:
     heavy = ("msgspec", "rich", "asyncio", "socket", "psutil", "uvloop", "cloudpickle")
     program = (
-        "import sys, runpod_flash.cli.main as main\n"
-        f"main.flash({words}, standalone_mode=False)\nprint('loaded:', *sys.modules)"
+        "import sys, runpod_flash.cli.verbs as verbs\n"
+        f"verbs.flash({words}, standalone_mode=False)\nprint('loaded:', *sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.rpartition("loaded:")[2].split())

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from runpod_flash import CpuLiveServerless, remote
-from runpod_flash.cli.main import flash as root
+from runpod_flash.cli.verbs import flash as root
 from runpod_flash.testing import isolated_engine
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "reference" / "schemas"

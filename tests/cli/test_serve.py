@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from runpod_flash.cli import declared
-from runpod_flash.cli.main import flash as root
+from runpod_flash.cli.verbs import flash as root
 from runpod_flash.client import program
 from runpod_flash.errors import FlashError
 

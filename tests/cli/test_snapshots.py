@@ -17,7 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from runpod_flash.cli.main import flash as root
+from runpod_flash.cli.verbs import flash as root
 from runpod_flash.wire import messages
 from tests.cli.conftest import Flash
 from tests.cli.standin import (

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from runpod_flash import JobHandle
-from runpod_flash.cli.main import flash as root
+from runpod_flash.cli.verbs import flash as root
 from runpod_flash.testing import IsolatedEngine, isolated_engine
 from tests.runpod import program
 from tests.runpod.receiver import Receiver

@@ -1,6 +1,7 @@
 """`flash …`: a list of verbs. Everything shown comes from the engine; here it is only asked for and laid out.
 
-    main         the verbs
+    main         the program
+    verbs        … and its verbs
     later        … each loaded when it is asked for
     failures     how a verb ends: exit codes, and errors in words
     pages        help pages, as manuals have them

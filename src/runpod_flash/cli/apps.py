@@ -58,7 +58,7 @@ def list_apps(as_json: bool) -> None:
 @json_option
 def get_app(name: str, as_json: bool) -> None:
     """Show one app: its environments, and the endpoints of each."""
-    row = _app(name)
+    row = the_app(name)
     releases = [one for one in _releases(name) if one["active"]]
     endpoints = {one["env"]: one["endpoints"] for one in releases}
     row = {**row, "envs": [{**one, "endpoints": endpoints.get(one["env"], [])} for one in row["envs"]]}
@@ -94,7 +94,7 @@ def delete_app(name: str, yes: bool, as_json: bool) -> None:
 
     Where nobody can be asked, --yes has to be given.
     """
-    _app(name)
+    the_app(name)
     consent.to_take_away(f"delete the app {name} with all that is deployed of it", yes=yes)
     _report(_order("delete_app", app=name), name, as_json, "")
 
@@ -104,7 +104,7 @@ def delete_app(name: str, yes: bool, as_json: bool) -> None:
 @json_option
 def list_envs(app: str | None, as_json: bool) -> None:
     """List the environments of an app, and the version that each has."""
-    found = _app(place.find(app, None).app)
+    found = the_app(place.find(app, None).app)
     rows = [{"app": found["app"], **one} for one in found["envs"]]
     if as_json:
         views.show_json(rows)
@@ -123,7 +123,7 @@ def get_env(name: str, app: str | None, as_json: bool) -> None:
     from runpod_flash.settings import load
     from runpod_flash.wire.secrets import Secrets
 
-    found = _app(place.find(app, None).app)
+    found = the_app(place.find(app, None).app)
     row = _env_of(found, name)
     versions = [one for one in _releases(found["app"]) if one["env"] == name]
     secrets = sorted(Secrets(load().home, found["app"], name).facts())
@@ -168,7 +168,7 @@ def delete_env(name: str, app: str | None, yes: bool, as_json: bool) -> None:
 
     Where nobody can be asked, --yes has to be given.
     """
-    found = _app(place.find(app, None).app)
+    found = the_app(place.find(app, None).app)
     _env_of(found, name)
     consent.to_take_away(f"delete the environment {name} of {found['app']} with all that is deployed there", yes=yes)
     _report(_order("delete_env", app=found["app"], env=name), name, as_json, "")
@@ -195,7 +195,8 @@ def _releases(app: str) -> list[dict[str, Any]]:
         return list(engine.all("releases", {"app": app}))
 
 
-def _app(name: str) -> dict[str, Any]:
+def the_app(name: str) -> dict[str, Any]:
+    """The app of that name, with its environments; UnknownName if there is none."""
     rows = {row["app"]: row for row in _apps()}
     if name not in rows:
         fix = "see which there are: flash app list; name one with --app"

@@ -10,6 +10,7 @@ import click
 
 from runpod_flash.cli import build as building
 from runpod_flash.cli import consent, place, views
+from runpod_flash.cli.apps import the_app
 from runpod_flash.cli.consent import yes_option
 from runpod_flash.cli.pages import Page, examples
 from runpod_flash.cli.views import json_option
@@ -91,7 +92,11 @@ def rollback(app: str | None, env: str | None, to: int | None, yes: bool, as_jso
 
 @click.command(
     cls=Page,
-    codes={1: "the question was answered with no", 2: "nothing is deployed there, or wrong usage"},
+    codes={
+        1: "the question was answered with no",
+        2: "nothing is deployed there, or wrong usage",
+        3: "there is no app of that name",
+    },
     see=("deploy", "env"),
     epilog=examples("flash undeploy --env staging", "flash undeploy --yes"),
 )
@@ -109,6 +114,7 @@ def undeploy(app: str | None, env: str | None, yes: bool, as_json: bool) -> None
     from runpod_flash.wire.messages import Admin
 
     where = place.find(app, env)
+    the_app(where.app)
     consent.to_take_away(f"undeploy {where.app} from {where.env}", yes=yes)
     with connect() as engine:
         done = engine.ask(Admin(verb="undeploy", args={"app": where.app, "env": where.env})).data
@@ -136,8 +142,12 @@ def _carry_out(
         return
     consent.to_change(f"make it version {plan['version']} of {place_}", yes=yes)
     done: Mapping[str, Any] = plan
-    for reply in deployment.carry_out(plan["missing"]):
-        done = _progress(reply) or done
+    try:
+        for reply in deployment.carry_out(plan["missing"]):
+            done = _progress(reply) or done
+    except KeyboardInterrupt:
+        views.note(f"\ninterrupted; what is deployed: flash env get {deployment.env} --app {deployment.app}")
+        raise
     _tell(deployment, done, as_json, path, f"deployed: {place_}, version {done['version']}")
     if not plan["was"]:
         views.note("\nIt answers while the engine runs; to start that with this machine: flash engine unit --help")
