@@ -354,7 +354,12 @@ def test_an_error_while_importing_points_at_the_users_line(project: Project) -> 
     )
 
 
-def test_a_name_that_is_no_text_is_told_as_far_as_it_can_be(project: Project) -> None:
+def test_a_name_that_is_no_text_is_told_as_far_as_it_can_be(project: Project, engine: IsolatedEngine) -> None:
     code, _, err = project.local("\udcff.py::add")
     assert code == 2
     assert err.startswith("flash: there is no file \\udcff.py.")
+    (project.folder / "\udcff.py").write_text(APP)
+    assert project.local("\udcff.py::add", "1").code == 0
+    code, _, err = project.call("\udcff.py::add", "1")
+    assert code == 2
+    assert "has bytes that are no UTF-8" in err

@@ -91,6 +91,24 @@ def test_a_bug_of_ours_is_a_sentence(flash: Flash, engine: StandIn) -> None:
     assert "Traceback" not in err
 
 
+def test_what_a_disk_refuses_is_no_bug_of_ours(flash: Flash) -> None:
+    code, out, err = flash("init", "x" * 300)
+    assert (code, out) == (1, "")
+    assert err.endswith(
+        "/" + "x" * 300 + " cannot be used\n  why:   File name too long\n  fix:   choose a shorter name\n"
+    )
+
+
+def test_ctrl_c_while_modules_are_imported_shows_none_of_them(flash: Flash) -> None:
+    with flash.start("jobs", PYTHONPROFILEIMPORTTIME="1") as running:
+        assert running.stderr is not None
+        while "click.types" not in running.stderr.readline():
+            pass
+        running.send_signal(signal.SIGINT)
+        assert "Traceback" not in running.stderr.read()
+    assert running.returncode in {-signal.SIGINT, 130}
+
+
 def test_ctrl_c_ends_with_130_and_no_words(flash: Flash, engine: StandIn) -> None:
     engine.answers[messages.Attach] = lambda _: [
         messages.State(job="j", status="IN_QUEUE", why="no room"),

@@ -33,6 +33,8 @@ def test_a_program_that_is_no_script_belongs_to_the_current_folder(
     monkeypatch.chdir(tmp_path)
     assert environment.app_name(None).startswith(f"{tmp_path.name}-"), "pytest itself is installed, and no project"
     assert environment.app_name("chosen") == "chosen"
+    monkeypatch.setattr(environment, "_program", tmp_path / "caf\udce9")
+    assert environment.app_name(None).startswith("caf\ufffd-"), "no text, as names of folders may be"
 
 
 def test_none_is_the_callers_own_value_and_then_that_of_the_projects_file(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -49,6 +51,19 @@ VARIABLES: Final = (
     ("FLASH_DEBUG", "1: errors of Flash itself with their traceback"),
     ("NO_COLOR", "no colours"),
 )
+
+
+_MENDS: Final = {
+    # What a disk refuses, and what to do about it. All else that goes wrong with a file is a bug of ours.
+    errno.EACCES: "see whose it is: ls -ld {path} {folder}",
+    errno.EPERM: "see whose it is: ls -ld {path} {folder}",
+    errno.EROFS: "go to a folder on a disk that can be written: this one is mounted to be read only",
+    errno.ENOSPC: "make room: df -h {folder}",
+    errno.EDQUOT: "make room within your quota: df -h {folder}",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "see which part of the path is a file: ls -ld {folder}",
+    errno.EIO: "the disk has an error: look at dmesg",
+}
 
 
 class Verbs(Family):
@@ -157,6 +172,10 @@ def _in_words(error: Exception) -> FlashError:
     except FileNotFoundError:
         why = "it was deleted, or moved away, while this shell was in it"
         return UsageError("the current folder is gone", why=why, fix="cd to one that is there")
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _MENDS:
+        path = os.fsdecode(error.filename)
+        places = {"path": shlex.quote(path), "folder": shlex.quote(os.path.dirname(path) or ".")}
+        return FlashError(f"{path} cannot be used", why=error.strerror, fix=_MENDS[error.errno].format(**places))
     return FlashError(f"flash itself failed: {type(error).__name__}: {error}", fix="please report it")
 
 

@@ -48,7 +48,8 @@ def app_name(chosen: str | None) -> str:
         return chosen
     folder = os.path.realpath(project_folder())
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:6]
-    return f"{os.path.basename(folder) or 'root'}-{digest}"
+    name = os.fsencode(os.path.basename(folder)).decode("utf-8", "replace")  # a folder may be called any bytes
+    return f"{name or 'root'}-{digest}"
 
 
 def stand_in_for(folder: Path) -> None:

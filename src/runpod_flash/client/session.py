@@ -190,7 +190,14 @@ class Session:
 
 def encode(stream: Stream) -> bytes:
     """The frame of a request."""
-    frame: bytes = stream.head.encode(stream.inline, sid=stream.sid)
+    try:
+        frame: bytes = stream.head.encode(stream.inline, sid=stream.sid)
+    except UnicodeEncodeError as error:  # Python reads any bytes in a path; a frame has text
+        raise UsageError(
+            f"{error.object!r} cannot be the name of anything that is called",
+            why="it has bytes that are no UTF-8",
+            fix="rename the file or the folder that it comes from",
+        ) from None
     return frame
 
 
