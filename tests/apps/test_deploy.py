@@ -149,6 +149,13 @@ def test_deploying_what_is_deployed_changes_nothing_and_says_so(shop: Shop) -> N
     assert shop.engine.workers() == before
 
 
+def test_of_dependencies_only_what_changes_is_shown(shop: Shop) -> None:
+    shop.write("requirements.txt", "six==1.17.0\n")
+    told = shop.run("deploy", "--dry-run").stderr
+    (shop.root / "requirements.txt").unlink()
+    assert "~ numbers                  dependencies +six==1.17.0\n" in told
+
+
 def test_any_program_calls_by_name_and_changes_nothing(shop: Shop, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("""

@@ -74,8 +74,9 @@ ODD = [
 TEXT = st.text(st.characters(exclude_characters="\x00"), max_size=40)
 """A line of a terminal can hold any byte but the one that ends its words."""
 WORDS = st.one_of(st.sampled_from(ODD), TEXT, st.integers().map(str), st.floats().map(str))
-NOT_TYPED = {"call", "check", "doctor", "completion"}
-"""They have hostile tests of their own, or read files of this folder; `completion` talks to no engine."""
+NOT_TYPED = {"call", "check", "doctor", "completion", "functions"}
+"""They have hostile tests of their own, read files of this folder, talk to no engine (`completion`), or serve until
+Ctrl-C (`runpod functions`)."""
 NOT_ADDED = {"--follow", "-f", "--yes", "-y"}
 """One has no end, the other would make an end of the job that others look at."""
 NEVER = {"stop", "restart", "start", "restore", "backup", "verify", "prune"}

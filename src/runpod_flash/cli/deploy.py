@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,9 +168,18 @@ def _told(change: Mapping[str, str]) -> str:
         return change["kind"]
     if change["before"] == change["after"]:
         return change["what"]
+    if change["what"] == "dependencies":
+        return " ".join(["dependencies", *_difference(change["before"], change["after"])])
     if not change["before"]:
         return f"{change['what']}: {change['after']}"
     return f"{change['what']} {change['before']}→{change['after']}"
+
+
+def _difference(before: str, after: str) -> Iterator[str]:
+    """`+polars -numpy`: of lists as long as these are, all else is the same."""
+    was, now = ({one for one in text.split(", ") if one not in {"", "none"}} for text in (before, after))
+    yield from (f"+{one}" for one in sorted(now - was))
+    yield from (f"-{one}" for one in sorted(was - now))
 
 
 def _progress(reply: Any) -> Mapping[str, Any] | None:
