@@ -8,24 +8,28 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-from starlette.types import ASGIApp
+from typing import TYPE_CHECKING, Any
 
 from runpod_flash.apps.discovery import read_example
 from runpod_flash.apps.outline import Route
-from runpod_flash.apps.served import Served, routes_of
 from runpod_flash.apps.target import FILES, NAME, Kind, Target, find_target
-from runpod_flash.apps.unified import UnifiedApp
 from runpod_flash.client.function import RemoteFunction
 from runpod_flash.client.import_failure import import_failed
 from runpod_flash.errors import FlashError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+    from typing_extensions import TypeIs
+
+    from runpod_flash.apps.unified import UnifiedApp
 
 
 def load(target: Target) -> ASGIApp:
     """The app; FlashError says which line of the user's was in the way."""
     target = _still_there(target)
     if target.kind is Kind.GALLERY:
+        from runpod_flash.apps.unified import UnifiedApp  # noqa: PLC0415 - loads FastAPI, which not every app needs
+
         return UnifiedApp(target.folder)
     if target.kind is Kind.EXAMPLE:
         return _example(target.folder)
@@ -54,9 +58,17 @@ def deployed() -> ASGIApp:
     return load(find_target(sys.path[0]))
 
 
+def is_gallery(app: object) -> TypeIs[UnifiedApp]:
+    """Whether it is the app of a gallery, without loading what one is made of."""
+    unified = sys.modules.get("runpod_flash.apps.unified")
+    return unified is not None and isinstance(app, unified.UnifiedApp)
+
+
 def routes(app: ASGIApp) -> list[Route]:
     """What it answers, as far as can be told without asking it."""
-    if isinstance(app, UnifiedApp):
+    from runpod_flash.apps.served import routes_of  # noqa: PLC0415 - as above
+
+    if is_gallery(app):
         own = list(routes_of(app))
         examples = (Route(one.methods, served.prefix + one.path, one.summary)
                     for served in app.examples for one in served.routes)  # fmt: skip
@@ -85,6 +97,8 @@ def remote_functions(folder: Path) -> Iterator[RemoteFunction[Any, Any, Any]]:
 
 
 def _example(folder: Path) -> ASGIApp:
+    from runpod_flash.apps.served import Served  # noqa: PLC0415 - as above
+
     example = read_example(folder, folder.parent.name)
     assert example is not None  # the target was found by it
     served = Served(example, "")

@@ -25,7 +25,6 @@ from runpod_flash.apps import loading, sources
 from runpod_flash.apps.declared import AppRoute, Declared, Failure, Request, Survey
 from runpod_flash.apps.namespace import as_of
 from runpod_flash.apps.target import FILES, Kind, find_target
-from runpod_flash.apps.unified import UnifiedApp
 from runpod_flash.client import application, environment, methods
 from runpod_flash.client.classes import RemoteClass
 from runpod_flash.client.function import RemoteFunction
@@ -93,7 +92,7 @@ def _app_of(root: Path, found: Survey) -> tuple[Any, list[str], bool]:
         return None, [], False
     app = loading.load(target)
     found.app = f"{Path(target.file).stem}:{target.name}" if target.kind is Kind.APP else DEPLOYED
-    if not isinstance(app, UnifiedApp):
+    if not loading.is_gallery(app):
         return app, [], target.kind is Kind.EXAMPLE
     asyncio.run(app.load_all())
     for served in app.examples:
@@ -253,7 +252,7 @@ def _mothership(root: Path, found: Survey, request: Request) -> None:
 
 
 def _routes_of(app: Any, root: Path, prefix: str = "") -> Iterator[AppRoute]:
-    if isinstance(app, UnifiedApp):
+    if loading.is_gallery(app):
         for served in app.examples:
             yield from _routes_of(served.app, root, served.prefix)
     routing = sys.modules.get("fastapi.routing")
