@@ -43,12 +43,16 @@ def refused(*words: str) -> str:
         (("handler.py", "--name", "n", "--gpu", "ADA_42"), "no kind of card. Did you mean 'ADA_24'?"),
         (("handler.py", "--name", "n", "--memory", "0"), "--memory"),
         (("upscaler", "--stop"), "flash serve --name upscaler --stop"),
+        (("handler.py", "--name", "n", "--gpu", "h100"), "Did you mean 'NVIDIA H100 80GB HBM3'?"),
         (("handler.py::handler",), "fix:   flash serve handler.py --name NAME"),
+        (("guarded.py::handler",), "guarded.py is a worker program"),
         (("keyless.py", "--name", "n"), "keyless.py:2"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_started(here: Path, words: tuple[str, ...], told: str) -> None:
     (here / "broken.py").write_text("import runpod\ndef handler(job)\n    return 1\n")
+    start = "runpod.serverless.start({'handler': print})"
+    (here / "guarded.py").write_text(f"import nowhere\nif __name__ == '__main__':\n    {start}\n")
     (here / "keyless.py").write_text("import runpod\nrunpod.serverless.start({'handlers': print})\n")
     (here / "options.txt").write_text("numpy  # for the sums\n-r more.txt\n")
     assert told in refused(*words)

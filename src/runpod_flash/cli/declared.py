@@ -9,7 +9,7 @@ from typing import Any, Final
 from runpod_flash.cli import target as targets
 from runpod_flash.client import program
 from runpod_flash.client.program import TIMEOUT_S, Served
-from runpod_flash.errors import ConfigError, UsageError, did_you_mean
+from runpod_flash.errors import ConfigError, FlashError, UsageError, did_you_mean
 from runpod_flash.model.resolve import merge_env, pod_template
 from runpod_flash.model.resources import Resource
 
@@ -19,8 +19,7 @@ _SHELLS: Final = frozenset({"sh", "bash", "/bin/sh", "/bin/bash"})
 def read(target: str, **asked: Any) -> Served:
     """What is to be served. ConfigError for a template that names no program which is here."""
     source, name = targets.split(target)
-    _refuse_worker(Path(source))
-    resource = _find(vars(targets.load(source)), name, source)
+    resource = _named(source, name)
     folder = targets.folder_of(source)
     file, arguments = _program_of(resource, name, folder)
     if not resource.is_queue:
@@ -41,14 +40,29 @@ def read(target: str, **asked: Any) -> Served:
     )
 
 
-def _refuse_worker(file: Path) -> None:
-    """A worker program is served as the file that it is; imported, it would start to work here."""
-    if file.suffix == ".py" and file.is_file() and program.is_worker(program.check(file)):
-        raise UsageError(
-            f"{file} is a worker program, and is run as a whole",
-            why="FILE.py::NAME names a resource, such as a ServerlessEndpoint whose template starts a program",
-            fix=f"flash serve {file} --name NAME",
-        )
+def _named(source: str, name: str) -> Resource:
+    """The resource of that name in a file, which is imported for it.
+
+    A worker program is served as the file that it is: imported, it would start to work here, or lack its package.
+    """
+    file = Path(source)
+    tree = program.check(file) if file.suffix == ".py" and file.is_file() else None
+    if tree is not None and program.is_worker(tree, imported=True):
+        raise _is_worker(file)
+    try:
+        return _find(vars(targets.load(source)), name, source)
+    except FlashError:
+        if tree is not None and program.is_worker(tree, imported=False):
+            raise _is_worker(file) from None
+        raise
+
+
+def _is_worker(file: Path) -> UsageError:
+    return UsageError(
+        f"{file} is a worker program, and is run as a whole",
+        why="FILE.py::NAME names a resource, such as a ServerlessEndpoint whose template starts a program",
+        fix=f"flash serve {file} --name NAME",
+    )
 
 
 def _find(names: dict[str, Any], name: str, source: str) -> Resource:

@@ -190,8 +190,10 @@ def _cards(words: tuple[str, ...]) -> tuple[str, ...]:
     for word in words:
         if word not in known:
             groups = ", ".join(one.value for one in GpuGroup)
+            near = [one for one in known if word.lower() in one.lower()]
+            meant = f" Did you mean {near[0]!r}?" if near else did_you_mean(word, known)
             raise click.BadParameter(
-                f"{word!r} is no kind of card.{did_you_mean(word, known)}"
+                f"{word!r} is no kind of card.{meant}"
                 f" There are {groups}, and cards by their names, such as 'NVIDIA L4'.",
                 param_hint="--gpu",
             )

@@ -125,9 +125,9 @@ def starts_worker(tree: ast.Module, file: Path) -> bool:
     return found
 
 
-def is_worker(tree: ast.Module) -> bool:
-    """Whether a program starts to work as soon as it is imported."""
-    calls = [one.value for one in tree.body if isinstance(one, ast.Expr)]
+def is_worker(tree: ast.Module, *, imported: bool) -> bool:
+    """Whether a program starts to work when it is run, or, `imported`, as soon as it is that."""
+    calls = (one.value for one in tree.body if isinstance(one, ast.Expr)) if imported else ast.walk(tree)
     return any(isinstance(one, ast.Call) and ast.unparse(one.func).endswith(_START) for one in calls)
 
 
