@@ -26,6 +26,8 @@ _PREFIX = _HEADER.size - _LENGTH.size
 _WITH_ONE = struct.Struct("<IBBHIQI")
 _ONE = _WITH_ONE.size - _LENGTH.size
 _PACKED_ONE = struct.Struct("<HI")
+# Read for every frame: a name is found sooner than an attribute of a name.
+_pack_with_one, _unpack_with_one, _WITH_ONE_SIZE = _WITH_ONE.pack, _WITH_ONE.unpack_from, _WITH_ONE.size
 
 
 class FrameError(ValueError):
@@ -47,12 +49,12 @@ _new = tuple.__new__  # what Frame(…) does, without a Python function in betwe
 
 def encode(kind: int, head: bytes, parts: Sequence[Buffer] = (), *, sid: int = 0, flags: int = 0) -> bytes:
     """The bytes of one frame."""
-    if not parts:
-        return _HEADER.pack(_PREFIX + len(head), kind, flags, 0, len(head), sid) + head
     if len(parts) == 1:  # by far the most frequent
         part = parts[0]
         size, length = len(head), part.nbytes if type(part) is memoryview else len(part)
-        return b"".join((_WITH_ONE.pack(_ONE + size + length, kind, flags, 1, size, sid, length), head, part))
+        return b"".join((_pack_with_one(_ONE + size + length, kind, flags, 1, size, sid, length), head, part))
+    if not parts:
+        return _HEADER.pack(_PREFIX + len(head), kind, flags, 0, len(head), sid) + head
     lengths = [_size(part) for part in parts]
     total = _PREFIX + 4 * len(parts) + len(head) + sum(lengths)
     table = struct.pack(f"<{len(parts)}I", *lengths)
@@ -76,32 +78,53 @@ class FrameReader:
     def feed(self, data: Buffer) -> list[Frame]:
         """Every frame that `data` completes, in order; raises FrameError on a malformed one."""
         buffer = self._pending + data if self._pending else bytes(data)
+        end = len(buffer)
+        if end >= _WITH_ONE_SIZE:
+            length, kind, flags, count, head_len, sid, size = _unpack_with_one(buffer)
+            # One frame and nothing else, of one part: so are nearly all, where calls do not come in crowds.
+            if count == 1 and length == end - 4 and head_len + size + _ONE == length <= self._limit:
+                self._pending = b""
+                at = head_len + _WITH_ONE_SIZE
+                return [_new(Frame, (kind, flags, sid, buffer[_WITH_ONE_SIZE:at], (buffer[at:],)))]
+        return self._cut_all(buffer, end)
+
+    def _cut_all(self, buffer: bytes, end: int) -> list[Frame]:
         frames: list[Frame] = []
-        parts: tuple[bytes, ...]
-        start, end = 0, len(buffer)
+        start = 0
         while end - start >= _HEADER.size:
-            length, kind, flags, count, head_len, sid = _HEADER.unpack_from(buffer, start)
-            if length > self._limit or length < _PREFIX + 4 * count + head_len:
-                raise FrameError(f"a frame of type {kind} claims {length} bytes")
-            stop = start + 4 + length
-            if stop > end:
+            if end - start >= _WITH_ONE_SIZE:
+                length, kind, flags, count, head_len, sid, size = _unpack_with_one(buffer, start)
+                if count == 1 and head_len + size + _ONE == length <= self._limit:
+                    stop = start + 4 + length
+                    if stop > end:
+                        break
+                    at = start + _WITH_ONE_SIZE
+                    body = at + head_len
+                    frames.append(_new(Frame, (kind, flags, sid, buffer[at:body], (buffer[body:stop],))))
+                    start = stop
+                    continue
+            cut = self._cut(buffer, start, end)
+            if cut is None:
                 break
-            at = start + _HEADER.size + 4 * count
-            body = at + head_len
-            if count == 1:
-                (size,) = _LENGTH.unpack_from(buffer, at - 4)
-                parts, at_end = (buffer[body : body + size],), body + size
-            elif count:
-                lengths = struct.unpack_from(f"<{count}I", buffer, at - 4 * count)
-                parts, at_end = tuple(_cut(buffer, body, lengths)), body + sum(lengths)
-            else:
-                parts, at_end = (), body
-            if at_end != stop:
-                raise FrameError(f"a frame of type {kind} is not filled by its parts")
-            frames.append(_new(Frame, (kind, flags, sid, buffer[at:body], parts)))
-            start = stop
+            frames.append(cut[0])
+            start = cut[1]
         self._pending = buffer[start:] if start else buffer
         return frames
+
+    def _cut(self, buffer: bytes, start: int, end: int) -> tuple[Frame, int] | None:
+        """The frame that begins there, of however many parts, and its end; None if only a piece of it is there."""
+        length, kind, flags, count, head_len, sid = _HEADER.unpack_from(buffer, start)
+        if length > self._limit or length < _PREFIX + 4 * count + head_len:
+            raise FrameError(f"a frame of type {kind} claims {length} bytes")
+        stop = start + 4 + length
+        if stop > end:
+            return None
+        at = start + _HEADER.size + 4 * count
+        body = at + head_len
+        lengths = struct.unpack_from(f"<{count}I", buffer, at - 4 * count) if count else ()
+        if body + sum(lengths) != stop:
+            raise FrameError(f"a frame of type {kind} is not filled by its parts")
+        return _new(Frame, (kind, flags, sid, buffer[at:body], tuple(_cut(buffer, body, lengths)))), stop
 
     @property
     def pending(self) -> int:
