@@ -15,6 +15,7 @@ from runpod_flash.client.classes import RemoteClass
 from runpod_flash.client.function import RemoteFunction, yields
 from runpod_flash.client.link import Link
 from runpod_flash.client.output import Ended
+from runpod_flash.client.reply import Reply
 from runpod_flash.client.session import Binding, NotDeployed, Stream
 from runpod_flash.errors import ConfigError, EncodingError, UsageError, call_site
 from runpod_flash.model.job import JobPolicy, new_job_id
@@ -63,12 +64,14 @@ class Prepared:
 class Call:
     """A call that was sent and is awaited here: a job, by its id."""
 
-    __slots__ = ("id", "link", "stream")
+    __slots__ = ("future", "id", "link", "stream")
 
-    def __init__(self, id: str, link: Link, stream: Stream) -> None:
+    def __init__(self, id: str, link: Link, stream: Stream, future: Reply) -> None:
         self.id = id
         self.link = link
         self.stream = stream
+        self.future = future
+        """Has the outcome when the job has ended."""
 
     async def output(self) -> Any:
         """What the call gives. Whoever gives up waiting gives up the call."""
@@ -79,7 +82,8 @@ class Call:
             raise
         if output.on_ended is not None:
             output.on_ended(self._ended(frame))
-        return await self._given(frame)
+        given = self._given(frame)
+        return await given if type(given) is types.CoroutineType else given
 
     @property
     def function(self) -> str:
@@ -92,19 +96,19 @@ class Call:
         error = head.error.message if head.error is not None else ""
         return Ended(self.function, head.worker, head.status, head.delay_ms, head.run_us / 1000, error, self.id)
 
-    async def _given(self, frame: Frame) -> JobOutput[Any]:
+    def _given(self, frame: Frame) -> Any:
+        """What a call gives that ended so, or a coroutine where something more has to be asked for."""
+        if not self.stream.again and not self.stream.head.blobs and (found := job.at_once(frame)) is not None:
+            return found
+        return self._put_together(frame)
+
+    async def _put_together(self, frame: Frame) -> JobOutput[Any]:
         if self.stream.again and isinstance(self.stream.watcher, output.Watch):
             await self.stream.watcher.complete(self.stream, decode(frame).attempts)
         result = await job.to_output(self.link, frame)
         if self.stream.head.blobs and result.error is None:
-            self.link.completed(self.id, self.stream.head.blobs)
+            self.link.files.completed(self.id, self.stream.head.blobs)
         return result
-
-    @property
-    def future(self) -> asyncio.Future[Frame]:
-        """Has the outcome when the job has ended."""
-        assert self.stream.future is not None
-        return self.stream.future
 
     def cancel(self, cause: str) -> None:
         """Tells the engine that nobody wants the job any more."""
@@ -194,9 +198,10 @@ class Caller:
         )
         if inbox is not None:
             head.stream = inbox.position
-        stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher, inbox=inbox)
+        reply = Reply(loop=link.loop)
+        stream = Stream(head, reply, parts, binding=binding, watcher=binding.watcher, inbox=inbox)
         link.open(stream)
-        return Call(name, link, stream)
+        return Call(name, link, stream, reply)
 
     async def spawn(
         self, policy: JobPolicy, args: tuple[Any, ...], kwargs: dict[str, Any], key: str | None
@@ -217,12 +222,14 @@ class Caller:
         )
         if yields(self._function):
             head.stream = Position()
-        stream = Stream(head, link.loop.create_future(), parts, binding=binding)
+        stream = Stream(head, Reply(loop=link.loop), parts, binding=binding)
         link.open(stream)
         accepted: Accepted = decode(await link.reply(stream))
         return job.JobHandle(accepted.job, self._function.__name__)
 
     def _encode(self, link: Link, args: tuple[Any, ...], kwargs: dict[str, Any]) -> codec.Encoded:
+        if (simple := codec.encode_simple(args, kwargs)) is not None:
+            return simple
         try:
             encoded = codec.encode((args, kwargs), named=self._parameters)
         except EncodingError as error:
@@ -244,10 +251,10 @@ class Caller:
     def _bound(self, link: Link) -> Binding | None:
         """The binding, if there is nothing to wait for: the engine knows the function as it is now, and reads."""
         prepared = self._prepared
-        if prepared is None or link.congested or self._outdated(prepared, link):
-            return None
         binding: Binding | None = link.bindings.get(prepared)
-        return binding if binding is not None and binding.fn else None
+        if binding is None or not binding.fn or link.congested or self._outdated(prepared, link):
+            return None
+        return binding
 
     async def _binding(self, link: Link) -> Binding:
         prepared = self._prepared
@@ -271,10 +278,10 @@ class Caller:
             await link.drained()
         return binding
 
-    def _outdated(self, prepared: Prepared, link: Link) -> bool:
-        if prepared.scope is None:
+    def _outdated(self, prepared: Prepared | None, link: Link) -> bool:
+        if prepared is None or (reached := prepared.scope) is None:
             return False
-        if prepared.scope.changed() or prepared.app != link.app:
+        if (reached.captures and reached.changed()) or (prepared.app is not link.app and prepared.app != link.app):
             return True
         return self._asks and self._variables() != prepared.variables
 

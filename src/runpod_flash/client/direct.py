@@ -8,9 +8,10 @@ from runpod_flash.client import environment, items, operation, transfer
 from runpod_flash.client.calls import Call, Caller
 from runpod_flash.client.link import Link
 from runpod_flash.client.output import Ended
+from runpod_flash.client.reply import Reply
 from runpod_flash.client.session import Binding, Stream
 from runpod_flash.errors import FlashError, JobCancelled, JobTimeout, RemoteError, WorkerLost
-from runpod_flash.model.job import ErrorKind, JobPolicy, JobStatus, new_job_id
+from runpod_flash.model.job import ErrorKind, JobPolicy, JobStatus, new_call_id
 from runpod_flash.payload import codec, failures
 from runpod_flash.wire import door, messages
 from runpod_flash.wire.frame import Frame
@@ -34,9 +35,15 @@ class DirectCall(Call):
         error = head.error.message if head.error is not None else ""
         return Ended(self.function, "", status, 0, head.run_us / 1000, error)
 
-    async def _given(self, frame: Frame) -> Any:
+    def _given(self, frame: Frame) -> Any:
+        head: Returned = messages.decode(frame)
+        if head.ok and not (head.blobs or head.defs or self.stream.head.blobs):
+            return codec.decode(frame.parts[: head.values]) if head.values else None
+        return self._put_together(frame)
+
+    async def _put_together(self, frame: Frame) -> Any:
         if self.stream.head.blobs:
-            transfer.remove(self.link, self.link.completed(self.id, self.stream.head.blobs))
+            transfer.remove(self.link, self.link.files.completed(self.id, self.stream.head.blobs))
         return await _value(self.link, self.id, frame)
 
 
@@ -55,7 +62,7 @@ class DirectCaller(Caller):
         inbox: items.Inbox | None = None,
     ) -> DirectCall:
         parts, defs = self._encode(link, args, kwargs)
-        name = new_job_id()
+        name = new_call_id()
         head = messages.Call(
             call=name,
             fn=binding.fn,
@@ -67,9 +74,10 @@ class DirectCaller(Caller):
         )
         if inbox is not None:
             head.stream = inbox.position
-        stream = Stream(head, link.loop.create_future(), parts, binding=binding, watcher=binding.watcher, inbox=inbox)
+        reply = Reply(loop=link.loop)
+        stream = Stream(head, reply, parts, binding=binding, watcher=binding.watcher, inbox=inbox)
         link.open(stream)
-        return DirectCall(name, link, stream)
+        return DirectCall(name, link, stream, reply)
 
     def _served(self) -> dict[str, Any]:
         config, function = self._config, self._function

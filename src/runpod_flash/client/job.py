@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from runpod_flash.client import background, environment, items, transfer, transport
 from runpod_flash.client.link import Link
+from runpod_flash.client.reply import Reply
 from runpod_flash.client.session import AlreadyEnded, Stream
 from runpod_flash.client.transcript import Transcript
 from runpod_flash.errors import JobTimeout, UsageError, call_site, shown
@@ -198,6 +199,14 @@ def _is_id(id: object) -> bool:
 # ── outcomes ──────────────────────────────────────────────────────────────────────────────────────
 
 
+def at_once(frame: Frame) -> JobOutput[Any] | None:
+    """The JobOutput of a job that completed, if all of its value came with its OUTCOME."""
+    head: Outcome = messages.decode(frame)
+    if head.status != JobStatus.COMPLETED or head.blobs or head.defs or head.chunks:
+        return None
+    return _completed(head, codec.decode_value(frame.parts[: head.values]) if head.values else None)
+
+
 async def to_output(link: Link, frame: Frame, *, whole: bool = True) -> JobOutput[Any]:
     """The JobOutput of a job from its OUTCOME, decoded here: into the classes of this program.
 
@@ -220,7 +229,7 @@ async def to_output(link: Link, frame: Frame, *, whole: bool = True) -> JobOutpu
 async def _kept(link: Link, id: str) -> AsyncGenerator[Any, None]:
     """What a spawned job yields, from its first item to its last, and then the error that ended it, if one did."""
     inbox = items.Inbox()
-    stream = Stream(Attach(job=id, stream=inbox.position), link.loop.create_future(), inbox=inbox)
+    stream = Stream(Attach(job=id, stream=inbox.position), Reply(loop=link.loop), inbox=inbox)
     link.open(stream)
     try:
         async with contextlib.aclosing(items.read(link, stream, inbox, id)) as found:

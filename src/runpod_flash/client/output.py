@@ -90,9 +90,9 @@ class Watch:
         """Lines that follow those shown are shown; after a gap, those of the gap are asked for first."""
         shown = _shown(stream, head.attempt)
         if stream.catching_up is not None:
-            stream.kept_back.append(head)
+            stream.kept_back = [*stream.kept_back, head]
         elif head.n > shown and stream.again:
-            stream.kept_back.append(head)
+            stream.kept_back = [head]
             stream.catching_up = asyncio.get_running_loop().create_task(self._catch_up(stream, head.attempt, shown))
         else:
             self._write_lines(stream, head.attempt, head.n, head.lines, head.worker)
@@ -101,7 +101,7 @@ class Watch:
         first = stream.kept_back[0]
         lines = await self._lines(stream, attempt, shown)
         self._write_lines(stream, attempt, shown, lines[: first.n - shown], first.worker)
-        kept, stream.kept_back, stream.catching_up = stream.kept_back, [], None
+        kept, stream.kept_back, stream.catching_up = stream.kept_back, (), None
         for head in kept:
             self._write_lines(stream, head.attempt, head.n, head.lines, head.worker)
 

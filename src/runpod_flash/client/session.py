@@ -7,10 +7,11 @@ sent again to the next engine: calls carry ids that the client chose, and are id
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import copy_context
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
 from typing import Any, Final, Protocol
 
+from runpod_flash.client.reply import Reply
 from runpod_flash.errors import FlashError, JobNotFound, UsageError, error_from_code
 from runpod_flash.wire import kinds, messages
 from runpod_flash.wire.frame import Buffer, Frame, FrameReader
@@ -19,6 +20,8 @@ from runpod_flash.wire.messages import Declare, Head, Lookup
 Watcher = Callable[["Stream", Any], None]
 """Is told of every frame between a request and its reply: STATE, LOG, ENV_STATE."""
 
+_REPLIES: Final = {kinds.OUTCOME, kinds.RETURNED}
+"""With which most requests end."""
 _INTERMEDIATE: Final = {kinds.STATE, kinds.LOG, kinds.ENV_STATE}
 _MEANT: Final = {"no_job": JobNotFound.code, "bad_request": UsageError.code}
 """The engine's words for a refusal, where they are not those of the error tree."""
@@ -53,32 +56,26 @@ class Binding:
 
 
 class Stream:
-    """A request under way. `future` gets the frame of the reply; without one nobody waits."""
+    """A request under way. `future` gets the frame of the reply; without one nobody waits.
 
-    __slots__ = (
-        "again",
-        "binding",
-        "blob_home",
-        "catching_up",
-        "context",
-        "future",
-        "head",
-        "inbox",
-        "inline",
-        "kept_back",
-        "lines",
-        "parts",
-        "patient",
-        "sent",
-        "sid",
-        "tries",
-        "watcher",
-    )
+    Most of it stays as it is here for nearly all calls, so that an object has only what is its own.
+    """
+
+    blob_home = ""  # the engine whose files the large arguments are
+    sid = 0
+    sent = False
+    again = False  # sent to a second engine, or over a second connection
+    tries = 0
+    patient = False  # a full queue is waited for
+    # What it has shown of the job's output: attempt, lines; and, while a gap is being closed, what came since.
+    lines = (0, 0)
+    kept_back: Sequence[messages.Log] = ()
+    catching_up: asyncio.Task[None] | None = None
 
     def __init__(
         self,
         head: Head,
-        future: asyncio.Future[Frame] | None,
+        future: Reply | None,
         parts: Sequence[Buffer] = (),
         *,
         binding: Binding | None = None,
@@ -89,21 +86,11 @@ class Stream:
         self.inbox = inbox  # where the items go of a call that yields
         self.parts = parts  # as they were given
         self.inline = parts  # as they travel: large ones are in files
-        self.blob_home = ""  # the engine whose files those are
         self.future = future
         self.binding = binding
         self.watcher = watcher
         # Of who asks. A notebook reads from it which cell a line belongs to.
-        self.context = copy_context() if watcher is not None else None
-        self.sid = 0
-        self.sent = False
-        self.again = False  # sent to a second engine, or over a second connection
-        self.tries = 0
-        self.patient = False  # a full queue is waited for
-        # What it has shown of the job's output: attempt, lines; and, while a gap is being closed, what came since.
-        self.lines = (0, 0)
-        self.kept_back: list[messages.Log] = []
-        self.catching_up: asyncio.Task[None] | None = None
+        self.context: Context | None = copy_context() if watcher is not None else None
 
     def fail(self, error: BaseException) -> None:
         """Ends the wait with `error`."""
@@ -121,14 +108,21 @@ class Session:
 
     def open(self, stream: Stream) -> bytes:
         """Gives the stream a number and returns what to send; a stream that had one gets another."""
-        self.streams.pop(stream.sid, None)
-        sid = self._next
+        if stream.sid:
+            self.streams.pop(stream.sid, None)
+            stream.again = True
+        stream.sid = sid = self._next
         self._next = sid + 2  # ours are odd
-        stream.again = stream.sid != 0
-        stream.sid = sid
-        stream.sent = False
         self.streams[sid] = stream
-        return encode(stream)
+        try:
+            frame: bytes = stream.head.encode(stream.inline, sid=sid)
+        except UnicodeEncodeError as error:  # Python reads any bytes in a path; a frame has text
+            raise UsageError(
+                f"{error.object!r} cannot be the name of anything that is called",
+                why="it has bytes that are no UTF-8",
+                fix="rename the file or the folder that it comes from",
+            ) from None
+        return frame
 
     def add(self, stream: Stream) -> None:
         """Like `open` for a link that is down: the stream is sent when it is up again."""
@@ -160,45 +154,40 @@ class Session:
         for stream in self.streams.values():
             stream.sent = False
 
-    def feed(self, data: Buffer) -> Iterator[tuple[Stream | None, Frame]]:
-        """Gives replies to those who wait. What is left for the link to act on is yielded.
+    def feed(self, data: Buffer, act: Callable[[Stream | None, Frame], None]) -> None:
+        """Gives replies to those who wait; `act` has what is left for the link to do.
 
         That is: (None, frame) for frames of the link itself, and (stream, frame) for a request that failed.
-        Raises FrameError or BadHead when the peer talks nonsense.
+        Raises FrameError or BadHead when the peer talks nonsense. Tasks that wait for replies go on in here.
         """
         streams = self.streams
         for frame in self._reader.feed(data):
-            stream = streams.get(frame.sid)
-            if stream is None:
-                if frame.sid == 0 or frame.kind == kinds.PING:
-                    yield None, frame
-            elif frame.kind == kinds.CHUNK:
+            kind, flags, sid, _, _ = frame
+            stream = streams.get(sid)
+            if kind in _REPLIES and flags == kinds.END and stream is not None:
+                del streams[sid]
+                reply = stream.future
+                if reply is not None and not reply.done():
+                    reply.deliver(frame)
+            elif stream is None:
+                if sid == 0 or kind == kinds.PING:
+                    act(None, frame)
+            elif kind == kinds.CHUNK:
                 if stream.inbox is not None:
                     stream.inbox.put(frame)
-            elif frame.kind in _INTERMEDIATE and not frame.flags & kinds.END:
-                if stream.watcher is not None and stream.context is not None:
-                    stream.context.run(stream.watcher, stream, messages.decode(frame))
-            elif frame.kind == kinds.ERROR or frame.flags & kinds.FAILED:
-                del streams[frame.sid]
-                yield stream, frame
+            elif kind in _INTERMEDIATE and not flags & kinds.END:
+                _show(stream, frame)
             else:
-                del streams[frame.sid]
-                future = stream.future
-                if future is not None and not future.done():
-                    future.set_result(frame)
+                del streams[sid]
+                if kind == kinds.ERROR or flags & kinds.FAILED:
+                    act(stream, frame)
+                elif stream.future is not None and not stream.future.done():
+                    stream.future.set_result(frame)
 
 
-def encode(stream: Stream) -> bytes:
-    """The frame of a request."""
-    try:
-        frame: bytes = stream.head.encode(stream.inline, sid=stream.sid)
-    except UnicodeEncodeError as error:  # Python reads any bytes in a path; a frame has text
-        raise UsageError(
-            f"{error.object!r} cannot be the name of anything that is called",
-            why="it has bytes that are no UTF-8",
-            fix="rename the file or the folder that it comes from",
-        ) from None
-    return frame
+def _show(stream: Stream, frame: Frame) -> None:
+    if stream.watcher is not None and stream.context is not None:
+        stream.context.run(stream.watcher, stream, messages.decode(frame))
 
 
 def error_of(head: messages.Error | messages.Refuse) -> FlashError:

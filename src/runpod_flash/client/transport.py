@@ -40,7 +40,7 @@ def current() -> Link:
         if door.here() is None:
             _check_may_call()
         for closed in [one for one in _links if one.is_closed()]:
-            _links.pop(closed).abandon()
+            _links.pop(closed).leave()
         link = _links[loop] = Link(loop, functools.partial(_forget, loop))
     _latest = link
     return link

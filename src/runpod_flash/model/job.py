@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import count
 from types import MappingProxyType
 from typing import Final
 
@@ -269,12 +270,40 @@ def new_job_id() -> str:
     The 12 bits after the millisecond hold its fraction in steps of 244 ns (RFC 9562, section 6.2, method 3),
     so no counter has to survive threads and forks; 62 bits are random.
     """
-    ms, rest = divmod(time.time_ns(), 1_000_000)
-    stamp = (ms << 16) | 0x7000 | (rest * 4096 // 1_000_000)
-    text = ((stamp << 64) | 0x8000_0000_0000_0000 | _noise.getrandbits(62)).to_bytes(16, "big").hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    ms, rest = divmod(_time_ns(), 1_000_000)
+    noise = _noise.getrandbits(62)
+    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031 - every call has one, and this is the fastest way
+        ms >> 16,
+        ms & 0xFFFF,
+        rest * 4096 // 1_000_000,
+        0x8000 | noise >> 48,
+        noise & 0xFFFF_FFFF_FFFF,
+    )
 
 
+def new_call_id() -> str:
+    """An id for a load-balanced call, which looks like a job's, and is in no order with those of other programs.
+
+    What a short call does is done with cold caches, and there making a UUID takes six times as long as counting on.
+    """
+    return f"{_calls[0]}{next(_calls[1]):012x}"
+
+
+def _begin_anew() -> tuple[str, Iterator[int]]:
+    first = new_job_id()
+    return first[:24], count(int(first[25:], 16))
+
+
+_time_ns = time.time_ns
 # Not the system's randomness for every id, which costs two thirds of making one: ids must differ, not be secret.
 _noise: Final = random.Random(os.urandom(32))
-os.register_at_fork(after_in_child=lambda: _noise.seed(os.urandom(32)))
+_calls = _begin_anew()
+
+
+def _after_fork() -> None:
+    global _calls
+    _noise.seed(os.urandom(32))
+    _calls = _begin_anew()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -10,7 +10,7 @@ import io
 import json
 import pickle
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple
 
 from runpod_flash.errors import EncodingError, RemoteError
@@ -22,6 +22,9 @@ from runpod_flash.wire.frame import Buffer
 _BESIDE: Final = 16 * 1024
 """A buffer from this size on is a part of its own; a smaller one is cheaper copied."""
 _MOST_PARTS: Final = 500
+_NUMBERS: Final = frozenset({int, float, bool, type(None)})
+_SHORT: Final = 1000
+_FEW: Final = 16
 
 _Pickler: Any = None
 """The pickler; loading it loads cloudpickle, so the first value to be encoded does."""
@@ -37,12 +40,17 @@ class Encoded(NamedTuple):
     defs: list[str]
 
 
+_new = tuple.__new__  # what Encoded(…) does, without a Python function in between
+
+
 def encode(value: Any, *, define: bool = True, named: Callable[[], Sequence[str]] | None = None) -> Encoded:
     """The value as parts; EncodingError says what in it cannot travel.
 
     `define` is False in a worker, which refers to classes that it was sent but sends none. `named` gives
     the names of the positional parameters, for the error about arguments.
     """
+    if _is_simple(value):
+        return _new(Encoded, ([pickle.dumps(value, 5)], []))
     beside: list[stream.Beside] = []
     written: list[Any] = []
 
@@ -71,6 +79,31 @@ def encode(value: Any, *, define: bool = True, named: Callable[[], Sequence[str]
     parts = written if len(written) == 1 and not beside else stream.parts(written, beside, _MOST_PARTS)
     used = pickler.__dict__.get("used")
     return Encoded(parts, TABLE.closure(used) if used else [])
+
+
+def encode_simple(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded | None:
+    """Arguments as `encode` has them, if they are a few numbers and short texts, which need no more than pickle."""
+    if _are_simple(args) and (not kwargs or _are_simple(kwargs.values())):
+        return _new(Encoded, ([pickle.dumps((args, kwargs), 5)], []))
+    return None
+
+
+def _is_simple(value: Any) -> bool:
+    """Whether pickle alone writes the same: nothing in it is large, or of a kind that goes its own way."""
+    kind = type(value)
+    if kind is dict:
+        return len(value) <= _FEW and _are_simple((*value, *value.values()))
+    return _are_simple(value if kind is list or kind is tuple else (value,))
+
+
+def _are_simple(values: Collection[Any]) -> bool:
+    if len(values) > 2 * _FEW:
+        return False
+    for one in values:  # no `all`, which costs a generator
+        kind = type(one)
+        if kind not in _NUMBERS and (kind is not str or len(one) > _SHORT):
+            return False
+    return True
 
 
 def decode(parts: Sequence[Buffer]) -> Any:
