@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
 from types import CodeType
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from runpod_flash.worker.results import Ending
 
 
-class Facts:
+class Facts(NamedTuple):
     """What is said of a call at its end."""
 
-    __slots__ = ("load_us", "logs", "run_us", "stuck")
-
-    def __init__(self, load_us: int, run_us: int, *, logs: bool, stuck: bool) -> None:
-        self.load_us = load_us
-        self.run_us = run_us
-        self.logs = logs
-        self.stuck = stuck
+    load_us: int
+    run_us: int
+    logs: bool
+    stuck: bool
 
 
 Finish = Callable[[Facts], bytes]
 """The last frame of a call, but for these facts."""
 
 
+Arguments = tuple[Any, Any]
+
+
 class Call:
     """A call as it arrived, and how it is doing. How it is read and answered is for those derived from it to say."""
 
-    __slots__ = (
-        "began", "call", "digest", "drop", "ending", "in_thread", "instance", "loaded", "name", "running", "sid",
-        "task", "timeout_ms",
-    )  # fmt: skip
+    instance = ""
+    drop: Sequence[str] = ()
+    task: asyncio.Task[None] | None = None
+    ending: Ending | None = None
+    running = False  # its task has begun: one that has not would end without a word if it were cancelled
+    in_thread = False  # it runs plain code beside the loop, which nobody can interrupt
+    began = loaded = 0
 
     def __init__(self, call: str, head: Mapping[str, Any], sid: int) -> None:
         self.sid = sid
@@ -40,25 +43,20 @@ class Call:
         self.name: str = head["name"]
         self.digest: str = head["digest"]
         self.timeout_ms: int = head.get("timeout_ms", 0)
-        self.instance: str = head.get("instance", "")
-        self.drop: list[str] = head.get("drop", ())
-        self.task: asyncio.Task[None] | None = None
-        self.ending: Ending | None = None
-        self.running = False  # its task has begun: one that has not would end without a word if it were cancelled
-        self.in_thread = False  # it runs plain code beside the loop, which nobody can interrupt
-        self.began = self.loaded = 0
+        if "instance" in head:
+            self.instance, self.drop = head["instance"], head.get("drop", ())
 
     @property
     def timed_out(self) -> bool:
         """Whether its time is over."""
         return self.ending is not None and self.ending.kind == "timeout"
 
-    async def arguments(self, function: Callable[..., Any]) -> tuple[Any, Any]:
-        """Positional and named arguments."""
+    def arguments(self, function: Callable[..., Any]) -> Arguments | Coroutine[Any, Any, Arguments]:
+        """Positional and named arguments, at once or to be awaited."""
         raise NotImplementedError
 
-    async def complete(self, value: Any) -> Finish:
-        """What is answered when the function gave `value`; raises what is in the way of that."""
+    def complete(self, value: Any) -> Finish | Coroutine[Any, Any, Finish]:
+        """What is answered when the function gave `value`, at once or to be awaited; raises what is in the way."""
         raise NotImplementedError
 
     def failed(self, error: BaseException, step: str, caller: CodeType) -> Finish:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -17,12 +18,13 @@ class Deadlines:
         self._expire = expire
         self._of: dict[Call, float] = {}  # in the loop's time
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = math.inf
 
     def set(self, call: Call) -> None:
         """Its time begins to run, if it is limited."""
         if call.timeout_ms:
             self._of[call] = until = time.monotonic() + call.timeout_ms / 1000
-            if self._timer is None or until < self._timer.when():
+            if until < self._wakes_at:
                 self._wake_at(until)
 
     def drop(self, call: Call) -> None:
@@ -32,10 +34,10 @@ class Deadlines:
     def _wake_at(self, until: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(until, self._look)
+        self._timer, self._wakes_at = self._loop.call_at(until, self._look), until
 
     def _look(self) -> None:
-        self._timer, now = None, self._loop.time()
+        self._timer, self._wakes_at, now = None, math.inf, self._loop.time()
         for call in [one for one, until in self._of.items() if until <= now]:
             del self._of[call]
             self._expire(call)

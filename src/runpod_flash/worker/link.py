@@ -103,6 +103,7 @@ class Link:
         self.sync_blobs = False
         self.max_value = 0
         self._stream: socket.socket | None = None
+        self._stream_fd = -1
         self._frames = FrameReader()
         self._greeted = False
         self._disowned = False
@@ -135,7 +136,7 @@ class Link:
 
     def read_from(self, descriptor: int) -> None:
         """Reads what is there, of one of the two."""
-        if self._stream is not None and descriptor == self._stream.fileno():
+        if descriptor == self._stream_fd:
             self._read_stream()
         elif descriptor == self._control.fileno():
             self._read_control()
@@ -154,12 +155,13 @@ class Link:
         self._drop_stream()
 
     def _take(self, data: bytes) -> None:
+        frames = self._runner.frames
         for message in self._frames.feed(data):
-            handle = _HANDLERS.get(message.kind)
-            if handle is not None:
-                handle(self, message)
-            elif (take := self._runner.frames.get(message.kind)) is not None:
+            take = frames.get(message.kind)
+            if take is not None:
                 take(message)
+            elif (handle := _HANDLERS.get(message.kind)) is not None:
+                handle(self, message)
             elif message.kind not in (kinds.PONG, kinds.GOODBYE, kinds.ERROR, kinds.OK):
                 self._send(
                     frame.encode(
@@ -188,8 +190,8 @@ class Link:
             self._read_to_end(self._stream)
             self._drop_stream()
         self._frames = FrameReader()
-        self._stream = stream
-        self._descriptors.add(stream.fileno())
+        self._stream, self._stream_fd = stream, stream.fileno()
+        self._descriptors.add(self._stream_fd)
 
     def _read_to_end(self, stream: socket.socket) -> None:
         """A START may still lie in the old stream, from an engine that is dead by now."""
@@ -204,7 +206,7 @@ class Link:
 
     def _drop_stream(self) -> None:
         with self._sending:
-            stream, self._stream = self._stream, None
+            stream, self._stream, self._stream_fd = self._stream, None, -1
             self._greeted = False
             if stream is not None:
                 self._descriptors.remove(stream.fileno())
@@ -305,8 +307,11 @@ class Link:
         if self._disowned:
             os._exit(0)
         with self._sending:
-            if self._greeted:
-                self._send(data)
+            if self._greeted and self._stream is not None:
+                try:
+                    self._stream.sendall(data)
+                except OSError:
+                    self._greeted = False  # its end will be read, too
 
     def items(self, start: Start) -> Items:
         """Where the items of a job go that yields them; kept, as its result is, until it is acknowledged."""

@@ -65,8 +65,12 @@ class LogPipe:
 
     def end_of(self, job: str) -> bool:
         """The same for one of many: completes its last lines; whether it printed anything."""
-        if not self._of and not any(stream.pending for stream in self.streams):
-            return False
+        if not self._of:
+            for stream in self.streams:  # no `any`, which costs a generator
+                if stream.pending:
+                    break
+            else:
+                return False
         of = json.dumps(job)
         for stream in self.streams:
             stream.finish(of)

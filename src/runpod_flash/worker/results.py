@@ -44,9 +44,13 @@ class Result(NamedTuple):
     json_error: str
     error: dict[str, str] | None
     encoding: str = "pickle"
+    usual: bool = False
+    """Whether there is nothing to be said of it but that it is a value in one part."""
 
     def head(self, of: str, load_us: int, run_us: int, logs: bool, stuck: bool = False) -> bytes:
         """The head of DONE or RETURNED; `of` are its first fields, which say what ended."""
+        if self.usual and not (load_us or logs or stuck):
+            return f'{{{of}"ok":true,"values":1,"run_us":{run_us}}}'.encode()
         ok = "true" if self.error is None else "false"
         common = f'{{{of}"ok":{ok},"values":{self.values},"run_us":{run_us}'
         if self.encoding != "pickle":
@@ -70,9 +74,13 @@ class Result(NamedTuple):
 def completed(value: Any, store: Store, *, want_json: bool = False) -> Result:
     """The result of a call that returned; raises what makes its value one that cannot travel."""
     encoded = codec.encode(value, define=False)
+    if not want_json:
+        parts, defs = encoded
+        if len(parts) == 1 and not defs and len(parts[0]) <= kinds.INLINE_LIMIT:
+            return _new(Result, (parts, _NONE, _NONE, 1, 0, False, "", None, "pickle", True))
     view, json_error = _json_view(value, encoded.parts) if want_json else (None, "")
-    parts, moved = _packed([*encoded.parts, view] if view is not None else encoded.parts, store)
-    return Result(parts, moved, encoded.defs, len(encoded.parts), 0, view is not None, json_error, None)
+    packed, moved = _packed([*encoded.parts, view] if view is not None else encoded.parts, store)
+    return Result(packed, moved, encoded.defs, len(encoded.parts), 0, view is not None, json_error, None)
 
 
 def completed_as_json(value: Any, store: Store) -> Result:
@@ -114,6 +122,8 @@ def cancelled(cause: str) -> Ending:
     return Ending("cancelled", "JobCancelled", f"cancelled: {cause or 'asked for'}", "runpod_flash.errors")
 
 
+_NONE: Final[list[Any]] = []
+_new = tuple.__new__  # what Result(…) does, without a Python function in between
 _NOTHING: Final = Result((), [], [], 0, 0, False, "", None)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import selectors
 from collections.abc import Callable
+from typing import Any
 
 
-class Selector(selectors.DefaultSelector):
+class _Selector(selectors.DefaultSelector):
     """Descriptors that were added are read before `select` returns; what it returns is for the loop.
 
     So a call begins in the turn of the loop in which it came: its task is there when the turn begins. Read by one of
@@ -37,3 +39,45 @@ class Selector(selectors.DefaultSelector):
             else:
                 theirs.append(one)
         return theirs
+
+
+class _EpollSelector(selectors.DefaultSelector):
+    """The same where there is epoll: ours stand in a set of their own, in which the loop's set is one more descriptor.
+
+    When it is ours that can be read, as nearly always where functions wait for nothing, that is all there is to ask,
+    and nothing is made of it that a loop could read.
+    """
+
+    def __init__(self, read: Callable[[int], None]) -> None:
+        super().__init__()
+        self._read = read  # must not raise
+        self._epoll = select.epoll()
+        self._theirs: int = self.fileno()
+        self._epoll.register(self._theirs, select.EPOLLIN)
+
+    def add(self, fd: int) -> None:
+        """From now on it is read."""
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def remove(self, fd: int) -> None:
+        """It is about to be closed."""
+        with contextlib.suppress(OSError, ValueError):
+            self._epoll.unregister(fd)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """What can be read or written, and is not ours to read."""
+        found: list[Any] = []
+        for fd, _event in self._epoll.poll(timeout):
+            if fd == self._theirs:
+                found = super().select(0)
+            else:
+                self._read(fd)
+        return found
+
+    def close(self) -> None:
+        """Both sets."""
+        self._epoll.close()
+        super().close()
+
+
+Selector = _EpollSelector if hasattr(select, "epoll") else _Selector

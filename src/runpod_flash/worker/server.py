@@ -17,7 +17,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
@@ -28,9 +28,10 @@ from runpod_flash.payload.modules import SHIPPED
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
 from runpod_flash.worker import results
-from runpod_flash.worker.call import Call, Facts, Finish, stepped
+from runpod_flash.worker.call import Arguments, Call, Facts, Finish, stepped
 from runpod_flash.worker.context import CURRENT, JobContext
 from runpod_flash.worker.deadlines import Deadlines
+from runpod_flash.worker.event_loop import EventLoop
 from runpod_flash.worker.instances import Instances, enter, method_of
 from runpod_flash.worker.items import Items
 from runpod_flash.worker.link import Key, Link, decode_head
@@ -49,32 +50,37 @@ _GENERATORS: Final = GeneratorType, AsyncGeneratorType
 _ASYNC: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 _now = time.monotonic_ns
+_new = tuple.__new__  # what Facts(…) does, without a Python function in between
 
 
 class Invoke(Call):
     """A call from a program: pickled arguments, and a pickled answer."""
 
-    __slots__ = ("_blobs", "_encoding", "_link", "_parts", "_runner", "items")
+    items: Items | None = None
+    """Where what it yields goes, if somebody reads that."""
 
     def __init__(self, message: Frame, link: Link, runner: Server) -> None:
         head = decode_head(message.head)
         super().__init__(head["call"], head, message.sid)
-        self._encoding: str = head.get("encoding", "pickle")
-        self._blobs: list[list[int | str]] = head.get("blobs", ())
+        self._head = head
         self._parts = message.parts
         self._link = link
         self._runner = runner
-        self.items = Items(link, link.send, sid=self.sid) if head.get("stream") else None
-        """Where what it yields goes, if somebody reads that."""
+        if "stream" in head:
+            self.items = Items(link, link.send, sid=self.sid)
 
-    async def arguments(self, function: Callable[..., Any]) -> tuple[Any, Any]:
-        parts, self._parts = self._parts, ()
-        return arguments(self._encoding, parts, self._blobs, self._link.blob_dir)
+    def arguments(self, function: Callable[..., Any]) -> Arguments:
+        head, parts = self._head, self._parts
+        self._head, self._parts = {}, ()
+        return arguments(head.get("encoding", "pickle"), parts, head.get("blobs", ()), self._link.blob_dir)
 
-    async def complete(self, value: Any) -> Finish:
+    def complete(self, value: Any) -> Finish | Coroutine[Any, Any, Finish]:
         if isinstance(value, _GENERATORS):
-            value = await self._all(value)
+            return self._collected(value)
         return partial(self._returned, results.completed(value, self._link))
+
+    async def _collected(self, generator: GeneratorType[Any, Any, Any] | AsyncGeneratorType[Any, Any]) -> Finish:
+        return partial(self._returned, results.completed(await self._all(generator), self._link))
 
     async def _all(self, generator: GeneratorType[Any, Any, Any] | AsyncGeneratorType[Any, Any]) -> list[Any] | None:
         """The list of what it yields; nothing, where somebody has read it as it came."""
@@ -96,7 +102,7 @@ class Invoke(Call):
         return partial(self._returned, results.failed(error, step, caller, self.ending, self._link))
 
     def _returned(self, result: Result, facts: Facts) -> bytes:
-        head = result.head("", facts.load_us, facts.run_us, facts.logs, facts.stuck)
+        head = result.head("", *facts)
         return frame.encode(kinds.RETURNED, head, result.parts, sid=self.sid, flags=kinds.END)
 
 
@@ -123,7 +129,7 @@ class Server:
         # Those, too, that were answered and have something left to do.
         self._at_work: set[Call] = set()
         self._exchanges: Exchanges | None = None
-        self._loop = loop = asyncio.SelectorEventLoop(self._selector)
+        self._loop = loop = EventLoop(self._selector)
         self._left = loop.create_future()
         self._deadlines = Deadlines(loop, self._expire)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="call") if threads > 1 else None
@@ -191,6 +197,10 @@ class Server:
             self._link.read_from(descriptor)
         except Exception:  # a bug of ours, or of the engine's: it costs what came, and no other call
             logger.exception("what the engine sent could not be read")
+        if self._link.draining or self._link.leaving:
+            self._leave_if_told()
+
+    def _leave_if_told(self) -> None:
         if self._link.leaving:
             self._leave()
         self._leave_if_drained()
@@ -207,11 +217,11 @@ class Server:
 
     def _begin(self, call: Call) -> None:
         self._calls[call.call] = call
-        call.task = self._loop.create_task(self._run(call))
         self._at_work.add(call)
+        call.task = self._loop.begin(self._run(call))
 
     async def _run(self, call: Call) -> None:
-        CURRENT.set(JobContext(call.call, 0, call.name, self._name))
+        CURRENT.set(_new(JobContext, (call.call, 0, call.name, self._name)))
         call.running = True
         call.began = call.loaded = _now()
         step = "load"
@@ -222,30 +232,36 @@ class Server:
             if function is None:
                 function = self._functions.load(call.name, call.digest)
                 call.loaded = _now()
-            SHIPPED.activate(call.digest)
             if call.instance:
+                SHIPPED.activate(call.digest)
                 step = "user"
                 self._deadlines.set(call)
                 function = await self._method(call, function)
                 call.loaded = _now()
             step = "bind"
-            args, kwargs = await call.arguments(function)
+            arguments = call.arguments(function)
+            args, kwargs = arguments if type(arguments) is tuple else await arguments  # type: ignore[misc]
             step = "user"
             if not call.instance:
                 self._deadlines.set(call)
-            SHIPPED.activate(call.digest)  # others may have run while the arguments arrived
-            value = await self._call(call, function, args, kwargs)
-            if type(value) not in (GeneratorType, AsyncGeneratorType):
+            SHIPPED.activate(call.digest)  # others may have run while it was loaded, or its arguments arrived
+            value = self._call(call, function, args, kwargs)
+            if type(value) is CoroutineType or hasattr(type(value), "__await__"):
+                value = await value
+            if type(value) not in _GENERATORS:
                 step = "encode"
             if call.timed_out or call.call not in self._calls:
                 raise asyncio.CancelledError  # it went on regardless, and nobody waits any more
-            finish = await call.complete(value)
+            finish: Any = call.complete(value)
+            if type(finish) is CoroutineType:
+                finish = await finish
         except BaseException as error:  # noqa: BLE001 — sys.exit() of user code ends a call, no worker
             finish = call.failed(error, step, Server._call.__code__)
         self._deadlines.drop(call)
         self.answer(call, finish)
         self._at_work.discard(call)
-        self._leave_if_drained()
+        if self._link.draining:
+            self._leave_if_drained()
 
     async def _method(self, call: Call, construct: Callable[..., Any]) -> Callable[..., Any]:
         """The method of its instance; of calls that come while it is made, all wait for the one that makes it."""
@@ -271,11 +287,14 @@ class Server:
         finally:
             del self._making[call.instance]
 
-    async def _call(self, call: Call, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    def _call(self, call: Call, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """What the function gives, or something to be awaited for it."""
         if self._threads is None or _is_async(function):
-            value = function(*args, **kwargs)
-        else:
-            value = await self.in_thread(call, partial(function, *args, **kwargs))
+            return function(*args, **kwargs)
+        return self._threaded(call, partial(function, *args, **kwargs))
+
+    async def _threaded(self, call: Call, function: Callable[[], Any]) -> Any:
+        value = await self.in_thread(call, function)
         if type(value) is CoroutineType or hasattr(type(value), "__await__"):
             return await value
         return value
@@ -300,8 +319,10 @@ class Server:
         printed = self._output.end_of(call.call)
         if self._calls.pop(call.call, None) is None:
             return  # it was answered when its time was over, or before it did what was left to do
-        self._items.pop(call.sid, None)
-        facts = Facts((call.loaded - call.began) // 1000, (_now() - call.loaded) // 1000, logs=printed, stuck=stuck)
+        if self._items:
+            self._items.pop(call.sid, None)
+        loaded = call.loaded
+        facts = _new(Facts, ((loaded - call.began) // 1000, (_now() - loaded) // 1000, printed, stuck))
         self._link.send(finish(facts))
 
     def untime(self, call: Call) -> None:

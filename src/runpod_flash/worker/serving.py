@@ -33,8 +33,6 @@ _now = time.monotonic_ns
 class Served(Exchange):
     """A request, and how it is answered."""
 
-    __slots__ = ()
-
     async def serve(self) -> Finish:
         """Has it answered; what is returned is sent, unless the last frame of the answer was sent already."""
         raise NotImplementedError

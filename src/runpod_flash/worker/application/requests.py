@@ -28,8 +28,6 @@ class ClientGone(OSError):
 class AppRequest(Served):
     """A request that an application answers."""
 
-    __slots__ = ("_gone", "_lifespan", "_pieces", "_start", "_target", "_worker")
-
     def __init__(
         self, call: str, head: Head, message: Frame, exchanges: Exchanges, lifespan: Lifespan, worker: str
     ) -> None:

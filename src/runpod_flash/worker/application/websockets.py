@@ -31,19 +31,6 @@ _PROTOCOL: Final = "sec-websocket-protocol"
 class WebSocket(AppRequest):
     """A websocket, from its handshake to its end."""
 
-    __slots__ = (
-        "_accepted",
-        "_arrived",
-        "_asked",
-        "_close",
-        "_denial",
-        "_farewell",
-        "_half",
-        "_messages",
-        "_over",
-        "_turn",
-    )
-
     def __init__(
         self, call: str, head: Head, message: Frame, exchanges: Exchanges, lifespan: Lifespan, worker: str
     ) -> None:

@@ -76,8 +76,6 @@ class Exchanges:
 class Exchange(Call):
     """A request and its answer."""
 
-    __slots__ = ("_bound", "_exchanges", "_head", "_is_events", "outflow", "request")
-
     def __init__(self, call: str, head: Head, message: Frame, exchanges: Exchanges) -> None:
         super().__init__(call, head.said, message.sid)
         first = message.parts[0] if message.parts else b""

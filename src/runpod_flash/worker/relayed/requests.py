@@ -39,8 +39,6 @@ _OF_THE_CONNECTION: Final = frozenset({"connection", "transfer-encoding", "keep-
 class Relayed(Served):
     """A request that the program answers."""
 
-    __slots__ = ("_child", "_target", "_upgrade", "_upstream", "_worker")
-
     def __init__(
         self, call: str, head: Head, message: Frame, exchanges: Exchanges, child: Child, upstream: Upstream, worker: str
     ) -> None:
