@@ -160,7 +160,7 @@ class Link(asyncio.Protocol):
         """Sends complete frames; of output to somebody who does not read, only the notice that it was left out."""
         if self._transport is None:
             return
-        if self._full or self._skipped:
+        if self._full or self._skipped.untold:
             data = self._skipped.sift(data, full=self._full)
         self._transport.write(data)
 
@@ -200,7 +200,7 @@ class Link(asyncio.Protocol):
         except FrameError as error:
             self._cut_off(error)
             return
-        if len(messages) <= _SLICE and not self._left:
+        if not self._left and len(messages) <= _SLICE:
             for message in messages:
                 self._take(message)
             return

@@ -19,11 +19,8 @@ class SkippedLines:
 
     def __init__(self) -> None:
         self._first: dict[int, Log] = {}
-        self._count: dict[int, int] = {}
-
-    def __bool__(self) -> bool:
-        """Whether somebody has yet to be told of lines that were left out."""
-        return bool(self._count)
+        self.untold: dict[int, int] = {}
+        """How many lines were left out, of whom that has yet to be told."""
 
     def sift(self, frames: bytes, *, full: bool) -> bytes:
         """`frames` without their LOGs if the reader's buffer is `full`, and with a notice once there is room."""
@@ -32,7 +29,7 @@ class SkippedLines:
             if full and each.kind == kinds.LOG:
                 self._skip(each)
                 continue
-            if each.sid in self._count and (each.kind == kinds.LOG or each.flags & kinds.END):
+            if each.sid in self.untold and (each.kind == kinds.LOG or each.flags & kinds.END):
                 out.append(self._notice(each.sid))
             out.append(frame.encode(each.kind, each.head, each.parts, sid=each.sid, flags=each.flags))
         return b"".join(out)
@@ -40,10 +37,10 @@ class SkippedLines:
     def _skip(self, each: frame.Frame) -> None:
         head = _log.decode(each.head)
         self._first.setdefault(each.sid, head)
-        self._count[each.sid] = self._count.get(each.sid, 0) + len(head.lines)
+        self.untold[each.sid] = self.untold.get(each.sid, 0) + len(head.lines)
 
     def _notice(self, sid: int) -> bytes:
-        head, count = self._first.pop(sid), self._count.pop(sid)
+        head, count = self._first.pop(sid), self.untold.pop(sid)
         head.fd = 2
         head.lines = [f"({count} lines skipped: they came faster than they were read; flash logs {head.job} has all)"]
         return head.encode(sid=sid)

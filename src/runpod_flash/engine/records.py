@@ -1,4 +1,7 @@
-"""What the engine remembers: live things only. Everything here can be read again from the store."""
+"""What the engine remembers: live things only. Everything here can be read again from the store.
+
+What every call makes anew is a Struct, which no function of Python fills.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
+
+import msgspec
 
 from runpod_flash.engine.placement import Placement
 from runpod_flash.engine.question import Question
@@ -133,10 +138,10 @@ class Function:
     spec: FunctionSpec
     run_us: float = -1.0
     holders: set[Link] = field(default_factory=set)  # the client links that declared it and are still there
+    invoked: tuple[int, bytes] = (-1, b"")  # the head of INVOKE with that timeout, after the call's id
 
 
-@dataclass(slots=True, eq=False)
-class Active:
+class Active(msgspec.Struct, eq=False):
     """A job that is at a worker."""
 
     job: str
@@ -210,8 +215,7 @@ class Worker:
         return bool(self.inflight or self.requests)
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Request:
+class Request(msgspec.Struct, eq=False, kw_only=True):
     """What a worker of a load-balanced endpoint shall answer. It is on no record: with the engine, it is gone."""
 
     id: str
@@ -233,8 +237,7 @@ class Request:
         raise NotImplementedError
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class ClientCall(Request):
+class ClientCall(Request, eq=False, kw_only=True):
     """A call from a program."""
 
     link: Link  # of whoever called …
@@ -244,7 +247,13 @@ class ClientCall(Request):
 
     def encode(self) -> bytes:
         """INVOKE, as its worker gets it."""
-        head, spec = self.head, self.fn.spec
+        head, fn = self.head, self.fn
+        if not (self.instance or head.blobs or head.stream) and head.encoding == "pickle":
+            if fn.invoked[0] != self.timeout_ms:
+                fn.invoked = self.timeout_ms, _rest_of(fn.spec, self.timeout_ms)
+            text = b'{"call":%b%b' % (_encode(self.id), fn.invoked[1])
+            return frame.encode(kinds.INVOKE, text, self.parts, sid=self.number)
+        spec = fn.spec
         return Invoke(
             call=self.id,
             name=spec.name,
@@ -256,6 +265,15 @@ class ClientCall(Request):
             instance=self.instance,
             drop=list(self.drop),
         ).encode(self.parts, sid=self.number)
+
+
+def _rest_of(spec: FunctionSpec, timeout_ms: int) -> bytes:
+    """What follows the id in the head of INVOKE: the same for all usual calls of a function."""
+    head = _encode(Invoke(call="", name=spec.name, digest=spec.digest, timeout_ms=timeout_ms))
+    return head.removeprefix(b'{"call":""')
+
+
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class Asker(Protocol):
@@ -284,8 +302,7 @@ class Converser(Asker, Protocol):
         """Its worker takes nothing new, and should not have to wait for it."""
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Exchange(Request):
+class Exchange(Request, eq=False, kw_only=True):
     """An HTTP request and its answer."""
 
     asker: Asker
@@ -306,8 +323,7 @@ class Exchange(Request):
         return frame.encode(kinds.HTTP_REQ, self.question.head_for(self.id), parts, sid=self.number)
 
 
-@dataclass(slots=True, eq=False)
-class Waiter:
+class Waiter(msgspec.Struct, eq=False):
     """Somebody who follows a job on a stream of a link."""
 
     link: Link

@@ -41,6 +41,7 @@ MOST_LOSSES: Final = 3
 """Workers that one request may cost."""
 _SLACK_S: Final = 10.0
 _STUCK: Final = "stuck"
+_SERVES: Final = frozenset({"idle", "busy"})
 _LEFT: Final = ErrorInfo(
     type="EngineRefused",
     module="runpod_flash.errors",
@@ -65,6 +66,8 @@ class Relay:
         self._state = state
         self._dispatcher = dispatcher
         self._followers = followers
+        self._lineage = state.lineage
+        self._now = state.clock.monotonic
         self._requests: dict[str, Request] = {}
         self._numbers = count(2, 2)  # even, as every stream that the engine opens
         self._waiting_bytes = 0
@@ -91,16 +94,17 @@ class Relay:
 
     def call(self, link: Link, sid: int, fn: Function, head: Call, parts: Sequence[bytes]) -> None:
         """A call arrives: to a worker with room, or it waits for one."""
-        if not head.call.isascii() or head.call in self._requests:
-            raise EngineRefused(f"{head.call!r} cannot be the id of a call", why="it is in use, or not ASCII")
+        id = head.call
+        if id in self._requests or not id.isascii():
+            raise EngineRefused(f"{id!r} cannot be the id of a call", why="it is in use, or not ASCII")
         if head.blobs:
             check_blobs(self._state, head.blobs)
         request = ClientCall(
-            id=head.call,
+            id=id,
             fn=fn,
             timeout_ms=head.timeout_ms,
-            asked_at=self._state.clock.monotonic(),
-            size=sum(map(len, parts)),
+            asked_at=self._now(),
+            size=len(parts[0]) if len(parts) == 1 else sum(map(len, parts)),
             defs=head.defs,
             instance=head.instance,
             link=link,
@@ -109,11 +113,12 @@ class Relay:
             parts=parts,
         )
         worker = self._enter(request)
-        if isinstance(link.state, Client):
-            link.state.calls.add(request.id)
-        self._followers.add(request.id, link, sid, logs=head.logs)
+        client = link.state
+        if isinstance(client, Client):
+            client.calls.add(id)
+        self._followers.add(id, link, sid, logs=head.logs)
         if head.parent is not None:
-            self._state.lineage.awaits(head.parent[0], request.id)
+            self._lineage.awaits(head.parent[0], id)
         if worker is not None:
             self._send(worker, request)
 
@@ -182,7 +187,7 @@ class Relay:
     def returned(self, worker: Worker, message: Frame, head: Returned) -> None:
         """A worker answers a call."""
         request = worker.requests.pop(message.sid, None)
-        worker.last_done = self._state.clock.monotonic()
+        worker.last_done = self._now()
         if isinstance(request, ClientCall):
             data = frame.encode(kinds.RETURNED, message.head, message.parts, sid=request.sid, flags=kinds.END)
             self._finish(request, data, lines_follow=head.logs)
@@ -194,14 +199,18 @@ class Relay:
         assert worker is not None
         del worker.requests[exchange.number]
         self._forget(exchange.id)
-        worker.last_done = self._state.clock.monotonic()
+        worker.last_done = self._now()
         self._go_on(worker, stuck=stuck)
 
     def _go_on(self, worker: Worker, *, stuck: bool) -> None:
         if stuck:
             self._replace(worker)
-        self._dispatcher.stop_if_drained(worker)
-        self.serve(worker)
+        if worker.state == "draining":
+            self._dispatcher.stop_if_drained(worker)
+        if worker.pool.requests:
+            self._hand_out(worker.pool)
+        if not worker.requests:
+            self._dispatcher.rest(worker)
 
     def chunk(self, worker: Worker, message: Frame) -> None:
         """A worker sends what a call has yielded: it goes to the caller as it came."""
@@ -353,16 +362,16 @@ class Relay:
             if request.strict:
                 return None
         best: Worker | None = None
-        rank = pool.spec.concurrency, -math.inf
+        fewest, latest = pool.spec.concurrency, math.inf  # nobody with no room
         for worker in workers:
-            theirs = len(worker.requests), -worker.last_done
+            has = len(worker.requests)
             if (
-                worker.link
-                and worker.state in {"idle", "busy"}
-                and theirs < rank
+                (has < fewest or (has == fewest and worker.last_done > latest))
+                and worker.link
+                and worker.state in _SERVES
                 and self._dispatcher.suits(worker, fn)
             ):
-                best, rank = worker, theirs
+                best, fewest, latest = worker, has, worker.last_done
         return best
 
     def _has_room(self, worker: Worker, fn: Function) -> bool:
@@ -370,18 +379,21 @@ class Relay:
         return there and len(worker.requests) < fn.pool.spec.concurrency and self._dispatcher.suits(worker, fn)
 
     def _send(self, worker: Worker, request: Request) -> None:
+        fn, requests = request.fn, worker.requests
         request.worker, request.number = worker, next(self._numbers)
-        request.sent_at = self._state.clock.monotonic()
+        request.sent_at = self._now()
         if request.instance:
             request.drop = homes.settle(worker, request.instance)
-        worker.requests[request.number] = request
-        self._dispatcher.engage(worker, request.fn, request.defs)
+        requests[request.number] = request
+        self._dispatcher.engage(worker, fn, request.defs)
         turn = self._state.turn
-        send = turn.pass_on if len(worker.requests) == 1 else turn.send
-        send(worker.link, request.encode())
+        if len(requests) == 1:
+            turn.pass_on(worker.link, request.encode())
+        else:
+            turn.send(worker.link, request.encode())
         if isinstance(request, Exchange) and request.question.head.more:
             request.asker.allow(kinds.WINDOW - len(request.body))
-        if len(worker.requests) > request.fn.pool.endpoint.spec.scaler_value:
+        if len(requests) > fn.pool.endpoint.spec.scaler_value:
             self._state.replan()
 
     def _answer(self, request: Request, error: ErrorInfo) -> None:
@@ -394,13 +406,14 @@ class Relay:
 
     def _finish(self, request: ClientCall, data: bytes, *, lines_follow: bool = False) -> None:
         self._forget(request.id)
-        if isinstance(request.link.state, Client):
-            request.link.state.calls.discard(request.id)
+        client = request.link.state
+        if isinstance(client, Client):
+            client.calls.discard(request.id)
         self._followers.answer(request.id, data, lines_follow=lines_follow)
 
     def _forget(self, call: str) -> None:
         self._requests.pop(call, None)
-        self._state.lineage.ended(call, CALLER_ENDED)
+        self._lineage.ended(call, CALLER_ENDED)
 
     def _check_room(self, pool: Pool) -> None:
         waiting = len(pool.requests)
