@@ -171,12 +171,16 @@ class Killer:
             ("zygote", self._scene.zygotes),
             ("worker", self._scene.workers),
         ]
+        due = self._rand.sample(victims, len(victims))  # each kind once, however soon all jobs have ended
         while not self._enough.wait(self._rand.uniform(*self._pause)):
             (name, find), roll = self._rand.choices(victims, (2, 1, 2, 5))[0], self._rand.random()
+            if due:
+                name, find = due[0]
             if found := find():
                 with contextlib.suppress(psutil.Error):
                     found[int(roll * len(found))].kill()
                     self.killed[name] += 1
+                    due = due[1:]
                     if name in ("engine", "host"):
                         self._let_some_end()
 
