@@ -80,7 +80,10 @@ def token(engine: IsolatedEngine) -> Iterator[str]:
         for one in served:
             one.send_signal(signal.SIGINT)
         for one in served:
-            one.communicate(timeout=30)
+            try:
+                one.communicate(timeout=30)
+            finally:
+                one.kill()
 
 
 def serve(*arguments: str) -> subprocess.Popen[str]:
