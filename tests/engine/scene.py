@@ -190,6 +190,7 @@ class Scene:
         self.executions: Counter[str] = Counter()  # calls that workers began
         self.host: HostSide | None = None
         self.wires: list[Wire] = []  # to the engine that runs
+        self._reader: sqlite3.Connection | None = None  # of its store
         self.start()
 
     # ── engines ───────────────────────────────────────────────────────────────────────────────────
@@ -220,6 +221,7 @@ class Scene:
         self.wires.clear()
         self.ended_hosts.clear()
         self.wait_for_thread()
+        self._stop_reading()
         self.store.rollback()
         self.store.close()
         self.loop.close()
@@ -310,9 +312,15 @@ class Scene:
 
     def rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
         """Rows of the store, read beside the engine."""
-        with closing(sqlite3.connect(self.path)) as db:
-            db.row_factory = sqlite3.Row
-            return [dict(row) for row in db.execute(query, arguments)]
+        if self._reader is None:
+            self._reader = sqlite3.connect(self.path, isolation_level=None)
+            self._reader.row_factory = sqlite3.Row
+        return [dict(row) for row in self._reader.execute(query, arguments).fetchall()]
+
+    def _stop_reading(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def job(self, job: str) -> dict[str, Any]:
         """One job's row."""
@@ -364,6 +372,7 @@ class Scene:
 
     def close(self) -> None:
         """The end of the test."""
+        self._stop_reading()
         if not self.loop.is_closed():
             self.wait_for_thread()
             self.store.close()
