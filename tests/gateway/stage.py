@@ -172,7 +172,8 @@ class Stage:
 
     async def _start(self) -> None:
         self.home.mkdir(exist_ok=True)
-        store = open_store(self.home / "store.sqlite", durability="process", retention_ms=(60_000, 60_000))
+        kept_ms = round(self._settings.retention_spawned * 1000)
+        store = open_store(self.home / "store.sqlite", durability="process", retention_ms=(60_000, kept_ms))
         self._store = store
         self.engine = Engine(
             store=store, settings=self._settings, provider=_Provider(self), rundir=self.home, watch=lambda *_: None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
 
 import pytest
 
+from runpod_flash.engine import retention
 from runpod_flash.gateway.limits import AROUND
 from tests.gateway.raw import AUTHORIZED, HOST, Answer, Client
-from tests.gateway.stage import Stage
+from tests.gateway.stage import Stage, stage
 
 
 def ask(one: Stage, method: str, path: str, body: str = "", *, headers: str = AUTHORIZED) -> Answer:
@@ -102,6 +105,23 @@ def test_a_job_that_is_not_there_is_not_found(jobs: Stage) -> None:
     answer = ask(jobs, "GET", "/v2/echo/status/0-u1")
     assert answer.status == 404
     assert "no job '0-u1'" in error(answer)
+
+
+def test_a_job_that_was_kept_long_enough_is_there_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_FIRST_SWEEP_S", 0.05)
+    monkeypatch.setattr(retention, "_SWEEP_S", 0.05)
+    with stage(tmp_path / "home", FLASH_RETENTION_SPAWNED="0.01") as one:
+        one.builds = "later"
+        one.declare("m:echo", endpoint="echo")
+        job = json.loads(ask(one, "POST", "/v2/echo/run", '{"input": 1, "policy": {"ttl": 1}}').body)["id"]
+        end = time.monotonic() + 20
+        while ask(one, "GET", f"/v2/echo/status/{job}").status == 200:
+            assert time.monotonic() < end, "it is kept for ever"
+            time.sleep(0.02)
+        for verb in ("status", "status-sync", "stream", "cancel", "retry"):
+            answer = ask(one, "POST", f"/v2/echo/{verb}/{job}")
+            assert (answer.status, "or of long ago" in error(answer)) == (404, True), verb
+        assert json.loads(ask(one, "GET", "/v2/echo/requests").body) == {"requests": []}
 
 
 def test_several_functions_have_to_be_told_apart(jobs: Stage) -> None:
