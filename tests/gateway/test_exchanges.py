@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runpod_flash.engine import relay
+from runpod_flash.engine import relay, waiting
 from runpod_flash.gateway import connection as connections
 from runpod_flash.wire import kinds
 from tests.gateway.conftest import echo
@@ -356,7 +356,7 @@ def test_an_endpoint_that_can_have_no_worker_says_why(home: Path) -> None:
 
 
 def test_too_many_that_wait_are_told_to_come_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "MOST_WAITING", 1)
+    monkeypatch.setattr(waiting, "MOST", 1)
     held = Held()
     with stage(home) as one, contextlib.ExitStack() as stack:
         one.serve("m:held", "GET /held", held, workers_max=1, concurrency=1)

@@ -21,16 +21,13 @@ from runpod_flash.engine.queue import check_blobs
 from runpod_flash.engine.records import ClientCall, Exchange, Function, Pool, Request, Worker
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.turn import Link
-from runpod_flash.errors import EngineRefused, QueueFull
+from runpod_flash.engine.waiting import Waiting
+from runpod_flash.errors import EngineRefused
 from runpod_flash.model.job import ErrorKind
 from runpod_flash.wire import frame, kinds
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.messages import Call, Cancel, Error, ErrorInfo, Exited, Returned, Taken
 
-MOST_WAITING: Final = 10_000
-"""Calls of one endpoint that wait for a worker, beyond which new ones are refused."""
-MOST_WAITING_BYTES: Final = 256 * 1024 * 1024
-"""Bytes of the arguments of all that wait."""
 NEIGHBOURS_S: Final = 5.0
 """A worker with a call that cannot be ended is replaced, and the others on it have this long to finish."""
 LONGEST_DRAIN_S: Final = 300.0
@@ -70,7 +67,7 @@ class Relay:
         self._now = state.clock.monotonic
         self._requests: dict[str, Request] = {}
         self._numbers = count(2, 2)  # even, as every stream that the engine opens
-        self._waiting_bytes = 0
+        self._waiting = Waiting()
         self.leaving = False  # the engine is about to leave its workers to the next one: what comes is that one's
 
     @property
@@ -85,7 +82,7 @@ class Relay:
     def clear(self) -> None:
         """Forgets everything; every link is being closed."""
         requests, self._requests = self._requests, {}
-        self._waiting_bytes = 0
+        self._waiting.clear()
         for request in requests.values():
             if isinstance(request, Exchange):
                 request.asker.fail(_STARTED_AGAIN)
@@ -138,7 +135,6 @@ class Relay:
                 raise affinity.WorkerGone(request.wanted)
             if not request.fn.pool.endpoint.spec.workers_max:
                 raise EngineRefused("it is not served any more", why="it was taken away, by whoever had served it")
-            self._check_room(request.fn.pool)
             self._wait(request)
         self._requests[request.id] = request
         return worker
@@ -147,7 +143,7 @@ class Relay:
         """The engine leaves: what has not begun is told to try the next one."""
         for pool in self._state.pools.values():
             while pool.requests:
-                request = self._next(pool)
+                request = self._waiting.take_next(pool)
                 if isinstance(request, ClientCall):
                     error = Error(code=Leaving.code, what="the engine has left")
                     self._finish(request, error.encode(sid=request.sid, flags=kinds.END | kinds.FAILED))
@@ -172,8 +168,7 @@ class Relay:
 
     def fail(self, request: Request, error: ErrorInfo) -> None:
         """Answers one that waits for a worker."""
-        request.fn.pool.requests.remove(request)
-        self._waiting_bytes -= request.size
+        self._waiting.take(request)
         self._answer(request, error)
 
     def drop(self, link: Link) -> None:
@@ -233,7 +228,7 @@ class Relay:
 
     def _hand_out(self, pool: Pool) -> None:
         while pool.requests and (free := self._choose(pool.requests[0])) is not None:
-            self._send(free, self._next(pool))
+            self._send(free, self._waiting.take_next(pool))
         if pool.homes or (pool.requests and pool.requests[0].strict):
             self._pass_by(pool)
         if pool.requests:
@@ -243,8 +238,7 @@ class Relay:
         """Those at the head wait for a certain worker, say for that of their instance; others need not with them."""
         for request in list(pool.requests):
             if (free := self._choose(request)) is not None:
-                pool.requests.remove(request)
-                self._waiting_bytes -= request.size
+                self._waiting.take(request)
                 self._send(free, request)
             elif request.instance not in pool.homes and not request.strict:
                 return
@@ -265,8 +259,7 @@ class Relay:
         if request.question.head.method not in REPEATABLE or request.losses >= MOST_LOSSES:
             return False
         pool, request.worker = request.fn.pool, None
-        pool.requests.appendleft(request)
-        self._waiting_bytes += request.size
+        self._waiting.put_back(request)
         # Not now: whoever tells of the loss has yet to take the worker away.
         self._state.call_later(0, self._hand_out, pool)
         self._state.replan()
@@ -280,7 +273,7 @@ class Relay:
     def fail_waiting(self, pool: Pool, error: ErrorInfo) -> None:
         """Nobody will serve the calls that wait at this pool."""
         while pool.requests:
-            self._answer(self._next(pool), error)
+            self._answer(self._waiting.take_next(pool), error)
 
     # ── time ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -321,9 +314,7 @@ class Relay:
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
 
     def _wait(self, request: Request) -> None:
-        pool = request.fn.pool
-        pool.requests.append(request)
-        self._waiting_bytes += request.size
+        self._waiting.add(request)
         self._retire(request.fn)
         self._state.replan()
 
@@ -337,11 +328,6 @@ class Relay:
             if worker.state in {"idle", "busy"}:
                 self._dispatcher.drain(worker, "version")
                 self._state.replan()
-
-    def _next(self, pool: Pool) -> Request:
-        request = pool.requests.popleft()
-        self._waiting_bytes -= request.size
-        return request
 
     def _choose(self, request: Request) -> Worker | None:
         """Of the workers with room the one with the fewest calls; of equals the one used last, so others can go.
@@ -414,13 +400,3 @@ class Relay:
     def _forget(self, call: str) -> None:
         self._requests.pop(call, None)
         self._lineage.ended(call, CALLER_ENDED)
-
-    def _check_room(self, pool: Pool) -> None:
-        waiting = len(pool.requests)
-        if waiting >= MOST_WAITING or self._waiting_bytes >= MOST_WAITING_BYTES:
-            raise QueueFull(
-                f"{waiting} calls of the endpoint {pool.endpoint.spec.name!r} wait for a worker",
-                why=f"at most {MOST_WAITING} calls and {MOST_WAITING_BYTES >> 20} MiB may wait",
-                fix="raise workersMax or max_concurrency, or call more slowly",
-                retry_after_ms=1000,
-            )
