@@ -128,7 +128,7 @@ def test_from_a_new_app_to_one_that_is_deployed_changed_gone_back_on_and_taken_a
     assert (me.folder / "flash_manifest.json").is_file()
     assert (me.folder / ".flash" / "artifact.tar.gz").is_file()
     told = me.flash("deploy", "--yes").stderr
-    line = told.rpartition("Try it:\n")[2].strip()
+    line = told.rpartition("Try it:\n")[2].strip().splitlines()[0]
     assert "My Other Shop" in me.curl(line)
     url = re.findall(r"http://\S+", line)[0].rstrip("/")
     token = {"Authorization": f"Bearer {(engine.home / 'token').read_text().strip()}"}
