@@ -283,6 +283,15 @@ def test_a_file_that_is_deleted_gives_way_to_what_else_there_is_to_serve(changin
     assert changing.run.get("/text").json() == "another file"
 
 
+def test_where_files_cannot_be_watched_what_is_served_goes_on(plain: Path) -> None:
+    with running(plain) as run:
+        run.ready()
+        (plain / "caf\udce9.py").touch()  # no text, as names of files may be
+        run.until("not watching +.*Unable to decode path .*; what is served goes on")
+        assert run.get("/text").json() == "one"
+        assert run.interrupt() == 0
+
+
 def test_ctrl_c_ends_everything_quickly_and_well(plain: Path) -> None:
     with running(plain) as run:
         run.ready()

@@ -346,7 +346,7 @@ def test_an_example_that_is_not_there_is_answered_with_the_one_that_is_meant(roo
     typo, alone = get(unified_app(root), "/helo/gpu/say", "/gpu/say")
     assert (typo.status_code, alone.status_code) == (404, 404)
     assert "Did you mean 'hello'?" in typo.json()["detail"]
-    assert alone.json()["detail"] == "there is no example 'gpu'; /gpu/say of one is /hello/gpu/say here"
+    assert alone.json()["detail"] == "there is no example 'gpu'; /gpu/say is served as /hello/gpu/say here"
     assert alone.json()["choices"] == ["/hello/gpu/say"]
 
 

@@ -54,6 +54,9 @@ class Audience(Protocol):
     def changed(self, paths: list[Path]) -> None:
         """These files did; the app is loaded anew."""
 
+    def unwatched(self, why: str) -> None:
+        """Files cannot be watched any more; what serves goes on."""
+
     def ended(self, code: int) -> None:
         """The process that served went away by itself."""
 
@@ -99,6 +102,9 @@ class Supervisor:
             async for paths in changes:
                 self._audience.changed(paths)
                 await self._start()
+            if changes.failure:
+                self._audience.unwatched(changes.failure)
+                await self._stop.wait()
             return 0
         finally:
             await self._end()
@@ -310,6 +316,8 @@ class _Changes:
     def __init__(self, folder: Path, stop: asyncio.Event) -> None:
         self._folder = folder
         self._stop = stop
+        self.failure = ""
+        """Why there are no more of them, though nobody said stop."""
         self._found: asyncio.Queue[list[Path] | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._watch(), name="watching files")
 
@@ -327,6 +335,11 @@ class _Changes:
     async def _watch(self) -> None:
         try:
             await self._look()
+        except Exception as error:  # noqa: BLE001 - too many files, or names that are no text: it is told
+            cause: BaseException = error
+            while inner := getattr(cause, "exceptions", ()):  # a group, of one
+                cause = inner[0]
+            self.failure = f"{type(cause).__name__}: {cause}"
         finally:
             self._found.put_nowait(None)
 

@@ -160,8 +160,8 @@ class UnifiedApp(FastAPI):
             choices = [f"{one.example.path}/{rest}" for one in several]
             return {"detail": f"{len(several)} categories have an example {first}: choose one", "choices": choices}
         if choices := self._with_route(path):
-            there = choices[0] if len(choices) == 1 else "one of several paths"
-            return {"detail": f"there is no example {first!r}; {path} of one is {there} here", "choices": choices}
+            here = f"{path} is served as {choices[0]} here" if len(choices) == 1 else f"several have {path}: choose one"
+            return {"detail": f"there is no example {first!r}; {here}", "choices": choices}
         names = [*self._by_name, *{served.example.category for served in self.examples}]
         return {"detail": f"there is no example {first!r}.{did_you_mean(first, names)}"}
 

@@ -28,7 +28,7 @@ class Narration:
     def loading(self, *, serving: bool) -> None:
         """The app takes a while to load."""
         until = "the version before answers until then" if serving else "requests wait until then"
-        self._line("loading", f"{self._target.file or 'the examples'} takes a while; {until}")
+        self._line("loading", f"{self._target.file or 'the project'} takes a while; {until}")
 
     def loaded(self, facts: Mapping[str, Any], *, seconds: float) -> None:
         """The app serves: the first time with its routes, then with those that came or went."""
@@ -52,6 +52,10 @@ class Narration:
         names = [os.path.relpath(path, self._target.folder) for path in paths]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         self._line("changed", ", ".join(names[:3]) + more)
+
+    def unwatched(self, why: str) -> None:
+        """Files cannot be watched any more."""
+        self._line("not watching", f"{why}; what is served goes on, changes are not seen: Ctrl-C, and start it again")
 
     def ended(self, code: int) -> None:
         """The process that serves is gone, and nobody told it to go."""
