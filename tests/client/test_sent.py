@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from runpod_flash import CpuLiveServerless, StoreError, remote
-from runpod_flash.client import link, sent
+from runpod_flash.client import argument_files, sent
 from runpod_flash.wire import blobs, messages
 from runpod_flash.wire.kinds import INLINE_LIMIT
 from tests.client.engine_double import EngineDouble
@@ -210,7 +210,7 @@ def test_bytes_that_nobody_else_has_are_let_go_with_their_file(
     engine: EngineDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sent, "TABLE", sent.Sent())
-    monkeypatch.setattr(link, "_LET_GO_SECONDS", 0.01)
+    monkeypatch.setattr(argument_files, "_LET_GO_SECONDS", 0.01)
     value = bytes(LARGE)
     first_and_last.sync(value)
     assert len(files(engine)) == 1
