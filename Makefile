@@ -31,8 +31,9 @@ help:
 demo: .venv/runtime
 	@$(py) examples/demo/digits.py
 
+# Two files at a time: most tests wait for processes of theirs, and what a file's tests share is made once.
 test: lint
-	$(py) -m pytest $(ARGS)
+	$(py) -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-system: .venv/dev
 	TEST_SYSTEM=1 $(py) -m pytest tests/host/test_large_packages.py \
