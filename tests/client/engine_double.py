@@ -76,6 +76,10 @@ class EngineDouble:
 
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(5)
 
+    @property
+    def leaves(self) -> bool:
+        return self._stopping.is_set()
+
     def release(self) -> None:
         """Lets everything that is held run."""
         self.holding = False
@@ -112,7 +116,8 @@ class EngineDouble:
         for connection in self.connections:
             connection.transport.abort()
         self.connections.clear()
-        await asyncio.sleep(0.01)
+        for _ in range(10):  # whoever was just being accepted is sent away by `connection_made`, and let go
+            await asyncio.sleep(0)
 
 
 class Connection(asyncio.Protocol):
@@ -127,7 +132,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self.engine.connections.append(self)
+        if self.engine.leaves:
+            transport.abort()
+        else:
+            self.engine.connections.append(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self in self.engine.connections:
