@@ -205,7 +205,7 @@ NEAR = st.fixed_dictionaries(
 FINE = {200, 400, 404, 405, 413, 415, 422}
 
 
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(function=st.sampled_from(["echo", "move", "whole", "hello/a"]), body=NEAR | JSON | st.binary(max_size=50))
 def test_no_body_is_an_error_of_ours(client: httpx.Client, function: str, body: Any) -> None:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -213,7 +213,7 @@ def test_no_body_is_an_error_of_ours(client: httpx.Client, function: str, body: 
     assert answer.status_code in FINE, answer.text
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     query=st.dictionaries(
         st.sampled_from(["q", "at", "tags", "limit"]) | st.text(max_size=3), st.text() | st.lists(st.text()), max_size=4

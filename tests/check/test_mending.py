@@ -259,7 +259,7 @@ def kinds(found: list[Finding]) -> Counter[tuple[str, str]]:
     return Counter((one.rule.code, one.what.partition(", in line")[0].partition(" (")[0]) for one in found)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=modules())
 def test_a_mended_file_has_nothing_left_to_mend_and_keeps_its_other_findings(tmp_path: Path, text: str) -> None:
     file = tmp_path / "app.py"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import click
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runpod_flash import CpuLiveServerless, remote
@@ -122,7 +122,6 @@ def is_told_well(words: list[str], ended: Result) -> None:
         assert len(said.split()) >= 5, f"{line}: {said}"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(words=lines())
 def test_no_line_ends_in_a_traceback(words: list[str]) -> None:
     is_told_well(words, typed(words))
@@ -146,7 +145,6 @@ def test_a_name_that_nothing_has_is_told(option: str) -> None:
 
 
 @given(words=st.lists(WORDS, min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_no_verb_at_all_is_told(words: list[str]) -> None:
     is_told_well(words, typed(words))
 

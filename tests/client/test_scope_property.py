@@ -164,7 +164,7 @@ def load(text: str, folder: Path) -> types.FunctionType:
     return function
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(text=modules())
 def test_the_verdict_is_what_a_bare_process_finds(text: str, project: Path, bare: BareProcess) -> None:
     function = load(text, project)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import runpod_flash as flash
@@ -76,7 +76,6 @@ def taken(write: Callable[[], Any]) -> Any:
     return None
 
 
-@settings(max_examples=200)
 @given(st.sampled_from(VALUES), st.dictionaries(st.sampled_from(NAMES), ANYTHING, max_size=3), st.booleans())
 def test_configurations_are_taken_or_refused(kind: Any, written: dict[str, Any], named: bool) -> None:
     key = "key" if kind is flash.KeyValuePair else "name"
@@ -111,7 +110,6 @@ def body(x: Any = None) -> Any:
     return x
 
 
-@settings(max_examples=200)
 @given(st.sampled_from(EIGHT), st.dictionaries(ARGUMENTS, ANYTHING, max_size=3), st.just(body) | ANYTHING)
 def test_remote_takes_or_refuses(kind: Any, written: dict[str, Any], function: Any) -> None:
     with warnings.catch_warnings():
@@ -128,7 +126,6 @@ handle = remote(flash.CpuLiveServerless("worker"))(body)
 OPTIONS = st.sampled_from(["timeout", "max_retries", "ttl", "priority", "delay", "name", *NAMES])
 
 
-@settings(max_examples=200)
 @given(st.dictionaries(OPTIONS, ANYTHING, max_size=3))
 def test_options_are_taken_or_refused(written: dict[str, Any]) -> None:
     made = taken(lambda: handle.with_options(**written))

@@ -501,7 +501,6 @@ def test_the_same_snapshot_gives_the_same_plan(before: Snapshot) -> None:
     assert set(plan(shuffled)) == set(plan(before))
 
 
-@settings(max_examples=300)
 @given(snapshots())
 def test_a_plan_that_is_being_carried_out_is_not_made_again(before: Snapshot) -> None:
     after = carried_out(before, plan(before))

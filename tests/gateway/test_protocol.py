@@ -198,7 +198,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(PIECES, st.binary(max_size=40)), max_size=12))
 def test_whatever_comes_is_answered_without_a_fault_and_never_hangs(shared: Stage, pieces: list[bytes]) -> None:
     with Client(shared) as client:

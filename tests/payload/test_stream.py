@@ -44,7 +44,7 @@ def sizes(value: Any) -> list[int]:
     return [len(memoryview(part).cast("B")) for part in codec.encode(value).parts]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(VALUES)
 def test_whatever_the_value_it_comes_back(value: Any) -> None:
     again = there_and_back([value, value])

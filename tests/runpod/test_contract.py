@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runpod_flash.gateway.runpod import openapi
@@ -109,7 +109,6 @@ def requests(draw: st.DrawFn) -> tuple[str, str, bytes]:
 
 
 @given(asked=requests())
-@settings(max_examples=80)
 def test_every_answer_is_one_of_those_that_are_described(
     asked: tuple[str, str, bytes], jobs: Stage, known: list[str]
 ) -> None:
