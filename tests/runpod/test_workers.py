@@ -158,6 +158,18 @@ def test_what_a_generator_yields_is_streamed_and_its_output_is_empty(served: Ser
     assert said["stream"] == [{"output": {"number": number}} for number in range(3)]
 
 
+@pytest.mark.parametrize(("program", "gathered"), [("yields_plainly", False), ("gathers_later", True)])
+def test_plain_or_asynchronous_its_items_are_streamed_and_gathered_where_that_was_said(
+    served: Served, program: str, gathered: bool
+) -> None:
+    served.serve(f"{program}.py")
+    ended = served.result(program, {"n": 3})
+    items = [{"number": number} for number in range(3)]
+    assert (ended["status"], ended["output"]) == ("COMPLETED", items if gathered else [])
+    said = served.ask("GET", f"{program}/stream/{ended['id']}").json()
+    assert said["stream"] == [{"output": item} for item in items]
+
+
 def test_a_generator_that_raises_fails_with_its_error(served: Served) -> None:
     ended = served.result("yields", {"n": 3, "fail": 1})
     assert ended["status"] == "FAILED"
