@@ -99,7 +99,8 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(tmp_path)
     yield made
     made.flash("engine", "stop", "--grace", "0")
-    assert [process for process in psutil.process_iter(["cmdline"]) if _mentions(process, made.home)] == []
+    left = [process for process in psutil.process_iter(["cmdline"]) if _mentions(process, made.home)]
+    assert [process.info["cmdline"] for process in left] == []
 
 
 def _mentions(process: psutil.Process, folder: Path) -> bool:

@@ -1,10 +1,11 @@
-"""The hosts that an engine has started: their end is noticed and told, and leaves no zombie."""
+"""The hosts of an engine: the end of those that it has started is noticed, told, and leaves no zombie."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from typing import Final
 
@@ -25,6 +26,7 @@ class Hosts:
     def __init__(self) -> None:
         self._watched: dict[HostProcess, Callable[[], None]] = {}
         self._none = asyncio.Event()
+        self._adopted = 0
 
     def watch(self, process: HostProcess, ended: Callable[[], None]) -> None:
         """Calls `ended` when the process is gone."""
@@ -42,13 +44,24 @@ class Hosts:
             self._watched[process] = _ignore  # the engine has stopped already, and expects nothing any more
             process.terminate()
 
+    def adopt(self, pid: int) -> None:
+        """Waits at the end for this one as well: an earlier engine has started it, and it has heard GOODBYE."""
+        if all(process.pid != pid for process in self._watched):
+            self._adopted = pid
+
     async def end(self, patience_s: float) -> None:
         """Waits until all are gone."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._gone(), patience_s)
+        for pid in [*(process.pid for process in self._watched), *([self._adopted] if self._adopted else ())]:
+            logger.warning("the host (process %d) is still ending its workers", pid)
+
+    async def _gone(self) -> None:
         if self._watched:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._none.wait(), patience_s)
-        for process in self._watched:
-            logger.warning("the host (process %d) is still ending its workers", process.pid)
+            await self._none.wait()
+        if self._adopted:
+            await _end_of(self._adopted)
+            self._adopted = 0
 
     def forget(self) -> None:
         """Those that live on are another engine's."""
@@ -72,3 +85,32 @@ class Hosts:
         if not self._watched:
             self._none.set()
         return ended
+
+
+async def _end_of(pid: int) -> None:
+    """Waits for the end of a process that is no child of ours."""
+    if not hasattr(os, "pidfd_open"):
+        while _is_there(pid):  # noqa: ASYNC110  (once in a life, and only where nothing tells)
+            await asyncio.sleep(_REAP_S / 10)
+        return
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return  # it is gone
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

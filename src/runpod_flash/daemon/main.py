@@ -262,6 +262,8 @@ class Daemon:
         # there: one that finds none would start the next engine.
         if farewell.stop_host:
             self._hosts.tell()
+            if pid := self._engine.host_pid:
+                self._hosts.adopt(pid)
         # Then the socket, before any link closes: who is sent away now finds nobody, and starts the next engine,
         # which waits for our lock.
         server.close()

@@ -246,6 +246,12 @@ class Engine:
         while self._hosts.is_away() and self.state.clock.monotonic() < end:  # noqa: ASYNC110  (once in a life)
             await asyncio.sleep(_LOOK_S)
 
+    @property
+    def host_pid(self) -> int | None:
+        """The process of the host, whoever has started it; None if there is none that has come."""
+        host = self.state.host
+        return host.pid if host is not None and host.came else None
+
     def _asked_to_stop(self, verb: str, args: dict[str, Any]) -> None:
         self.on_stop_request(verb, args)
 
