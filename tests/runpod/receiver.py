@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ssl
-import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
+
+import trustme
 
 from runpod_flash.wire.signing import signature
 
@@ -24,13 +25,11 @@ class Told(NamedTuple):
 
 
 def make_certificate(folder: Path) -> Path:
-    """A key and a certificate for this machine, which its maker alone has signed."""
-    key, certificate, both = folder / "key.pem", folder / "certificate.pem", folder / "both.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=receiver"
-    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*command.split(), *more], check=True, capture_output=True)
-    both.write_text(key.read_text() + certificate.read_text())
-    return both
+    """A key, a certificate for this machine, and that of whoever has signed it and nobody knows, in one file."""
+    authority, file = trustme.CA(), folder / "certificate.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(file))
+    authority.cert_pem.write_to_path(str(file), append=True)
+    return file
 
 
 class Receiver:
