@@ -167,6 +167,7 @@ def test_the_output_of_an_endpoint_is_followed_over_the_death_of_the_engine(mach
 
 def test_what_waits_can_be_purged_and_what_has_ended_forgotten(machine: Machine) -> None:
     running = [machine.run("spawn", "counts", "1000") for _ in range(2)]
+    until(lambda: all(machine.facts("job", job)["status"] == "IN_PROGRESS" for job in running))
     waiting = [machine.run("spawn", "greet", name) for name in ("a", "b", "c")]
     until(lambda: machine.facts("ps")[0]["waits"])
     assert machine.facts("ps")[0]["waits"]["code"] == "workers_max"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runpod_flash.wire.messages import Beat, BeatOk, Exited, Log, Ready, Span, Stop
-from tests.host.conftest import Machine, processes_in
+from runpod_flash.wire.messages import Beat, BeatOk, Exited, Launch, ListEnvs, Log, Ready, Rows, Span, Stop
+from tests.host.conftest import RUNTIME, Machine, processes_in
 
 
 @pytest.fixture
@@ -383,6 +383,34 @@ def test_the_host_ends_everything_when_told(machine: Machine, environment: str) 
     for pid in pids:
         assert not Path(f"/proc/{pid}/exe").exists()
     assert not list((machine.rundir / "workers").iterdir())
+
+
+def test_a_host_that_leaves_while_workers_are_being_started_starts_and_leaves_none(
+    machine: Machine, environment: str, tmp_path: Path
+) -> None:
+    host = machine.host
+    assert host is not None
+    machine.worker(environment)
+    zygote = next(pid for pid in processes_in(host.pid) if "zygote.py" in _command(pid))
+    os.kill(zygote, signal.SIGSTOP)
+    python, again = Path(environment) / "bin" / "python", tmp_path / "started"
+    python.rename(python.with_name("real"))
+    python.write_text(f'#!/bin/sh\ntouch {again}\nexec {python.with_name("real")} "$@"\n')
+    python.chmod(0o755)
+    for name in ("a", "b", "c"):
+        order = Launch(worker=name, key="k", endpoint="test", env=environment, runtime=RUNTIME)
+        machine.engine.send(order)
+    machine.engine.expect(Rows, sid=machine.engine.send(ListEnvs()))  # so it has read those before
+    assert machine.stop() == 0
+    assert not again.exists()
+    assert [pid for pid in os.listdir("/proc") if pid.isdigit() and environment in _command(int(pid))] == []
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def test_workers_die_with_a_killed_host_and_the_next_one_reports_them(machine: Machine, environment: str) -> None:

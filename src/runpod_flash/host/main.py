@@ -310,13 +310,11 @@ class Host:
         self._stopping = True
         self._link.close()
         self._builder.close()
-        for worker in list(self._workers):
-            self._workers.end(worker, "stop", STOP_GRACE_S)
-        self._workers.zygotes.close()
+        self._workers.leave(STOP_GRACE_S)
         self._await_last(time.monotonic() + _STOP_LIMIT_S)
 
     def _await_last(self, limit: float) -> None:
-        if (not len(self._workers) and self._builder.gone) or time.monotonic() > limit:
+        if (self._workers.gone and self._builder.gone) or time.monotonic() > limit:
             self._workers.close()
             self._note("ended")
             self._loop.stop()

@@ -28,7 +28,7 @@ def kill_rest(leader: int, worker: str, children: Children, *, alone: bool) -> N
     They may also be a child that a zygote has just forked and not yet named: not while one is awaited.
     """
     table = snapshot()
-    orphans = [row for row in table.values() if row.ppid == os.getpid() and row.pid not in children.watched]
+    orphans = _orphans(table, children)
     rest = [row for row in table.values() if row.session == leader]
     rest += _started_by(worker, orphans)
     if alone and not children.expected:
@@ -40,9 +40,20 @@ def kill_rest(leader: int, worker: str, children: Children, *, alone: bool) -> N
 
 def orphans_of(worker: str, table: Mapping[int, Process], children: Children) -> list[int]:
     """What a worker started that has lost its parents, and is the host's child now."""
-    me, watched = os.getpid(), children.watched
-    orphans = [row for row in table.values() if row.ppid == me and row.pid not in watched]
-    return [row.pid for row in _started_by(worker, orphans)]
+    return [row.pid for row in _started_by(worker, _orphans(table, children))]
+
+
+def kill_orphans(children: Children) -> bool:
+    """Kills what nobody has named, once no worker and no zygote is left; whether there was any.
+
+    A zygote that was killed in the midst of a fork leaves such a child.
+    """
+    table = snapshot()
+    orphans = [row for row in _orphans(table, children) if not _is_flash(row.pid)]
+    for row in orphans:
+        for process in tree_of(row.pid, table):
+            send(process.pid, signal.SIGKILL)
+    return bool(orphans)
 
 
 def kill_leftover(worker: str, pid: int, started: int) -> None:
@@ -76,6 +87,11 @@ def _runs(pid: int, started: int) -> bool:
     """Whether a process has not ended: one that nobody has waited for yet has."""
     row = look_up(pid) if pid else None
     return row is not None and row.started == started and row.state not in "ZX"
+
+
+def _orphans(table: Mapping[int, Process], children: Children) -> list[Process]:
+    me, watched = os.getpid(), children.watched
+    return [row for row in table.values() if row.ppid == me and row.pid not in watched]
 
 
 def _started_by(worker: str, rows: Iterable[Process]) -> list[Process]:

@@ -79,6 +79,7 @@ class Workers:
         self._environments, self._prefixes = Environments(home), Prefixes(home)
         self.runtimes = Runtimes(home / "runtime")
         self.zygotes = Zygotes(loop, children, note)
+        self._leaving = False
 
     def __iter__(self) -> Iterator[Worker]:
         """Those that have a process."""
@@ -125,6 +126,9 @@ class Workers:
         return self._prefixes.with_variables(facts.prefix if facts else "", variables)
 
     def _try(self, order: Launch, stream: int, tries: int) -> None:
+        if self._leaving:
+            self._answer(Launched(worker=order.worker, error="its host leaves"), stream)
+            return
         try:
             runtime = self.runtimes.ensure(order.runtime)
             worker = self._prepare(order)
@@ -349,6 +353,18 @@ class Workers:
             self._keep(Exited(worker=scratch.name, why="host", current=current))
             self._note(f"worker {scratch.name} had died with its host")
             self._discard(scratch)
+
+    def leave(self, grace: float) -> None:
+        """Ends all of them, and starts none any more, also none that is being forked or waits for its files."""
+        self._leaving = True
+        for worker in list(self._workers.values()):
+            self.end(worker, "stop", grace)
+        self.zygotes.close()
+
+    @property
+    def gone(self) -> bool:
+        """Whether no process is left, after `leave`."""
+        return not self._workers and self.zygotes.gone and not strays.kill_orphans(self._children)
 
     def close(self) -> None:
         """Kills everything at once."""

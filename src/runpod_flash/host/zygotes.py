@@ -207,6 +207,7 @@ class _Zygote:
         self.close(f"its zygote ended: {end}{self._last_words()}")
         os.close(self._errors)
         self._errors = -1
+        self._gone(self)
 
     def _last_words(self) -> str:
         if self._errors < 0:
@@ -224,6 +225,7 @@ class Zygotes:
         self._children = children
         self._note = note
         self._zygotes: dict[ZygoteKey, _Zygote] = {}
+        self._dying: set[_Zygote] = set()  # killed, and still there
         self._no_fork: set[ZygoteKey] = set()
 
     def warm(self, key: ZygoteKey) -> None:
@@ -256,6 +258,11 @@ class Zygotes:
         """How many there are."""
         return len(self._zygotes)
 
+    @property
+    def gone(self) -> bool:
+        """Whether there is none, and none that is still dying."""
+        return not self._zygotes and not self._dying
+
     def _find(self, key: ZygoteKey) -> _Zygote:
         zygote = self._zygotes.get(key)
         if zygote is None:
@@ -265,6 +272,10 @@ class Zygotes:
     def _gone(self, zygote: _Zygote) -> None:
         if self._zygotes.get(zygote.key) is zygote:
             del self._zygotes[zygote.key]
+        if zygote.ended:
+            self._dying.discard(zygote)
+        else:
+            self._dying.add(zygote)
 
     def _answered(self, key: ZygoteKey, answer: Answer, answered: Answered) -> None:
         if answer.exec and key not in self._no_fork:
