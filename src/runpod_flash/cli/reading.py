@@ -333,7 +333,7 @@ def _convert(found: Any, annotation: Any) -> Any:
 
 
 def _hook(cls: type, found: Any) -> Any:
-    """What msgspec does not know."""
+    """What msgspec does not know. NotImplementedError is how its hooks say that they do not know either."""
     if _is_model(cls):
         return _validated(cls, found)
     if issubclass(cls, pathlib.PurePath) and isinstance(found, str):

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -215,7 +215,7 @@ class Worker:
         return bool(self.inflight or self.requests)
 
 
-class Request(msgspec.Struct, eq=False, kw_only=True):
+class _Request(msgspec.Struct, eq=False, kw_only=True):
     """What a worker of a load-balanced endpoint shall answer. It is on no record: with the engine, it is gone."""
 
     id: str
@@ -232,12 +232,8 @@ class Request(msgspec.Struct, eq=False, kw_only=True):
     number: int = 0  # its stream at the worker
     sent_at: float = 0.0  # monotonic; 0 while it waits
 
-    def encode(self) -> bytes:
-        """The frame for the worker."""
-        raise NotImplementedError
 
-
-class ClientCall(Request, eq=False, kw_only=True):
+class ClientCall(_Request, eq=False, kw_only=True):
     """A call from a program."""
 
     link: Link  # of whoever called …
@@ -302,7 +298,7 @@ class Converser(Asker, Protocol):
         """Its worker takes nothing new, and should not have to wait for it."""
 
 
-class Exchange(Request, eq=False, kw_only=True):
+class Exchange(_Request, eq=False, kw_only=True):
     """An HTTP request and its answer."""
 
     asker: Asker
@@ -321,6 +317,10 @@ class Exchange(Request, eq=False, kw_only=True):
         """HTTP_REQ, as its worker gets it."""
         parts = (self.body,) if self.body else ()
         return frame.encode(kinds.HTTP_REQ, self.question.head_for(self.id), parts, sid=self.number)
+
+
+Request: TypeAlias = ClientCall | Exchange
+"""Both are frames for a worker, which `encode` gives."""
 
 
 class Waiter(msgspec.Struct, eq=False):

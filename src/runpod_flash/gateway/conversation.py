@@ -10,6 +10,7 @@ import asyncio
 import functools
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
 
@@ -56,7 +57,7 @@ def contained(method: Callable[Concatenate[Self, P], None]) -> Callable[Concaten
     return functools.update_wrapper(run, method)
 
 
-class Conversation(asyncio.Protocol):
+class Conversation(asyncio.Protocol, ABC):
     """One client. It is the engine's asker."""
 
     def __init__(self, gateway: Gateway, transport: asyncio.Transport, asked: Asked) -> None:
@@ -96,29 +97,29 @@ class Conversation(asyncio.Protocol):
 
     # ── what each kind does in its own way ────────────────────────────────────────────────────────
 
+    @abstractmethod
     def _agree(self, head: HttpRes) -> None:
         """The worker speaks the protocol: says so to the client."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _heard(self, data: bytes) -> None:
         """The client says something."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _room(self, size: int) -> None:
         """The worker has room for so much more."""
-        raise NotImplementedError
 
+    @abstractmethod
     def message(self, head: Data, body: bytes) -> None:
         """The worker says a piece of a message, or the close."""
-        raise NotImplementedError
 
+    @abstractmethod
     def data(self, body: bytes, *, last: bool, broken: bool) -> None:
         """The worker says something, or ends."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _end(self, code: int, reason: str) -> None:
         """Ends an agreed conversation; `code` and `reason` are those of a websocket's close."""
-        raise NotImplementedError
 
     # ── what the engine says ──────────────────────────────────────────────────────────────────────
 

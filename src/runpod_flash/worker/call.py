@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
 from types import CodeType
 from typing import Any, Final, NamedTuple, Protocol
@@ -26,7 +27,7 @@ Finish = Callable[[Facts], bytes]
 Arguments = tuple[Any, Any]
 
 
-class Call:
+class Call(ABC):
     """A call as it arrived, and how it is doing. How it is read and answered is for those derived from it to say."""
 
     instance = ""
@@ -51,17 +52,17 @@ class Call:
         """Whether its time is over."""
         return self.ending is not None and self.ending.kind == "timeout"
 
+    @abstractmethod
     def arguments(self, function: Callable[..., Any]) -> Arguments | Coroutine[Any, Any, Arguments]:
         """Positional and named arguments, at once or to be awaited."""
-        raise NotImplementedError
 
+    @abstractmethod
     def complete(self, value: Any) -> Finish | Coroutine[Any, Any, Finish]:
         """What is answered when the function gave `value`, at once or to be awaited; raises what is in the way."""
-        raise NotImplementedError
 
+    @abstractmethod
     def failed(self, error: BaseException, step: str, caller: CodeType) -> Finish:
         """What is answered when it raised, in that `step`; `caller` is the code that makes calls."""
-        raise NotImplementedError
 
 
 class Runner(Protocol):

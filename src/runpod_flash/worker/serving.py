@@ -10,6 +10,7 @@ import asyncio
 import signal
 import socket
 import time
+from abc import ABC, abstractmethod
 from typing import Final
 
 from runpod_flash.wire import kinds
@@ -33,9 +34,9 @@ _now = time.monotonic_ns
 class Served(Exchange):
     """A request, and how it is answered."""
 
+    @abstractmethod
     async def serve(self) -> Finish:
         """Has it answered; what is returned is sent, unless the last frame of the answer was sent already."""
-        raise NotImplementedError
 
     def feed(self, message: Frame) -> None:
         """More of what the client sends."""
@@ -48,7 +49,7 @@ class Served(Exchange):
             self.task.cancel()
 
 
-class ServingServer(Server):
+class ServingServer(Server, ABC):
     """Takes requests from the engine for whatever is served."""
 
     def __init__(self, name: str, control: socket.socket, output: LogPipe, born: float) -> None:
@@ -56,17 +57,17 @@ class ServingServer(Server):
         self.frames = {**self.frames, kinds.HTTP_REQ: self._on_http, kinds.DATA: self._on_data}
         self._exchanges = self._served = Exchanges(self, self._link.send)
 
+    @abstractmethod
     def _made(self, call: str, head: Head, message: Frame) -> Served:
         """A request that has come."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _start(self) -> None:
         """Returns when requests can be answered. CannotStart."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _stop(self) -> None:
         """Nothing more is to be answered. It has as long as its worker."""
-        raise NotImplementedError
 
     def serve(self) -> None:
         """Until EXIT or SIGTERM, or until a drained worker holds nothing any more."""
