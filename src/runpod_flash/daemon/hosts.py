@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from runpod_flash.engine.hosts import is_alive
 from runpod_flash.providers.base import HostProcess
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Hosts:
 async def _end_of(pid: int) -> None:
     """Waits for the end of a process that is no child of ours."""
     if not hasattr(os, "pidfd_open"):
-        while _is_there(pid):  # noqa: ASYNC110  (once in a life, and only where nothing tells)
+        while is_alive(pid):  # noqa: ASYNC110  (once in a life, and only where nothing tells)
             await asyncio.sleep(_REAP_S / 10)
         return
     try:
@@ -104,13 +105,3 @@ async def _end_of(pid: int) -> None:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
-
-
-def _is_there(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -125,7 +125,7 @@ class Hosts:
         """Takes up the host that was there when the engine ended; those that are gone are returned."""
         gone = []
         for name, key, pid in self._state.store.open_hosts():
-            if self._state.host is None and _alive(pid):
+            if self._state.host is None and is_alive(pid):
                 self._state.host = Host(name, key, pid, seen_at=self._state.clock.monotonic(), came=True)
             else:
                 gone.append(name)
@@ -141,7 +141,7 @@ class Hosts:
         if host.link is not None or self._state.draining:
             return
         away = self._state.clock.monotonic() - host.seen_at
-        if not _alive(host.pid) or away > max(_ADOPT_WITHIN_S, self._state.settings.lease):
+        if not is_alive(host.pid) or away > max(_ADOPT_WITHIN_S, self._state.settings.lease):
             self.died(host.id)
         else:
             self._state.call_later(_LOOK_S, self.look)
@@ -149,7 +149,7 @@ class Hosts:
     def is_away(self) -> bool:
         """Whether there is a host that lives and is not connected."""
         host = self._state.host
-        return host is not None and host.came and host.link is None and _alive(host.pid)
+        return host is not None and host.came and host.link is None and is_alive(host.pid)
 
     def check_lease(self) -> None:
         """A host that says nothing for a whole lease is as good as gone, also if its link stands."""
@@ -273,7 +273,8 @@ def _drop(link: Link) -> None:
     link.close()
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process; one that nobody has waited for yet is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""A mistake of ours in an answer costs one connection; in the engine, which calls us, it would cost a restart."""
+"""A mistake of ours costs one connection; in the engine, which calls us, it would cost a restart."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 
-class Breakable(Protocol):
+class Connected(Protocol):
     """What has a connection that can be cut."""
 
-    def break_off(self) -> None:
+    def cut_off(self) -> None:
         """Cuts it."""
 
 
-B = TypeVar("B", bound=Breakable)
+C = TypeVar("C", bound=Connected)
 
 
-def contained(method: Callable[Concatenate[B, P], None]) -> Callable[Concatenate[B, P], None]:
+def contained(method: Callable[Concatenate[C, P], None]) -> Callable[Concatenate[C, P], None]:
     """Logs whatever the method raises, and cuts the connection that it was for."""
 
-    def run(self: B, /, *args: P.args, **kwargs: P.kwargs) -> None:
+    def run(self: C, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             method(self, *args, **kwargs)
         except Exception:
-            logger.exception("an answer could not be written")
-            self.break_off()
+            logger.exception("a connection could not go on")
+            self.cut_off()
 
     return functools.update_wrapper(run, method)

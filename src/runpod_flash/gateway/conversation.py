@@ -7,18 +7,17 @@ an application gets (`websocket.py`), and bytes that a program gets as they come
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from runpod_flash.engine import affinity
 from runpod_flash.engine.affinity import WorkerGone
 from runpod_flash.engine.records import Exchange
 from runpod_flash.errors import EngineRefused, QueueFull
 from runpod_flash.gateway import failures, reply
+from runpod_flash.gateway.containment import contained
 from runpod_flash.gateway.handshake import Asked
 from runpod_flash.gateway.reply import Reply, refusal
 from runpod_flash.wire import kinds
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-
 STALLED_S: Final = 120.0
 LINGER_S: Final = 2.0
 MOST_EARLY: Final = 64 * 1024
@@ -39,22 +36,6 @@ _CREDIT_AT: Final = kinds.WINDOW // 4
 _RESTART: Final = 1012, "service restart"
 _LEAVING: Final = 1001, "the engine is leaving"
 _GONE: Final = "the one who asked over HTTP is gone"
-
-
-Self = TypeVar("Self", bound="Conversation")
-
-
-def contained(method: Callable[Concatenate[Self, P], None]) -> Callable[Concatenate[Self, P], None]:
-    """A mistake of ours costs one connection; in the engine it would cost a restart."""
-
-    def run(self: Self, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            method(self, *args, **kwargs)
-        except Exception:
-            logger.exception("a conversation could not go on")
-            self.cut_off()
-
-    return functools.update_wrapper(run, method)
 
 
 class Conversation(asyncio.Protocol, ABC):

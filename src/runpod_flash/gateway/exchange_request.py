@@ -109,7 +109,7 @@ class ExchangeRequest:
         if self._incoming.done:
             return
         if broken:
-            self.break_off()
+            self.cut_off()
             return
         self._write_piece(body)
         if last and not self._incoming.done:
@@ -128,7 +128,7 @@ class ExchangeRequest:
         if self._incoming.done:
             return
         if self._incoming.answered:
-            self.break_off()
+            self.cut_off()
             return
         self._incoming.write(failures.answer_to(error, self.id))
 
@@ -164,7 +164,7 @@ class ExchangeRequest:
             if self._length < 0:
                 logger.warning("request %s: its answer is longer than it said", self.id)
                 self._length = 0
-                self.break_off()
+                self.cut_off()
                 return
         if body:
             pieces = (b"%x\r\n" % len(body), body, b"\r\n") if self._chunked else (body,)
@@ -176,16 +176,16 @@ class ExchangeRequest:
     def _finish_stream(self) -> None:
         if self._length > 0:
             logger.warning("request %s: its answer is shorter than it said", self.id)
-            self.break_off()
+            self.cut_off()
             return
         if self._chunked:
             self._connection.write(reply.LAST_CHUNK)
         self._incoming.finish(close=self._incoming.closes())
 
-    def break_off(self) -> None:
+    def cut_off(self) -> None:
         """The answer will not be whole, which a client sees by a connection that is cut."""
         self.give_up(_UNSENDABLE)
-        self._incoming.break_off()
+        self._incoming.cut_off()
 
 
 def _length_of(head: HttpRes) -> int | None:

@@ -146,7 +146,7 @@ class Incoming:
         elif self._asked is not None:
             self._asked.vanish()
         if self.answered and not self.done:
-            self.break_off()
+            self.cut_off()
         elif self.current:
             self.advance()
 
@@ -296,7 +296,7 @@ class Incoming:
         if self.done:
             return
         if self.answered:
-            self.break_off()
+            self.cut_off()
         else:
             self.write(refused)
 
@@ -330,7 +330,7 @@ class Incoming:
         self._upload.drop()
         self._connection.answered(self, close=close)
 
-    def break_off(self) -> None:
+    def cut_off(self) -> None:
         """Cuts the connection: that is how a client sees that an answer is not whole."""
         self.done = True
         self._asked = None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from runpod_flash.engine.records import Exchange
 from runpod_flash.gateway import reply
-from runpod_flash.gateway.conversation import Conversation, contained
+from runpod_flash.gateway.containment import contained
+from runpod_flash.gateway.conversation import Conversation
 from runpod_flash.gateway.frames import Frames, close_frame
 from runpod_flash.wire import kinds
 from runpod_flash.wire.messages import Data, HttpRes

@@ -19,7 +19,8 @@ from websockets.server import ServerProtocol
 
 from runpod_flash.engine.records import Exchange
 from runpod_flash.gateway import reply
-from runpod_flash.gateway.conversation import Conversation, contained
+from runpod_flash.gateway.containment import contained
+from runpod_flash.gateway.conversation import Conversation
 from runpod_flash.gateway.reply import refusal
 from runpod_flash.wire import kinds
 from runpod_flash.wire.messages import Data, HttpRes
