@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 _LOOK_S = 0.01
 
 Found = TypeVar("Found")

@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from runpod_flash import FlashApp
 from runpod_flash.model.endpoint import endpoint_id
 from runpod_flash.testing import IsolatedEngine, isolated_engine
 from tests.apps.projects import MAIN, WORK, make_project
+from tests.waiting import until
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "reference" / "schemas"
 FLASH = Path(sys.executable).with_name("flash")
@@ -81,13 +81,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
         one.run("secret", "set", "TOKEN", stdin=SECRET + "\n")
         one.json("deploy", "--yes")
         yield one
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.02)
 
 
 class Load:

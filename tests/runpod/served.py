@@ -127,13 +127,3 @@ def serving(path: str) -> Iterator[Served]:
             yield served
         finally:
             served.http.close()
-
-
-def until(holds: Callable[[], object], what: str = "it") -> Any:
-    """Waits for a condition; what it gave."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if found := holds():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{what} never happened")

@@ -12,8 +12,9 @@ import pytest
 
 from runpod_flash.host.machine import measure
 from tests.runpod.receiver import Receiver
-from tests.runpod.served import PROGRAMS, Served, serving, until
+from tests.runpod.served import PROGRAMS, Served, serving
 from tests.runpod.test_client import Client
+from tests.waiting import until
 
 MANY = ("--env", "GIVEN=yes", "--memory", "0.5", "--volume", "models")
 
@@ -287,7 +288,7 @@ def test_a_job_runs_on_while_its_engine_is_killed_and_another_takes_its_result(s
     served.wait("many", waits, lambda found: found.get("output"))
     pid = served.engine.facts["pid"]
     os.kill(pid, signal.SIGKILL)
-    until(lambda: served.engine.facts.get("pid", pid) != pid, "the next engine")
+    until(lambda: served.engine.facts.get("pid", pid) != pid)
     go.touch()
     for endpoint, job in (("one", plain), ("many", waits)):
         ended = served.wait(endpoint, job)
