@@ -102,7 +102,14 @@ async def fibonacci_at_once(n: int) -> int:
 
 @remote(single)
 async def down_for_ever(depth: int) -> int:
-    return (await down_for_ever(depth + 1)).unwrap()
+    if depth < 4:
+        return (await down_for_ever(depth + 1)).unwrap()
+    return await down_in_one_worker(depth + 1)
+
+
+@remote(balanced)
+async def down_in_one_worker(depth: int) -> int:
+    return await down_in_one_worker(depth + 1)
 
 
 @remote(bottom)
