@@ -41,10 +41,13 @@ from runpod_flash.wire.messages import (
     Hello,
     Launch,
     Launched,
+    ListEnvs,
     Ok,
     Ready,
+    Rows,
     Span,
     Start,
+    Stop,
     Welcome,
     decode,
 )
@@ -285,6 +288,19 @@ class Machine:
             variables=self.variables,
         )
 
+    def clear(self) -> None:
+        """Ends all workers and forgets what was said, so that the next test finds the host as this one did."""
+        for worker in self.engine.workers:
+            self.engine.send(Stop(worker=worker))
+            self.engine.expect(Exited, lambda gone, worker=worker: gone.worker == worker)  # type: ignore[misc]
+        self.engine.until(lambda: not list((self.rundir / "workers").iterdir()))
+        self.engine.expect(Rows, sid=self.engine.send(ListEnvs()))  # so it has said all it had to say
+        for peer in self.engine.workers.values():
+            peer.stream.close()
+        self.engine.workers.clear()
+        assert self.engine.host is not None
+        self.engine.host.inbox.clear()
+
     def build(self, *requirements: str, **index: str) -> EnvState:
         sid = self.engine.send(self.order(*requirements, **index))
         return self.engine.expect(EnvState, lambda state: state.phase in ("ready", "failed"), sid)
@@ -296,8 +312,9 @@ class Machine:
         return self.engine.expect(Launched, sid=self.engine.send(message))
 
 
-@pytest.fixture
-def machine() -> Iterator[Machine]:
+@contextlib.contextmanager
+def new_machine() -> Iterator[Machine]:
+    """A machine on which nothing runs yet."""
     folder = Path(tempfile.mkdtemp(prefix="fh"))  # pytest's own folders are too deep for a socket
     made = Machine(folder)
     try:
@@ -305,6 +322,12 @@ def machine() -> Iterator[Machine]:
     finally:
         made.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    with new_machine() as made:
+        yield made
 
 
 def processes_in(host: int) -> list[int]:
