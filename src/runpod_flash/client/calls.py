@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import types
 from collections.abc import AsyncIterator, Callable
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -199,7 +200,7 @@ class Caller:
         if inbox is not None:
             head.stream = inbox.position
         reply = Reply(loop=link.loop)
-        stream = Stream(head, reply, parts, binding=binding, watcher=binding.watcher, inbox=inbox)
+        stream = Stream(head, reply, parts, binding, binding.watcher, copy_context(), inbox)
         link.open(stream)
         return Call(name, link, stream, reply)
 
@@ -252,9 +253,9 @@ class Caller:
         """The binding, if there is nothing to wait for: the engine knows the function as it is now, and reads."""
         prepared = self._prepared
         binding: Binding | None = link.bindings.get(prepared)
-        if binding is None or not binding.fn or link.congested or self._outdated(prepared, link):
+        if binding is None or not binding.fn or link.congested:
             return None
-        return binding
+        return None if binding.may_change and self._outdated(prepared, link) else binding
 
     async def _binding(self, link: Link) -> Binding:
         prepared = self._prepared
@@ -263,7 +264,9 @@ class Caller:
         binding: Binding | None = link.bindings.get(prepared)
         if binding is None:
             watch = output.Watch(self._function.__name__, partial(transcript.past_lines, link))
-            binding = link.bindings[prepared] = Binding(prepared.declare, watch)
+            # That it is of another app than the link has been looked at: neither changes.
+            may_change = self._asks or (prepared.scope is not None and bool(prepared.scope.captures))
+            binding = link.bindings[prepared] = Binding(prepared.declare, watch, may_change=may_change)
         if not binding.fn:
             try:
                 await link.bind(binding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import Any
 
 from runpod_flash.client import environment, items, operation, transfer
@@ -38,7 +39,7 @@ class DirectCall(Call):
     def _given(self, frame: Frame) -> Any:
         head: Returned = messages.decode(frame)
         if head.ok and not (head.blobs or head.defs or self.stream.head.blobs):
-            return codec.decode(frame.parts[: head.values]) if head.values else None
+            return codec.decode(frame.parts) if head.values else None
         return self._put_together(frame)
 
     async def _put_together(self, frame: Frame) -> Any:
@@ -75,7 +76,7 @@ class DirectCaller(Caller):
         if inbox is not None:
             head.stream = inbox.position
         reply = Reply(loop=link.loop)
-        stream = Stream(head, reply, parts, binding=binding, watcher=binding.watcher, inbox=inbox)
+        stream = Stream(head, reply, parts, binding, binding.watcher, copy_context(), inbox)
         link.open(stream)
         return DirectCall(name, link, stream, reply)
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from asyncio import current_task
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +31,6 @@ from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire import frame, kinds, messages
 from runpod_flash.wire.frame import Buffer, Frame
 
-_CALLS: Final = {messages.Submit, messages.Call}
 _TOGETHER: Final = 64
 """Frames that are written together. Were it all of a turn, a thousand callers and the engine would take turns: each
 would do a thousand calls' worth while the other waits."""
@@ -81,7 +82,8 @@ class Link:
 
     async def ask(self, head: messages.Head, parts: Sequence[Buffer] = (), *, watcher: Watcher | None = None) -> Frame:
         """The frame of the reply to a request."""
-        stream = Stream(head, Reply(loop=self.loop), parts, watcher=watcher)
+        context = copy_context() if watcher is not None else None
+        stream = Stream(head, Reply(loop=self.loop), parts, watcher=watcher, context=context)
         self.open(stream)
         return await self.reply(stream)
 
@@ -144,25 +146,24 @@ class Link:
     # ── what is sent ──────────────────────────────────────────────────────────────────────────────
 
     def _send_stream(self, stream: Stream) -> None:
-        head = stream.head
-        if stream.binding is not None:
+        if stream.binding is not None:  # a call
+            head, parts = stream.head, stream.parts
             head.fn = stream.binding.fn
-        parts = stream.parts
-        if parts and type(head) in _CALLS:
             # The first is a pickle, in bytes.
             if (len(parts) > 1 or len(parts[0]) > kinds.INLINE_LIMIT) and not self.files.spill(stream, head):
                 return
-            for digest in head.defs:
-                if digest not in self.known:
-                    self._put(digest)
+            if head.defs:
+                self._put_missing(head.defs)
         data = self._session.open(stream)
         stream.sent = True
         self._write(data)
 
-    def _put(self, digest: str) -> None:
-        """Sends a definition ahead of the call that needs it; the order of the link makes waiting needless."""
-        self.known.add(digest)
-        self._write(self._session.open(Stream(messages.PutDef(digest=digest), None, [TABLE.body(digest)])))
+    def _put_missing(self, digests: Sequence[str]) -> None:
+        """Sends definitions ahead of the call that needs them; the order of the link makes waiting needless."""
+        for digest in digests:
+            if digest not in self.known:
+                self.known.add(digest)
+                self._write(self._session.open(Stream(messages.PutDef(digest=digest), None, [TABLE.body(digest)])))
 
     def _write(self, data: bytes) -> None:
         """A call alone is written at once; of many in one turn of the loop, some dozens are written together."""
@@ -215,7 +216,8 @@ class Link:
 
     def _received(self, data: memoryview) -> None:
         try:
-            self._session.feed(data, self._act)
+            # A task is there only where somebody runs the loop inside of one, as some notebooks do.
+            self._session.feed(data, self._act, at_once=current_task(self.loop) is None)
         except (frame.FrameError, messages.BadHead) as error:
             output.notice(f"the engine sent something that cannot be read ({error}); connecting again")
             self.abort()

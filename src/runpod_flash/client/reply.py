@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import current_task
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any, Final
@@ -57,10 +56,9 @@ class Reply(asyncio.Future[Frame]):
         return super().cancel(msg=msg)
 
     def deliver(self, frame: Frame) -> None:
-        """Is done, and who waits goes on before this returns; for callbacks of the loop."""
-        waits, loop = self._waits, self.get_loop()
-        # A task is there only where somebody runs the loop inside of one, as some notebooks do.
-        if waits is None or current_task(loop) is not None:
+        """Is done, and who waits goes on before this returns; for callbacks of the loop, while no task runs."""
+        waits = self._waits
+        if waits is None:
             self.set_result(frame)
             return
         self._waits = None
@@ -69,7 +67,7 @@ class Reply(asyncio.Future[Frame]):
         try:
             context.run(callback, self)
         except BaseException as error:  # noqa: BLE001 - the loop's to deal with: sys.exit() in the user's code, say
-            loop.call_soon(_raise, error)
+            self.get_loop().call_soon(_raise, error)
 
     def _as_usual(self) -> None:
         waits, self._waits = self._waits, None

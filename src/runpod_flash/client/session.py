@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from runpod_flash.client.reply import Reply
 from runpod_flash.errors import FlashError, JobNotFound, UsageError, error_from_code
 from runpod_flash.wire import kinds, messages
 from runpod_flash.wire.frame import Buffer, Frame, FrameReader
-from runpod_flash.wire.messages import Declare, Head, Lookup
+from runpod_flash.wire.messages import Declare, Lookup
 
 Watcher = Callable[["Stream", Any], None]
 """Is told of every frame between a request and its reply: STATE, LOG, ENV_STATE."""
@@ -45,52 +47,40 @@ class NotDeployed(FlashError):
 class Binding:
     """One version of a function on one pool, as the engine of this link knows it; `fn` is what SUBMIT names."""
 
-    __slots__ = ("declare", "fn", "held", "task", "watcher")
+    __slots__ = ("declare", "fn", "held", "may_change", "task", "watcher")
 
-    def __init__(self, declare: Declare | Lookup, watcher: Watcher) -> None:
+    def __init__(self, declare: Declare | Lookup, watcher: Watcher, *, may_change: bool = True) -> None:
         self.declare = declare
         self.watcher = watcher
+        self.may_change = may_change  # what it was made of has to be looked at before each call
         self.fn = 0  # 0: the engine that we are connected to has not been told
         self.held = False  # some engine was told, so the next one is told without being asked
         self.task: asyncio.Task[None] | None = None
 
 
-class Stream:
-    """A request under way. `future` gets the frame of the reply; without one nobody waits.
+class Stream(msgspec.Struct, eq=False):
+    """A request under way. `future` gets the frame of the reply; without one nobody waits."""
 
-    Most of it stays as it is here for nearly all calls, so that an object has only what is its own.
-    """
-
-    blob_home = ""  # the engine whose files the large arguments are
-    sid = 0
-    sent = False
-    again = False  # sent to a second engine, or over a second connection
-    tries = 0
-    patient = False  # a full queue is waited for
+    head: Any  # a Head
+    future: Reply | None
+    parts: Sequence[Buffer] = ()  # as they were given
+    binding: Binding | None = None
+    watcher: Watcher | None = None
+    context: Context | None = (
+        None  # of who asks, for the watcher: a notebook reads from it which cell a line belongs to
+    )
+    inbox: Inbox | None = None  # where the items go of a call that yields
+    inline: Sequence[Buffer] | None = None  # the parts as they travel, where large ones are in files …
+    blob_home: str = ""  # … of this engine
+    sid: int = 0
+    sent: bool = False
+    again: bool = False  # sent to a second engine, or over a second connection
+    tries: int = 0
+    patient: bool = False  # a full queue is waited for
     # What it has shown of the job's output: attempt, lines; and, while a gap is being closed, what came since.
-    lines = (0, 0)
+    lines: tuple[int, int] = (0, 0)
     kept_back: Sequence[messages.Log] = ()
     catching_up: asyncio.Task[None] | None = None
-
-    def __init__(
-        self,
-        head: Head,
-        future: Reply | None,
-        parts: Sequence[Buffer] = (),
-        *,
-        binding: Binding | None = None,
-        watcher: Watcher | None = None,
-        inbox: Inbox | None = None,
-    ) -> None:
-        self.head: Any = head
-        self.inbox = inbox  # where the items go of a call that yields
-        self.parts = parts  # as they were given
-        self.inline = parts  # as they travel: large ones are in files
-        self.future = future
-        self.binding = binding
-        self.watcher = watcher
-        # Of who asks. A notebook reads from it which cell a line belongs to.
-        self.context: Context | None = copy_context() if watcher is not None else None
 
     def fail(self, error: BaseException) -> None:
         """Ends the wait with `error`."""
@@ -115,7 +105,8 @@ class Session:
         self._next = sid + 2  # ours are odd
         self.streams[sid] = stream
         try:
-            frame: bytes = stream.head.encode(stream.inline, sid=sid)
+            parts = stream.inline
+            frame: bytes = stream.head.encode(stream.parts if parts is None else parts, sid=sid)
         except UnicodeEncodeError as error:  # Python reads any bytes in a path; a frame has text
             raise UsageError(
                 f"{error.object!r} cannot be the name of anything that is called",
@@ -154,11 +145,12 @@ class Session:
         for stream in self.streams.values():
             stream.sent = False
 
-    def feed(self, data: Buffer, act: Callable[[Stream | None, Frame], None]) -> None:
+    def feed(self, data: Buffer, act: Callable[[Stream | None, Frame], None], *, at_once: bool) -> None:
         """Gives replies to those who wait; `act` has what is left for the link to do.
 
         That is: (None, frame) for frames of the link itself, and (stream, frame) for a request that failed.
-        Raises FrameError or BadHead when the peer talks nonsense. Tasks that wait for replies go on in here.
+        Raises FrameError or BadHead when the peer talks nonsense. With `at_once`, which only a callback of the loop may
+        ask for, tasks that wait for replies go on in here.
         """
         streams = self.streams
         for frame in self._reader.feed(data):
@@ -168,7 +160,10 @@ class Session:
                 del streams[sid]
                 reply = stream.future
                 if reply is not None and not reply.done():
-                    reply.deliver(frame)
+                    if at_once:
+                        reply.deliver(frame)
+                    else:
+                        reply.set_result(frame)
             elif stream is None:
                 if sid == 0 or kind == kinds.PING:
                     act(None, frame)
