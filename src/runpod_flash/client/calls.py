@@ -11,6 +11,8 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from runpod_flash.client import environment, items, job, nested, output, scope, shipment, transcript, transport
 from runpod_flash.client.classes import RemoteClass
 from runpod_flash.client.function import RemoteFunction, yields
@@ -62,17 +64,13 @@ class Prepared:
         return self.declare
 
 
-class Call:
-    """A call that was sent and is awaited here: a job, by its id."""
+class Call(msgspec.Struct, eq=False):
+    """A call that was sent and is awaited here: a job, by its id. `future` has the outcome when the job has ended."""
 
-    __slots__ = ("future", "id", "link", "stream")
-
-    def __init__(self, id: str, link: Link, stream: Stream, future: Reply) -> None:
-        self.id = id
-        self.link = link
-        self.stream = stream
-        self.future = future
-        """Has the outcome when the job has ended."""
+    id: str
+    link: Link
+    stream: Stream
+    future: Reply
 
     async def output(self) -> Any:
         """What the call gives. Whoever gives up waiting gives up the call."""

@@ -28,8 +28,6 @@ _PLAIN_ERRORS: dict[str, type[FlashError]] = {
 class DirectCall(Call):
     """A load-balanced call that was sent and is awaited here."""
 
-    __slots__ = ()
-
     def _ended(self, frame: Frame) -> Ended:
         head: Returned = messages.decode(frame)
         status = JobStatus.COMPLETED if head.ok else JobStatus.FAILED

@@ -98,7 +98,8 @@ class RemoteFunction(Generic[P, R, T]):
             return self.local(*args, **kwargs)
         caller = self._caller_made or self.caller()
         call = caller.call(config.policy, args, kwargs)
-        return cast("Coroutine[Any, Any, T]", named(call, self))
+        found: Coroutine[Any, Any, T] = named(call, self)
+        return found
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """The same as calling it."""

@@ -20,12 +20,8 @@ class Reply(asyncio.Future[Frame]):
     it is the same: all that a reading has woken would be run in one turn.
     """
 
-    __slots__ = ("_waits",)
-
-    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
-        _init(self, loop=loop)
-        # The only one that waits; if there are more, all are where a future has them.
-        self._waits: tuple[Callback, Context] | None = None
+    _waits: tuple[Callback, Context] | None = None
+    """The only one that waits; if there are more, all are where a future has them."""
 
     def add_done_callback(self, fn: Callback, /, *, context: Context | None = None) -> None:
         """Calls `fn` with the future when it is done."""
@@ -75,7 +71,6 @@ class Reply(asyncio.Future[Frame]):
             super().add_done_callback(waits[0], context=waits[1])
 
 
-_init: Final = asyncio.Future.__init__
 _set_result: Final = asyncio.Future.set_result
 
 

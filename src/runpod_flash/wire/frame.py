@@ -52,7 +52,7 @@ def encode(kind: int, head: bytes, parts: Sequence[Buffer] = (), *, sid: int = 0
     if len(parts) == 1:  # by far the most frequent
         part = parts[0]
         size, length = len(head), part.nbytes if type(part) is memoryview else len(part)
-        return b"".join((_pack_with_one(_ONE + size + length, kind, flags, 1, size, sid, length), head, part))
+        return _pack_with_one(_ONE + size + length, kind, flags, 1, size, sid, length) + head + part
     if not parts:
         return _HEADER.pack(_PREFIX + len(head), kind, flags, 0, len(head), sid) + head
     lengths = [_size(part) for part in parts]
@@ -77,14 +77,16 @@ class FrameReader:
 
     def feed(self, data: Buffer) -> list[Frame]:
         """Every frame that `data` completes, in order; raises FrameError on a malformed one."""
-        buffer = self._pending + data if self._pending else bytes(data)
+        if self._pending:
+            buffer, self._pending = self._pending + data, b""
+        else:
+            buffer = bytes(data)
         end = len(buffer)
         if end >= _WITH_ONE_SIZE:
             length, kind, flags, count, head_len, sid, size = _unpack_with_one(buffer)
+            at = _WITH_ONE_SIZE + head_len
             # One frame and nothing else, of one part: so are nearly all, where calls do not come in crowds.
-            if count == 1 and length == end - 4 and head_len + size + _ONE == length <= self._limit:
-                self._pending = b""
-                at = head_len + _WITH_ONE_SIZE
+            if count == 1 and at + size == end == length + 4 and length <= self._limit:
                 return [_new(Frame, (kind, flags, sid, buffer[_WITH_ONE_SIZE:at], (buffer[at:],)))]
         return self._cut_all(buffer, end)
 

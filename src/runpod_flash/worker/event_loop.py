@@ -8,6 +8,8 @@ from contextvars import Context
 from functools import partial
 from typing import Any, TypeVar
 
+from runpod_flash.worker.selector import ReadingSelector
+
 T = TypeVar("T")
 
 
@@ -20,6 +22,10 @@ class EventLoop(asyncio.SelectorEventLoop):
 
     _first_step: Callable[[], object] | None = None
     _catching = False
+
+    def __init__(self, selector: ReadingSelector) -> None:
+        self._waits = selector
+        super().__init__(selector)
 
     def begin(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that has taken its first step; for where no task runs, as while descriptors are asked for."""
@@ -38,8 +44,21 @@ class EventLoop(asyncio.SelectorEventLoop):
     ) -> Any:
         """As of any loop, but for the first step of a task that begins at once."""
         if not self._catching:
+            self._waits.awaited = True
             return super().call_soon(callback, *args, context=context)
         assert context is not None
         self._catching = False
         self._first_step = partial(context.run, callback, *args)
         return None
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As of any loop, which now has to wait for less long, perhaps."""
+        self._waits.awaited = True
+        return super().call_at(when, callback, *args, context=context)
+
+    def stop(self) -> None:
+        """As of any loop."""
+        self._waits.awaited = True
+        super().stop()

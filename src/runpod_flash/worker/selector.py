@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import select
 import selectors
+import time
 from collections.abc import Callable
 from typing import Any
 
 
-class _Selector(selectors.DefaultSelector):
+class ReadingSelector(selectors.DefaultSelector):
     """Descriptors that were added are read before `select` returns; what it returns is for the loop.
 
     So a call begins in the turn of the loop in which it came: its task is there when the turn begins. Read by one of
     the turn's callbacks, it would begin with the next, and each turn asks the system about all descriptors.
     """
+
+    awaited = False
+    """Whether the loop has been given something to do since it began to wait; the loop says so."""
 
     def __init__(self, read: Callable[[int], None]) -> None:
         super().__init__()
@@ -41,16 +45,16 @@ class _Selector(selectors.DefaultSelector):
         return theirs
 
 
-class _EpollSelector(selectors.DefaultSelector):
+class _EpollSelector(ReadingSelector):
     """The same where there is epoll: ours stand in a set of their own, in which the loop's set is one more descriptor.
 
     When it is ours that can be read, as nearly always where functions wait for nothing, that is all there is to ask,
-    and nothing is made of it that a loop could read.
+    and nothing is made of it that a loop could read. Nor has the loop a turn for it, unless what was read has left
+    something to be done: a call that waits for nothing is over by then.
     """
 
     def __init__(self, read: Callable[[int], None]) -> None:
-        super().__init__()
-        self._read = read  # must not raise
+        super().__init__(read)
         self._epoll = select.epoll()
         self._theirs: int = self.fileno()
         self._epoll.register(self._theirs, select.EPOLLIN)
@@ -66,13 +70,20 @@ class _EpollSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """What can be read or written, and is not ours to read."""
-        found: list[Any] = []
-        for fd, _event in self._epoll.poll(timeout):
-            if fd == self._theirs:
-                found = super().select(0)
-            else:
-                self._read(fd)
-        return found
+        self.awaited = False
+        until = None if timeout is None else _now() + timeout
+        while True:
+            found: list[Any] | None = None
+            ready = self._epoll.poll(timeout)
+            for fd, _event in ready:
+                if fd == self._theirs:
+                    found = selectors.DefaultSelector.select(self, 0)
+                else:
+                    self._read(fd)
+            if found is not None or self.awaited or not ready:
+                return found or []
+            if until is not None and (timeout := until - _now()) <= 0:
+                return []
 
     def close(self) -> None:
         """Both sets."""
@@ -80,4 +91,6 @@ class _EpollSelector(selectors.DefaultSelector):
         super().close()
 
 
-Selector = _EpollSelector if hasattr(select, "epoll") else _Selector
+_now = time.monotonic
+
+Selector: type[ReadingSelector] = _EpollSelector if hasattr(select, "epoll") else ReadingSelector
