@@ -53,7 +53,7 @@ class Deadlocks:
     def look(self) -> None:
         """Ends one call if there is a circle; comes back by itself as long as there could be one."""
         lineage = self._state.lineage
-        if not lineage or self._state.host is None or self._state.draining:
+        if not lineage.above or self._state.host is None or self._state.draining:
             return
         stuck = [worker for worker in self._state.workers.values() if self._only_waits(worker)]
         if not any(worker.gpus or worker.instances or worker.pool.placement.memory_mb for worker in stuck):

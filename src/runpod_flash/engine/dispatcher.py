@@ -125,11 +125,14 @@ class Dispatcher:
         """The worker is about to get a call of `fn`: it has the definitions that this needs, and is busy."""
         if worker.state == "idle":
             worker.pool.idle.remove(worker)
-        worker.state = "busy"
+            worker.state = "busy"
+        if worker.latest is fn and not more:
+            return
         worker.loaded[fn.spec.name] = fn.spec.version
-        for digest in (*fn.spec.defs, *more) if more else fn.spec.defs:
+        for digest in (*fn.spec.defs, *more):
             if digest not in worker.sent:
                 self._definitions.send(worker, digest)
+        worker.latest = fn if worker.sent.issuperset(fn.spec.defs) else None
 
     def serve(self, pool: Pool) -> None:
         """Gives the pool's idle workers what is ready, the newest first."""
@@ -170,16 +173,18 @@ class Dispatcher:
 
     def rest(self, worker: Worker) -> None:
         """A worker has nothing to do."""
-        if worker.has_work or worker.state not in {"busy", "idle"} or worker.link is None:
+        if worker.inflight or worker.requests or worker.link is None:
             return
-        if worker.state != "idle":
-            worker.state = "idle"
-            worker.idle_since = self._state.clock.monotonic()
-            worker.pool.idle.append(worker)
+        if worker.state == "busy":
+            pool = worker.pool
+            worker.state, worker.idle_since = "idle", self._state.clock.monotonic()
+            pool.idle.append(worker)
             # What is of a release that is called no more has no more to wait for.
-            self._state.look_within(0 if worker.pool.phase else worker.pool.endpoint.spec.idle_timeout_s)
+            self._state.look_by(worker.idle_since + (0 if pool.phase else pool.endpoint.spec.idle_timeout_s))
             if self._state.hungry:
                 self._state.replan()
+        elif worker.state != "idle":
+            return
         if worker.acks and not self._ack_timer:
             self._ack_timer = True
             self._state.call_later(_ACK_AFTER_S, self._acknowledge)
@@ -230,12 +235,13 @@ class Dispatcher:
         """
         if front is None or front.fn is not fn or front.max_retries == 0:
             return False
-        return not (self._state.lineage and self._state.lineage.waits(front.job))
+        lineage = self._state.lineage
+        return not (lineage.above and lineage.waits(front.job))
 
     def _has_place(self, worker: Worker) -> bool:
         """Whether a worker may go on with the next job; not one too many, lent while others waited for their calls."""
         lineage, endpoint = self._state.lineage, worker.pool.endpoint
-        if not lineage and len(worker.pool.workers) <= endpoint.spec.workers_max:
+        if not lineage.above and len(worker.pool.workers) <= endpoint.spec.workers_max:
             return True
         taken = sum(
             each.state in {"starting", "idle", "busy"} and not waits_for_calls(lineage, each)

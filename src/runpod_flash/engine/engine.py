@@ -66,6 +66,7 @@ _UNDERSTOOD: Final = {kinds.PING, kinds.PONG, kinds.OK, kinds.ERROR, kinds.GOODB
 """Frames that everybody may send, and that ask nothing of the engine."""
 
 Handler = Callable[[Link, Frame, Any], None]
+_NOBODY: Final = (None, False)
 
 
 class Engine:
@@ -122,7 +123,7 @@ class Engine:
         planner = Planner(state, dispatcher, queue, relay, followers, environments, starts)
         self._fleet = fleet = Fleet(state, dispatcher, attempts, hosts, relay, programs, starts)
         self._timers = Timers(state, self._loop, guarded, queue=queue, fleet=fleet, hosts=hosts)
-        state.replan, state.look_within = planner.replan, planner.look_within
+        state.replan, state.look_by = planner.replan, planner.look_by
         state.wake_at = self._timers.wake_at
         queue.expire_at_worker = attempts.expire
 
@@ -130,16 +131,20 @@ class Engine:
         self.http_jobs = HttpJobs(state, registry, queue, followers, streams, guarded, programs, endpoints)
         self.webhooks = webhooks = Webhooks(state, followers, self.http_jobs)
         self._deployments = deployments = Deployments(state, registry, hosts)
-        keepers = followers.drop, streams.drop, relay.drop, registry.leave, deployments.drop, retention.release
+        # The relay before the followers, who know what the program waits for.
+        keepers = relay.drop, followers.drop, streams.drop, registry.leave, deployments.drop, retention.release
         self.links = links = Links(state, hosts, fleet, programs, keepers=keepers, guarded=guarded)
         self._disuse = Disuse(state, registry, links.oldest_client_ms)
         self._idleness = Idleness(state, links, relay, exchanges, webhooks)
         self._recovery = Recovery(state, registry, deployments, fleet, webhooks, hosts, attempts)
         self._of_workers = WorkerReports(state, dispatcher, attempts, relay, exchanges, streams, fleet)
-        self._handlers: dict[str, dict[int, Handler]] = {
-            "client": self._answers(rundir),
-            "worker": self._of_workers.handlers,
-            "host": HostReports(state, hosts, fleet, followers, environments).handlers,
+        of_host = HostReports(state, hosts, fleet, followers, environments)
+        # Who takes a frame, and whether its sender is to be told if the turn cannot be committed. A load-balanced call
+        # writes nothing; should the turn fail for another, it loses its link, as earlier ones do.
+        self._handlers: dict[str, dict[int, tuple[Handler, bool]]] = {
+            "client": {kind: (handler, kind != kinds.CALL) for kind, handler in self._answers(rundir).items()},
+            "worker": {kind: (handler, False) for kind, handler in self._of_workers.handlers.items()},
+            "host": {kind: (handler, False) for kind, handler in of_host.handlers.items()},
         }
 
     def _answers(self, rundir: Path) -> dict[int, Handler]:
@@ -266,14 +271,13 @@ class Engine:
         """Every frame after HELLO. BadHead for a type that the role does not have, or a head that does not fit."""
         if self._stopped or link.state is None:
             return
-        handler = self._handlers[link.role].get(message.kind)
+        handler, asks = self._handlers[link.role].get(message.kind, _NOBODY)
         if handler is None:
             if message.kind in _UNDERSTOOD:
                 return
             raise messages.BadHead(message.kind, f"not for a {link.role} to send")
         head = messages.decode(message)
-        # A load-balanced call writes nothing; should the turn fail for another, it loses its link, as earlier ones do.
-        if message.sid and link.role == "client" and message.kind != kinds.CALL:
+        if asks and message.sid:
             self._turn.asked(link, message.sid)
         try:
             handler(link, message, head)

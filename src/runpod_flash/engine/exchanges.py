@@ -119,7 +119,6 @@ class Exchanges:
             fn=fn,
             timeout_ms=fn.spec.timeout_ms,
             asked_at=now,
-            size=len(body),
             wanted=question.wanted.worker,
             strict=question.wanted.strict,
             asker=asker,

@@ -129,6 +129,7 @@ class Fleet:
     def _reconcile(self, worker: Worker, held: set[tuple[str, int]]) -> None:
         """What it has and what we think it has: a START may have been lost with the last stream, or an end."""
         worker.sent.clear()
+        worker.latest = None
         worker.released_behind = None
         for job in [job for job in worker.inflight if (job.job, job.epoch) not in held]:
             worker.inflight.remove(job)

@@ -27,18 +27,15 @@ class Lineage:
         """Ends a job or call, wherever it is."""
         self.told: Callable[[Iterable[str]], str] = " → ".join
         """A chain of calls in words."""
+        self.above: dict[str, str] = {}
+        """Each call that a job waits for → that job. Empty: no job waits for another."""
         self._below: dict[str, dict[str, None]] = {}  # a job → those that it awaits, in the order of their calls
-        self._above: dict[str, str] = {}
         self._hopeless: set[str] = set()  # those above a call that was too deep, or could never start
-
-    def __bool__(self) -> bool:
-        """Whether any job waits for another."""
-        return bool(self._above)
 
     def clear(self) -> None:
         """Forgets everything that can be read again from the store."""
         self._below.clear()
-        self._above.clear()
+        self.above.clear()
         self._hopeless.clear()
 
     def recover(self, pairs: Iterable[tuple[str, str]]) -> None:
@@ -74,7 +71,7 @@ class Lineage:
     def awaits(self, above: str, job: str) -> None:
         """`above` has called `job` and waits for it."""
         self._below.setdefault(above, {})[job] = None
-        self._above[job] = above
+        self.above[job] = above
 
     def below(self, job: str) -> list[str]:
         """The calls that a job waits for."""
@@ -96,11 +93,11 @@ class Lineage:
 
     def ended(self, job: str, why: str) -> None:
         """A job has ended, or an attempt of it: nobody waits any more for what that has called."""
-        if not (self._above or self._below or self._hopeless):
+        if not (self.above or self._below or self._hopeless):
             return
         self.abandon(job, why)
         self._hopeless.discard(job)
-        above = self._above.pop(job, None)
+        above = self.above.pop(job, None)
         if above is not None and (siblings := self._below.get(above)) is not None:
             siblings.pop(job, None)
             if not siblings:
@@ -115,7 +112,7 @@ class Lineage:
     def chain(self, job: str) -> list[str]:
         """The job and all above it."""
         chain = [job]
-        while (above := self._above.get(chain[-1])) is not None:
+        while (above := self.above.get(chain[-1])) is not None:
             chain.append(above)
         return chain
 

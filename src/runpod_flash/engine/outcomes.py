@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +20,7 @@ _out_head = msgspec.json.Decoder(OutHead)
 _error = msgspec.json.Decoder(ErrorInfo)
 _NOTHING = OutHead()
 _SELDOM: Final = ("excs", "blobs", "defs", "json_error", "chunks")
+_seldom_of: Final = attrgetter(*_SELDOM)
 
 
 def outcome_of(row: dict[str, Any]) -> tuple[Outcome, Sequence[bytes]]:
@@ -73,8 +75,9 @@ def outcome_now(
         timing=_with_run(waited, view),
     )
     # Only what there is: naming all the fields that a plain outcome leaves at their defaults doubles what it costs.
-    for name in _SELDOM:
-        if value := getattr(view, name):
+    seldom = _seldom_of(view)
+    if any(seldom):
+        for name, value in zip(_SELDOM, seldom, strict=True):
             setattr(outcome, name, value)
     outcome.encoding, outcome.error = view.encoding, error
     return outcome

@@ -58,10 +58,10 @@ class Planner:
         at = max(self._planned_at + _PLAN_PAUSE_S, self._state.resume_at)
         self._state.call_later(max(0.0, at - self._state.clock.monotonic()), self._plan)
 
-    def look_within(self, seconds: float) -> None:
-        """The passing of that time may change the plan; an earlier look finds that out as well."""
-        if self._state.clock.monotonic() + seconds < self._look_at:
-            self._look_later(int(seconds * 1000))
+    def look_by(self, at: float) -> None:
+        """Time alone may change the plan by then (monotonic); an earlier look finds that out as well."""
+        if at < self._look_at:
+            self._look_later(int((at - self._state.clock.monotonic()) * 1000))
 
     def _look_later(self, after_ms: int | None) -> None:
         if self._look_again is not None:

@@ -183,6 +183,7 @@ class Worker:
     requests: dict[int, Request] = field(default_factory=dict)  # load-balanced: its calls, by their stream
     sent: set[str] = field(default_factory=set)  # digests it has
     loaded: dict[str, str] = field(default_factory=dict)  # function name → version
+    latest: Function | None = None  # what it was given last, with all that this needs
     instances: dict[str, None] = field(default_factory=dict)  # that live in it, the least recently used first
     acks: list[tuple[str, int, str]] = field(default_factory=list)
     gpus: tuple[int, ...] = ()
@@ -222,7 +223,6 @@ class _Request(msgspec.Struct, eq=False, kw_only=True):
     fn: Function
     timeout_ms: int
     asked_at: float  # monotonic
-    size: int  # bytes that it holds while it waits
     defs: Sequence[str] = ()  # definitions it needs beyond the function's own
     instance: str = ""
     drop: Sequence[str] = ()  # instances that give way to it
@@ -240,6 +240,11 @@ class ClientCall(_Request, eq=False, kw_only=True):
     sid: int  # … and its stream there
     head: Call
     parts: Sequence[bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds while it waits."""
+        return sum(map(len, self.parts))
 
     def encode(self) -> bytes:
         """INVOKE, as its worker gets it."""
@@ -307,6 +312,11 @@ class Exchange(_Request, eq=False, kw_only=True):
     converser: Converser | None = None  # the asker, where it asked for another protocol
     answered: bool = False  # its answer has begun
     losses: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds while it waits."""
+        return len(self.body)
 
     def retire(self) -> None:
         """Its worker takes nothing new, or the engine: what could go on for ever is asked to begin again elsewhere."""

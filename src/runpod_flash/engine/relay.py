@@ -101,7 +101,6 @@ class Relay:
             fn=fn,
             timeout_ms=head.timeout_ms,
             asked_at=self._now(),
-            size=len(parts[0]) if len(parts) == 1 else sum(map(len, parts)),
             defs=head.defs,
             instance=head.instance,
             link=link,
@@ -110,20 +109,17 @@ class Relay:
             parts=parts,
         )
         worker = self._enter(request)
-        client = link.state
-        if isinstance(client, Client):
-            client.calls.add(id)
         self._followers.add(id, link, sid, logs=head.logs)
         if head.parent is not None:
             self._lineage.awaits(head.parent[0], id)
         if worker is not None:
-            self._send(worker, request)
+            self._send(worker, request, request.asked_at)
 
     def take(self, exchange: Exchange) -> None:
         """A request has come over HTTP."""
         worker = self._enter(exchange)
         if worker is not None:
-            self._send(worker, exchange)
+            self._send(worker, exchange, exchange.asked_at)
 
     def _enter(self, request: Request) -> Worker | None:
         """The worker that has room; else the request waits for one, if it may."""
@@ -174,8 +170,10 @@ class Relay:
     def drop(self, link: Link) -> None:
         """A caller is gone: nobody can have what it asked for."""
         client = link.state
-        for call in list(client.calls) if isinstance(client, Client) else ():
-            self.cancel(call, "its caller is gone")
+        for call in list(client.follows.values()) if isinstance(client, Client) else ():
+            request = self._requests.get(call)
+            if isinstance(request, ClientCall) and request.link is link:
+                self.cancel(call, "its caller is gone")
 
     # ── answered ──────────────────────────────────────────────────────────────────────────────────
 
@@ -228,7 +226,7 @@ class Relay:
 
     def _hand_out(self, pool: Pool) -> None:
         while pool.requests and (free := self._choose(pool.requests[0])) is not None:
-            self._send(free, self._waiting.take_next(pool))
+            self._send(free, self._waiting.take_next(pool), self._now())
         if pool.homes or (pool.requests and pool.requests[0].strict):
             self._pass_by(pool)
         if pool.requests:
@@ -239,7 +237,7 @@ class Relay:
         for request in list(pool.requests):
             if (free := self._choose(request)) is not None:
                 self._waiting.take(request)
-                self._send(free, request)
+                self._send(free, request, self._now())
             elif request.instance not in pool.homes and not request.strict:
                 return
 
@@ -355,7 +353,7 @@ class Relay:
                 (has < fewest or (has == fewest and worker.last_done > latest))
                 and worker.link
                 and worker.state in _SERVES
-                and self._dispatcher.suits(worker, fn)
+                and (worker.latest is fn or self._dispatcher.suits(worker, fn))
             ):
                 best, fewest, latest = worker, has, worker.last_done
         return best
@@ -364,23 +362,21 @@ class Relay:
         there = worker.link is not None and worker.state in {"idle", "busy"}
         return there and len(worker.requests) < fn.pool.spec.concurrency and self._dispatcher.suits(worker, fn)
 
-    def _send(self, worker: Worker, request: Request) -> None:
-        fn, requests = request.fn, worker.requests
-        request.worker, request.number = worker, next(self._numbers)
-        request.sent_at = self._now()
+    def _send(self, worker: Worker, request: Request, now: float) -> None:
+        fn, requests, number = request.fn, worker.requests, next(self._numbers)
+        request.worker, request.number, request.sent_at = worker, number, now
         if request.instance:
             request.drop = homes.settle(worker, request.instance)
-        requests[request.number] = request
+        requests[number] = request
         self._dispatcher.engage(worker, fn, request.defs)
-        turn = self._state.turn
         if len(requests) == 1:
-            turn.pass_on(worker.link, request.encode())
+            self._state.turn.pass_on(worker.link, request.encode())
         else:
-            turn.send(worker.link, request.encode())
+            self._state.turn.send(worker.link, request.encode())
+            if len(requests) > fn.pool.endpoint.spec.scaler_value:
+                self._state.replan()
         if isinstance(request, Exchange) and request.question.head.more:
             request.asker.allow(kinds.WINDOW - len(request.body))
-        if len(requests) > fn.pool.endpoint.spec.scaler_value:
-            self._state.replan()
 
     def _answer(self, request: Request, error: ErrorInfo) -> None:
         """The engine answers in the place of a worker."""
@@ -392,9 +388,6 @@ class Relay:
 
     def _finish(self, request: ClientCall, data: bytes, *, lines_follow: bool = False) -> None:
         self._forget(request.id)
-        client = request.link.state
-        if isinstance(client, Client):
-            client.calls.discard(request.id)
         self._followers.answer(request.id, data, lines_follow=lines_follow)
 
     def _forget(self, call: str) -> None:

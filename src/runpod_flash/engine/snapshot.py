@@ -126,7 +126,7 @@ def _wanting(state: State, pool: Pool, queued: int) -> int:
 
 def _at_work(worker: Worker, lineage: Lineage) -> int:
     """Its jobs or calls; none where all of them wait for calls of their own, and its place is lent."""
-    if lineage and waits_for_calls(lineage, worker):
+    if lineage.above and waits_for_calls(lineage, worker):
         return 0
     return len(worker.inflight) + homes.movable_requests(worker)
 
@@ -140,5 +140,5 @@ def _worker_view(worker: Worker, now: float, lineage: Lineage) -> views.WorkerVi
         idle_ms=int((now - worker.idle_since) * 1000) if state == "idle" else 0,
         gpus=worker.gpus,
         age_ms=int((now - worker.ready_at) * 1000) if worker.ready_at else 0,
-        waiting=state in {"busy", "draining"} and bool(lineage) and waits_for_calls(lineage, worker),
+        waiting=state in {"busy", "draining"} and bool(lineage.above) and waits_for_calls(lineage, worker),
     )

@@ -62,7 +62,6 @@ class Client:
     endpoints: set[int] = field(default_factory=set)
     functions: set[int] = field(default_factory=set)
     follows: dict[int, str] = field(default_factory=dict)
-    calls: set[str] = field(default_factory=set)  # load-balanced calls that it waits for
     worker: Worker | None = None  # it makes calls from inside of this one
 
 
@@ -79,7 +78,7 @@ class State:
         self.call_later = call_later
         # Set by those who do it.
         self.replan: Callable[[], None] = lambda: None
-        self.look_within: Callable[[float], None] = lambda seconds: None  # time alone may change the plan by then
+        self.look_by: Callable[[float], None] = lambda at: None  # time alone may change the plan by then (monotonic)
         self.wake_at: Callable[[int], None] = lambda wall_ms: None  # a delayed job is due then, or one expires
         # Of pools that are staged: one has a worker more, one cannot have any, an environment is being built.
         self.staged_ready: Callable[[Pool], None] = lambda pool: None

@@ -51,7 +51,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._first_step = partial(context.run, callback, *args)
         return None
 
-    def call_at(
+    def call_at(  # type: ignore[override]  # as above
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """As of any loop, which now has to wait for less long, perhaps."""
