@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from runpod_flash.engine.records import Reader, Waiter, Watcher
@@ -20,6 +20,8 @@ class Followers:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self.caller_of: Callable[[str], Waiter | None] = lambda call: None
+        """Who waits for a load-balanced call: that is kept with the call. Set by who keeps them."""
         self._by_job: dict[str, list[Waiter]] = {}
         self._watchers: dict[str, list[Watcher]] = {}
         # Outcomes whose last lines are still on their way: job → its attempt, and who gets what.
@@ -87,21 +89,22 @@ class Followers:
             if waiter.reader is not None and waiter.reader.behind:
                 waiter.reader.outcome = data
             elif waiter.logs and lines_follow:
-                self._hold(head.job, attempt, waiter, data)
+                self._hold(head.job, attempt, waiter.link, waiter.sid, data)
             else:
                 self._state.turn.promise(waiter.link, data)
 
-    def answer(self, call: str, data: bytes, *, lines_follow: bool) -> None:
-        """The same for a call that is on no record: `data` is for the one who waits for it."""
-        for waiter in self._by_job.pop(call, ()):
-            follows = waiter.link.state.follows
-            follows.pop(waiter.sid, None)
-            if waiter.logs and lines_follow:
-                self._hold(call, 0, waiter, data)
-            elif follows:
-                self._state.turn.send(waiter.link, data)
-            else:
-                self._state.turn.pass_on(waiter.link, data)
+    def answer(self, call: str, link: Link, sid: int, data: bytes, *, after_lines: bool) -> None:
+        """The same for a load-balanced call, for which one waits. `after_lines`: who is shown those that follow."""
+        client = link.state
+        if not isinstance(client, Client):
+            return
+        client.follows.pop(sid, None)
+        if after_lines:
+            self._hold(call, 0, link, sid, data)
+        elif client.follows:
+            self._state.turn.send(link, data)
+        else:
+            self._state.turn.pass_on(link, data)
 
     def all_lines_are_out(self, job: str, attempt: int) -> None:
         """The host has forwarded everything that the attempt printed."""
@@ -111,7 +114,7 @@ class Followers:
 
     def log(self, job: str, head: bytes) -> None:
         """Passes lines on, as they came, to those who show them."""
-        for waiter in self._by_job.get(job, ()):
+        for waiter in self._waiters(job):
             if waiter.logs:
                 self._state.turn.send(waiter.link, frame.encode(kinds.LOG, head, sid=waiter.sid))
         for link, sid, _data in self._held.get(job, (0, ()))[1]:
@@ -119,7 +122,7 @@ class Followers:
 
     def state(self, job: str, status: str, *, attempt: int = 0, worker: str = "", why: str = "") -> None:
         """Tells those who show output where a job stands."""
-        for waiter in self._by_job.get(job, ()):
+        for waiter in self._waiters(job):
             if waiter.logs:
                 head = StateHead(job=job, status=status, attempt=attempt, worker=worker, why=why)
                 self._state.turn.send(waiter.link, head.encode(sid=waiter.sid))
@@ -127,12 +130,19 @@ class Followers:
     def environment(self, jobs: Iterable[str], head: EnvState) -> None:
         """Shows the progress of a build to those whose jobs wait for it."""
         for job in jobs:
-            for waiter in self._by_job.get(job, ()):
+            for waiter in self._waiters(job):
                 if waiter.logs:
                     self._state.turn.send(waiter.link, head.encode(sid=waiter.sid))
 
-    def _hold(self, job: str, attempt: int, waiter: Waiter, data: bytes) -> None:
+    def _waiters(self, job: str) -> Sequence[Waiter]:
+        waiters = self._by_job.get(job)
+        if waiters is None:
+            caller = self.caller_of(job)
+            return (caller,) if caller is not None else ()
+        return waiters
+
+    def _hold(self, job: str, attempt: int, link: Link, sid: int, data: bytes) -> None:
         if job not in self._held:
             self._held[job] = attempt, []
             self._state.call_later(_SPAN_PATIENCE_S, self.all_lines_are_out, job, attempt)
-        self._held[job][1].append((waiter.link, waiter.sid, data))
+        self._held[job][1].append((link, sid, data))

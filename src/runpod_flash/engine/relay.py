@@ -18,7 +18,7 @@ from runpod_flash.engine.followers import Followers
 from runpod_flash.engine.lineage import CALLER_ENDED, CALLER_LOST
 from runpod_flash.engine.outcomes import exit_error
 from runpod_flash.engine.queue import check_blobs
-from runpod_flash.engine.records import ClientCall, Exchange, Function, Pool, Request, Worker
+from runpod_flash.engine.records import ClientCall, Exchange, Function, Pool, Request, Waiter, Worker
 from runpod_flash.engine.state import Client, State
 from runpod_flash.engine.turn import Link
 from runpod_flash.engine.waiting import Waiting
@@ -64,6 +64,7 @@ class Relay:
         self._dispatcher = dispatcher
         self._followers = followers
         self._lineage = state.lineage
+        followers.caller_of = self._caller_of
         self._now = state.clock.monotonic
         self._requests: dict[str, Request] = {}
         self._numbers = count(2, 2)  # even, as every stream that the engine opens
@@ -78,6 +79,10 @@ class Relay:
     def request(self, call: str) -> Request | None:
         """A call or request that is under way, or waits."""
         return self._requests.get(call)
+
+    def _caller_of(self, call: str) -> Waiter | None:
+        request = self._requests.get(call)
+        return Waiter(request.link, request.sid, request.head.logs) if isinstance(request, ClientCall) else None
 
     def clear(self) -> None:
         """Forgets everything; every link is being closed."""
@@ -109,7 +114,7 @@ class Relay:
             parts=parts,
         )
         worker = self._enter(request)
-        self._followers.add(id, link, sid, logs=head.logs)
+        link.state.follows[sid] = id
         if head.parent is not None:
             self._lineage.awaits(head.parent[0], id)
         if worker is not None:
@@ -333,6 +338,10 @@ class Relay:
         A call of an instance goes where that lives, or waits there.
         """
         fn, pool = request.fn, request.fn.pool
+        if pool.idle and not (request.instance or request.wanted):
+            newest = pool.idle[-1]  # so usual that the others are not looked at
+            if newest.latest is fn and newest.link is not None:
+                return newest
         workers: Iterable[Worker] = pool.workers.values()
         if request.instance:
             home = pool.homes.get(request.instance)
@@ -388,7 +397,8 @@ class Relay:
 
     def _finish(self, request: ClientCall, data: bytes, *, lines_follow: bool = False) -> None:
         self._forget(request.id)
-        self._followers.answer(request.id, data, lines_follow=lines_follow)
+        after_lines = lines_follow and request.head.logs
+        self._followers.answer(request.id, request.link, request.sid, data, after_lines=after_lines)
 
     def _forget(self, call: str) -> None:
         self._requests.pop(call, None)
