@@ -30,10 +30,8 @@ Arguments = tuple[Any, Any]
 class Call(ABC):
     """A call as it arrived, and how it is doing. How it is read and answered is for those derived from it to say."""
 
-    instance = ""
     drop: Sequence[str] = ()
     task: asyncio.Task[None] | None = None
-    ending: Ending | None = None
     running = False  # its task has begun: one that has not would end without a word if it were cancelled
     in_thread = False  # it runs plain code beside the loop, which nobody can interrupt
     began = loaded = 0
@@ -44,8 +42,10 @@ class Call(ABC):
         self.name: str = head["name"]
         self.digest: str = head["digest"]
         self.timeout_ms: int = head.get("timeout_ms", 0)
-        if "instance" in head:
-            self.instance, self.drop = head["instance"], head.get("drop", ())
+        self.instance: str = head.get("instance", "")
+        if self.instance:
+            self.drop = head.get("drop", ())
+        self.ending: Ending | None = None
 
     @property
     def timed_out(self) -> bool:

@@ -13,7 +13,8 @@ carry their unit in the name; absolute times are engine wall clock milliseconds 
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
@@ -174,6 +175,10 @@ HEADS: dict[int, type[Head]] = {head.KIND: head for head in Head.__subclasses__(
 """Frame type → the class of its head."""
 
 
+_SHORT: Final = 64
+_MOST_KEPT: Final = 256
+
+
 class BadHead(ValueError):
     """The head of a frame does not fit its type; `kind` is the type."""
 
@@ -182,13 +187,29 @@ class BadHead(ValueError):
         self.kind = kind
 
 
-class _Decoders(dict[int, "msgspec.json.Decoder[Head]"]):
+class _Kept(dict[bytes, Head]):
+    """Short heads that came lately, for a type of which the same ones come again and again. Nobody changes them."""
+
+    def __init__(self, decode: Callable[[bytes], Head]) -> None:
+        self._decode = decode
+
+    def __missing__(self, raw: bytes) -> Head:
+        head = self._decode(raw)
+        if len(raw) <= _SHORT:
+            if len(self) >= _MOST_KEPT:
+                self.clear()
+            self[raw] = head
+        return head
+
+
+class _Decoders(dict[int, Callable[[bytes], Head]]):
     """Each made with the first frame of its type: all of them would take as long as all other imports of a program."""
 
-    def __missing__(self, kind: int) -> msgspec.json.Decoder[Head]:
+    def __missing__(self, kind: int) -> Callable[[bytes], Head]:
         if kind not in HEADS:
             raise BadHead(kind, "unknown type")
-        self[kind] = msgspec.json.Decoder(HEADS[kind])
+        decode: Callable[[bytes], Head] = msgspec.json.Decoder(HEADS[kind]).decode
+        self[kind] = _Kept(decode).__getitem__ if kind == kinds.RETURNED else decode
         return self[kind]
 
 
@@ -197,8 +218,8 @@ _DECODERS = _Decoders()
 
 def decode(message: frame.Frame) -> Any:
     """The typed head of a frame; BadHead if the type is unknown or the head does not fit it."""
-    decoder = _DECODERS[message.kind]
+    decode = _DECODERS[message.kind]
     try:
-        return decoder.decode(message.head)
+        return decode(message.head)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadHead(message.kind, str(error)) from error
