@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
 from runpod_flash.model.endpoint import GpuRequest
 from runpod_flash.model.job import JobPolicy
-from runpod_flash.wire import messages
-from runpod_flash.wire.messages import BadHead, EnsureEnv, Launch, Stop
+from runpod_flash.wire import kinds, messages
+from runpod_flash.wire.frame import Frame
+from runpod_flash.wire.messages import EnsureEnv, Launch, Stop
 from tests.engine.scene import ClientSide, HostSide, Scene, WorkerSide
 
 
@@ -160,12 +159,29 @@ def test_two_programs_that_disagree_are_told_and_two_links_of_one_are_not(scene:
 
 
 def test_frames_that_a_role_does_not_have_are_told_apart(scene: Scene, client: ClientSide, host: HostSide) -> None:
-    with pytest.raises(BadHead):
-        client.wire.says(messages.Beat())
-    with pytest.raises(BadHead):
-        host.wire.says(messages.Submit(job="j", fn=1, policy=JobPolicy()))
+    client.wire.says(messages.Beat())
+    host.wire.says(messages.Submit(job="j", fn=1, policy=JobPolicy()))
+    refused = [*client.wire.take(messages.Error), *host.wire.take(messages.Error)]
+    assert [(error.code, error.what.partition(": ")[2]) for error in refused] == [
+        ("bad_request", "not for a client to send"),
+        ("bad_request", "not for a host to send"),
+    ]
     client.wire.says(messages.Ping())
+    assert client.wire.take(messages.Pong)
     client.wire.says(messages.Goodbye(reason="stop"))
+    assert not client.wire.take(messages.Error)
+
+
+def test_what_is_not_understood_costs_the_request_and_not_the_link(scene: Scene, client: ClientSide) -> None:
+    for kind, head in ((99, b"{}"), (kinds.DONE, b"{}"), (kinds.QUERY, b"[]")):
+        scene.engine.received(client.wire, Frame(kind, 0, kind, head, ()))
+    assert [(said.sid, said.head.code) for said in client.wire.said if isinstance(said.head, messages.Error)] == [
+        (99, "unsupported"),
+        (kinds.DONE, "bad_request"),
+        (kinds.QUERY, "bad_request"),
+    ]
+    client.wire.says(messages.Ping())
+    assert client.wire.take(messages.Pong)
 
 
 def test_a_worker_that_nobody_knows_is_named_as_stale(scene: Scene, client: ClientSide, host: HostSide) -> None:

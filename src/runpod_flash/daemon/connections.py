@@ -15,6 +15,7 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from runpod_flash._version import __version__
@@ -22,7 +23,7 @@ from runpod_flash.daemon.skipped import SkippedLines
 from runpod_flash.engine.turn import Link as EngineLink
 from runpod_flash.wire import kinds, messages
 from runpod_flash.wire.frame import Frame, FrameError, FrameReader
-from runpod_flash.wire.messages import BadHead, Error, Hello, Pong, Refuse, Welcome
+from runpod_flash.wire.messages import BadHead, Error, Hello, Refuse, Welcome
 
 logger = logging.getLogger(__name__)
 
@@ -266,26 +267,8 @@ class Link(asyncio.Protocol):
         if isinstance(answer, Refuse):
             self._refuse(answer)
             return
-        self._joined, self._take = True, self._deliver
+        self._joined, self._take = True, partial(self._engine.received, self)
         self.send(answer.encode())
-
-    def _deliver(self, message: Frame) -> None:
-        try:
-            if message.kind == kinds.PING:
-                self.send(Pong().encode(sid=message.sid, flags=kinds.END))
-            else:
-                self._engine.received(self, message)
-        except BadHead as error:
-            code = "unsupported" if message.kind not in messages.HEADS else "bad_request"
-            self._answer_error(message.sid, Error(code=code, what=str(error)))
-        except Exception as error:
-            # A bug of ours. It costs the request that met it, not the connection: whoever reconnects sends it again.
-            logger.exception("%s of a %s failed", kinds.NAMES.get(message.kind, message.kind), self.role)
-            what = f"the engine failed: {type(error).__name__}: {error}"
-            self._answer_error(message.sid, Error(code="internal", what=what, fix="see engine.log; please report it"))
-
-    def _answer_error(self, sid: int, error: Error) -> None:
-        self.send(error.encode(sid=sid, flags=kinds.END | kinds.FAILED))
 
     def _refuse(self, refusal: Refuse) -> None:
         logger.info("refused a connection: %s %s", refusal.what, refusal.why)
@@ -294,7 +277,8 @@ class Link(asyncio.Protocol):
 
     def _cut_off(self, error: FrameError) -> None:
         logger.warning("a %s sent no frame of ours: %s", self.role or "stranger", error)
-        self._answer_error(0, Error(code="bad_frame", what=f"that is no frame of this protocol: {error}"))
+        told = Error(code="bad_frame", what=f"that is no frame of this protocol: {error}")
+        self.send(told.encode(flags=kinds.END | kinds.FAILED))
         # Not self.close: the engine has to hear that the link is gone.
         if self._transport is not None:
             self._transport.close()

@@ -62,8 +62,8 @@ _HOST_RETURNS_S: Final = 3.0
 _PAUSE_S: Final = 0.5
 """After a turn that could not be committed: how long until the engine does anything of its own accord."""
 _LOOK_S: Final = 0.02
-_UNDERSTOOD: Final = {kinds.PING, kinds.PONG, kinds.OK, kinds.ERROR, kinds.GOODBYE}
-"""Frames that everybody may send, and that ask nothing of the engine."""
+_UNDERSTOOD: Final = {kinds.PONG, kinds.OK, kinds.ERROR, kinds.GOODBYE}
+"""Frames that everybody may send, and that ask nothing of the engine. PING, too, is everybody's."""
 
 Handler = Callable[[Link, Frame, Any], None]
 _NOBODY: Final = (None, False)
@@ -268,15 +268,18 @@ class Engine:
             self.links.left(link)
 
     def received(self, link: Link, message: Frame) -> None:
-        """Every frame after HELLO. BadHead for a type that the role does not have, or a head that does not fit."""
+        """Every frame after HELLO. What is not for its sender to say, or cannot be read, costs that request alone."""
         if self._stopped or link.state is None:
             return
         handler, asks = self._handlers[link.role].get(message.kind, _NOBODY)
         if handler is None:
-            if message.kind in _UNDERSTOOD:
-                return
-            raise messages.BadHead(message.kind, f"not for a {link.role} to send")
-        head = messages.decode(message)
+            self._take_other(link, message)
+            return
+        try:
+            head = messages.decode(message)
+        except messages.BadHead as error:
+            _refuse(link, message, error)
+            return
         if asks and message.sid:
             self._turn.asked(link, message.sid)
         try:
@@ -289,6 +292,12 @@ class Engine:
             if isinstance(head, messages.Done):
                 self._of_workers.not_recorded(head, error)
             self._at_fault(f"{kinds.NAMES[message.kind]} of a {link.role}", error)
+
+    def _take_other(self, link: Link, message: Frame) -> None:
+        if message.kind == kinds.PING:
+            link.send(messages.Pong().encode(sid=message.sid, flags=kinds.END))
+        elif message.kind not in _UNDERSTOOD:
+            _refuse(link, message, messages.BadHead(message.kind, f"not for a {link.role} to send"))
 
     def _at_fault(self, during: str, error: Exception) -> None:
         """A bug of ours. Half a decision may lie in memory and in the turn: neither is kept, the store says what is."""
@@ -328,6 +337,11 @@ class Engine:
 
     def _guarding(self, watch: Watch) -> Watch:
         return lambda process, ended: watch(process, lambda: self._guarded(ended))
+
+
+def _refuse(link: Link, message: Frame, why: messages.BadHead) -> None:
+    head = messages.Error(code="bad_request" if message.kind in messages.HEADS else "unsupported", what=str(why))
+    link.send(head.encode(sid=message.sid, flags=kinds.END | kinds.FAILED))
 
 
 class _Fault(StoreError):
