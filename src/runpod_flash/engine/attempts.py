@@ -37,6 +37,7 @@ from runpod_flash.wire.messages import Cancel, Done, ErrorInfo, Exited
 _encode = msgspec.json.encode
 _CANCEL_GRACE_MS: Final = 5000
 _RUN_MEAN: Final = 0.9
+_COMPLETED: Final = JobState.COMPLETED
 _STOPPED: Final = "stopped"
 """The end of an attempt that the engine itself cut short: nobody is to blame, and nothing is used up."""
 _WAS_READ: Final = "items of it had been read, and another attempt would begin anew"
@@ -87,7 +88,7 @@ class Attempts:
         fn = job.fn
         fn.run_us = _mean(fn.run_us, head.run_us)
         fn.pool.run_us = _mean(fn.pool.run_us, head.run_us)
-        self._end(job, worker, JobState.COMPLETED, job.failures, job.losses, head, parts, raw)
+        self._end(job, worker, _COMPLETED, job.failures, job.losses, head, parts, raw)
 
     def _failed(
         self, job: Active, worker: Worker, error: ErrorInfo, head: Done | None, parts: Sequence[bytes] = ()

@@ -56,7 +56,8 @@ from runpod_flash.wire.messages import Goodbye
 logger = logging.getLogger(__name__)
 
 _PLENTY: Final = 100
-_LONG_TURN_S: Final = 0.001
+_TURN_EACH_S: Final = 10e-6
+_LONGEST_TURN_S: Final = 0.008
 _HOST_RETURNS_S: Final = 3.0
 
 _PAUSE_S: Final = 0.5
@@ -314,13 +315,14 @@ class Engine:
         return self._loop.call_later(delay, lambda: self._guarded(lambda: action(*arguments)))
 
     def _end_turn(self, finish: Callable[[], None]) -> None:
-        """Ends this turn of the loop, or, with plenty at the workers, the millisecond.
+        """Ends this turn of the loop, or, with plenty at the workers, ten microseconds for each of them.
 
-        Then a commit, and every write to a socket, serves some dozen calls instead of one or two, and nobody waits
-        for it: each worker has more than a millisecond of work ahead, and each of so many callers waits for longer.
+        Then a commit, and every write to a socket, serves dozens of calls instead of one or two, and nobody waits for
+        it: each worker has more than that to do, and each of so many callers waits several times as long.
         """
-        if len(self.state.active) > _PLENTY:
-            self._loop.call_later(_LONG_TURN_S, finish)
+        active = len(self.state.active)
+        if active > _PLENTY:
+            self._loop.call_later(min(active * _TURN_EACH_S, _LONGEST_TURN_S), finish)
         else:
             self._loop.call_soon(finish)
 

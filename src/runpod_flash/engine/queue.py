@@ -30,6 +30,9 @@ _encode = msgspec.json.encode
 _HIGHEST: Final = 1 << 48  # milliseconds: nine thousand years
 _LONGEST_ID: Final = 64  # what the worker's status page holds
 _SLICE: Final = 200
+# A member of an enumeration is looked for at length, and these are asked for by every call.
+_READY: Final = JobState.READY
+_ASSIGNED: Final = JobState.ASSIGNED
 _JSON: Final = _encode(JSON).decode()
 
 
@@ -101,7 +104,7 @@ class Queue:
             return worker, JobState.RUNNING
         # Not behind a call that may be the one that waits for it.
         if head.parent is None and policy.max_retries > 0 and (worker := self._dispatcher.busy_with(fn)):
-            return worker, JobState.ASSIGNED
+            return worker, _ASSIGNED
         return None, JobState.READY
 
     def _put(
@@ -135,7 +138,7 @@ class Queue:
             store.remember_idempotent(fn.pool.endpoint.id, head.idem, head.job)
         if args.blobs:
             store.add_blobs(head.job, args.blobs)
-        if state is JobState.READY:
+        if state is _READY:
             fn.pool.enter(len(packed), head.instance)
         self._wake_for(new)
         times = policy.timeout_ms, policy.max_retries, now, now

@@ -40,6 +40,7 @@ from runpod_flash.wire.messages import (
 from runpod_flash.wire.messages import State as StateHead
 
 _END: Final = kinds.END
+_RETIRED: Final = Phase.RETIRED
 _HOST_TRIES: Final = 40
 _HOST_PAUSE_S: Final = 0.025
 
@@ -96,7 +97,7 @@ class Requests:
             raise _UnknownFunction(
                 f"function {number} is not declared here", why="this engine has started since", fix="declare it again"
             )
-        return self._current(fn) if fn.pool.phase is Phase.RETIRED else fn
+        return self._current(fn) if fn.pool.phase is _RETIRED else fn
 
     def _current(self, fn: Function) -> Function:
         """A program that was there before a deploy calls the new release, or hears that there is none."""

@@ -144,7 +144,7 @@ def pack_parts(parts: Sequence[Buffer]) -> bytes:
     """Several parts as one value, for a column of the store; `unpack_parts` undoes it."""
     if len(parts) == 1:
         part = parts[0]
-        return b"".join((_PACKED_ONE.pack(1, part.nbytes if type(part) is memoryview else len(part)), part))
+        return _PACKED_ONE.pack(1, part.nbytes if type(part) is memoryview else len(part)) + part
     lengths = [_size(part) for part in parts]
     return b"".join([struct.pack(f"<H{len(parts)}I", len(parts), *lengths), *parts])
 

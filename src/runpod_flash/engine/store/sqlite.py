@@ -28,6 +28,7 @@ from runpod_flash.model.job import LOW_PRIORITY, JobState
 from runpod_flash.wire import blobs
 
 _CLAIMED: Final = len(Claimed._fields)
+_COMPLETED: Final = JobState.COMPLETED
 _AWAITED_KEPT: Final = 500_000
 """Ended jobs of awaited calls at most: at many thousand calls a second, an hour of them would fill the disk."""
 _AWAITED_BYTES: Final = 16 << 30
@@ -203,7 +204,7 @@ class SqliteStore(Declarations, Beside, Presence):
 
     def finish(self, ended: Ended) -> bool:
         out, head, nothing_else = ended.out, ended.out_head, ended.out_json is None and ended.timing is None
-        if ended.state is JobState.COMPLETED and out is not None and head is not None and nothing_else:
+        if ended.state is _COMPLETED and out is not None and head is not None and nothing_else:
             return self._complete(ended, out, head)
         values = (
             ended.seq,
