@@ -66,9 +66,8 @@ class Stream(msgspec.Struct, eq=False):
     parts: Sequence[Buffer] = ()  # as they were given
     binding: Binding | None = None
     watcher: Watcher | None = None
-    context: Context | None = (
-        None  # of who asks, for the watcher: a notebook reads from it which cell a line belongs to
-    )
+    # Of who asks, for the watcher. A notebook reads from it which cell a line belongs to.
+    context: Context | None = None
     inbox: Inbox | None = None  # where the items go of a call that yields
     inline: Sequence[Buffer] | None = None  # the parts as they travel, where large ones are in files …
     blob_home: str = ""  # … of this engine

@@ -218,12 +218,14 @@ class Link(asyncio.Protocol):
         last of them is done: engine, workers and callers would take turns instead of working side by side.
         """
         left = self._left
-        for _ in range(min(_SLICE, len(left))):
-            self._take(left.popleft())
-        if left:
-            self._loop.call_soon(self._take_slice)
-        else:
-            self._read_or_not()
+        try:
+            for _ in range(min(_SLICE, len(left))):
+                self._take(left.popleft())
+        finally:
+            if left:
+                self._loop.call_soon(self._take_slice)
+            else:
+                self._read_or_not()
 
     def pause_writing(self) -> None:
         self._full = True

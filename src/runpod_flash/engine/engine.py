@@ -57,7 +57,7 @@ logger = logging.getLogger(__name__)
 
 _PLENTY: Final = 100
 _TURN_EACH_S: Final = 10e-6
-_LONGEST_TURN_S: Final = 0.008
+_LONGEST_TURN_S: Final = 0.004
 _HOST_RETURNS_S: Final = 3.0
 
 _PAUSE_S: Final = 0.5

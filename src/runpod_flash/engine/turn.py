@@ -65,6 +65,7 @@ class Turn:
         self._armed = False
         self._writing = False
         self._frames: list[tuple[Addressee, bytes]] = []
+        self._addressees: set[Addressee] = set()  # of these
         self._promises: list[tuple[Addressee, bytes]] = []
         self._asked: list[tuple[Link, int]] = []
         self._after: list[Callable[[], None]] = []
@@ -84,6 +85,7 @@ class Turn:
         """Sends after the commit; to nobody if there is no link."""
         if link is not None:
             self._frames.append((link, data))
+            self._addressees.add(link)
             self._arm()
 
     def pass_on(self, link: Addressee | None, data: bytes) -> None:
@@ -91,7 +93,7 @@ class Turn:
 
         For somebody with nothing else under way; what many send at once is better collected, and written together.
         """
-        if self._armed:
+        if link in self._addressees:
             self.send(link, data)
         elif link is not None:
             link.send(data)
@@ -99,7 +101,11 @@ class Turn:
     def promise(self, link: Addressee | None, data: bytes) -> None:
         """Sends after the commit, and with durability `power` after the sync."""
         if link is not None:
-            (self._promises if self._power else self._frames).append((link, data))
+            if self._power:
+                self._promises.append((link, data))
+            else:
+                self._frames.append((link, data))
+                self._addressees.add(link)
             self._arm()
 
     def asked(self, link: Link, sid: int) -> None:
@@ -150,6 +156,7 @@ class Turn:
                 self._look_after_log()
         self._asked.clear()
         frames, self._frames = self._frames, []
+        self._addressees.clear()
         _send_all(frames)
         if self._promises:
             self._unsynced += self._promises
@@ -192,6 +199,7 @@ class Turn:
     def _forget(self) -> None:
         self._writing = False
         self._frames, self._promises, self._asked, self._after = [], [], [], []
+        self._addressees.clear()
         self._unsynced = []
 
     def _sync(self) -> None:
