@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+import py_compile
 import subprocess
 import sys
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,17 @@ def test_a_gallery_that_is_served_by_a_worker_has_its_pages(tmp_path: Path) -> N
     assert file.startswith(str(folder))
     assert int(page) > 1000
     assert int(style) > 10_000
+
+
+def test_what_the_caller_has_compiled_is_not_compiled_again(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "module.py").write_text("VALUE = 1\n")
+    py_compile.compile(str(package / "module.py"))
+    folder = Runtimes(tmp_path / "runtimes").ensure(dataclasses.replace(RUNTIME, package=str(package)))
+    code = f"import sys; sys.path.insert(0, {str(folder)!r}); import package.module"
+    said = subprocess.run([sys.executable, "-v", "-c", code], capture_output=True, text=True, check=True).stderr
+    assert f"code object from '{cache_from_source(folder / 'package' / 'module.py')}'" in said
 
 
 def test_a_runtime_outlives_the_environment_that_it_came_from(tmp_path: Path) -> None:
