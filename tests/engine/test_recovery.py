@@ -53,6 +53,8 @@ def test_a_job_whose_worker_still_has_it_is_left_to_it(scene: Scene, client: Cli
     scene.back()
     assert worker.jobs == [job]
     assert scene.state(job) is JobState.RUNNING
+    (row,) = scene.client().query("workers")
+    assert (row["worker"], row["pid"]) == (worker.id, os.getpid())
     worker.done()
     assert scene.state(job) is JobState.COMPLETED
     assert scene.job(job)["attempt"] == 1

@@ -17,6 +17,10 @@ from runpod_flash.wire import kinds
 from runpod_flash.wire.frame import Frame
 from runpod_flash.wire.messages import Credit, Data, ErrorInfo, HttpReq, HttpRes
 
+CREDIT_AT: Final = kinds.WINDOW // 4
+"""Bytes of an answer that have gone on, after which its worker is told that it may send as many more."""
+ASKER_GONE: Final = "the one who asked over HTTP is gone"
+
 
 class Exchanges:
     """The engine's face towards the gateway."""

@@ -184,7 +184,7 @@ class Hosts:
         self._forget_builds()
         for presence in hello.workers:
             if (worker := self._state.workers.get(presence.worker)) is not None:
-                worker.ports = dict(presence.ports)
+                worker.pid, worker.ports = presence.pid, dict(presence.ports)
         self._compare({presence.worker for presence in hello.workers})
         self._state.replan()
         return None

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from runpod_flash.engine import affinity
 from runpod_flash.engine.affinity import WorkerGone
+from runpod_flash.engine.exchanges import ASKER_GONE, CREDIT_AT
 from runpod_flash.engine.records import Exchange
 from runpod_flash.errors import EngineRefused, QueueFull
 from runpod_flash.gateway import failures, reply
 from runpod_flash.gateway.containment import contained
 from runpod_flash.gateway.handshake import Asked
 from runpod_flash.gateway.reply import Reply, refusal
-from runpod_flash.wire import kinds
 from runpod_flash.wire.messages import Data, ErrorInfo, HttpRes
 
 if TYPE_CHECKING:
@@ -32,10 +32,8 @@ STALLED_S: Final = 120.0
 LINGER_S: Final = 2.0
 MOST_EARLY: Final = 64 * 1024
 """Bytes that a client may send before it knows whether anybody wants them."""
-_CREDIT_AT: Final = kinds.WINDOW // 4
 _RESTART: Final = 1012, "service restart"
 _LEAVING: Final = 1001, "the engine is leaving"
-_GONE: Final = "the one who asked over HTTP is gone"
 
 
 class Conversation(asyncio.Protocol, ABC):
@@ -206,7 +204,7 @@ class Conversation(asyncio.Protocol, ABC):
     def _owe(self, size: int) -> None:
         """So much was written that the worker has no credit for yet."""
         self._unpaid += size
-        if self._unpaid >= _CREDIT_AT and not self._full:
+        if self._unpaid >= CREDIT_AT and not self._full:
             self._pay()
 
     def _pay(self) -> None:
@@ -240,7 +238,7 @@ class Conversation(asyncio.Protocol, ABC):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             self._leave_word(exchange)
-            self._exchanges.abandon(exchange, _GONE)
+            self._exchanges.abandon(exchange, ASKER_GONE)
 
     def _leave_word(self, exchange: Exchange) -> None:
         """Says to the worker how it ended."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from runpod_flash.engine import affinity
 from runpod_flash.engine.affinity import WorkerGone
+from runpod_flash.engine.exchanges import ASKER_GONE, CREDIT_AT
 from runpod_flash.engine.question import Question
 from runpod_flash.engine.records import Exchange
 from runpod_flash.errors import EngineRefused, QueueFull
@@ -14,7 +15,6 @@ from runpod_flash.gateway import failures, reply
 from runpod_flash.gateway.containment import contained
 from runpod_flash.gateway.reply import refusal
 from runpod_flash.gateway.upload import HOLD_BACK, Upload
-from runpod_flash.wire import kinds
 from runpod_flash.wire.messages import ErrorInfo, HttpRes
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CREDIT_AT: Final = kinds.WINDOW // 4
-_GONE: Final = "the one who asked over HTTP is gone"
 _UNSENDABLE: Final = "its answer cannot be sent"
 
 
@@ -78,7 +76,7 @@ class ExchangeRequest:
 
     def vanish(self) -> None:
         """The client is gone."""
-        self.give_up(_GONE)
+        self.give_up(ASKER_GONE)
 
     def give_up(self, why: str) -> None:
         """Nobody waits for the rest of the answer."""
@@ -170,7 +168,7 @@ class ExchangeRequest:
             pieces = (b"%x\r\n" % len(body), body, b"\r\n") if self._chunked else (body,)
             self._connection.write_all(pieces)
             self._unpaid += len(body)
-            if self._unpaid >= _CREDIT_AT and not self._connection.full:
+            if self._unpaid >= CREDIT_AT and not self._connection.full:
                 self.flushed()
 
     def _finish_stream(self) -> None:
