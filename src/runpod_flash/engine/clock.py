@@ -13,7 +13,9 @@ class Clock:
 
     def wall_ms(self) -> int:
         """Unix time in milliseconds, never less than before."""
-        self._last = max(self._last, time.time_ns() // 1_000_000)
+        now = time.time_ns() // 1_000_000
+        if now > self._last:
+            self._last = now
         return self._last
 
     monotonic = staticmethod(time.monotonic)

@@ -79,14 +79,15 @@ class Dispatcher:
         best = None
         if limit > 1:
             for worker in fn.pool.workers.values():
-                waiting = len(worker.inflight)
+                inflight = worker.inflight
                 if (
-                    worker.state == "busy"
+                    len(inflight) < limit
+                    and worker.state == "busy"
                     and worker.link
-                    and waiting < limit
-                    and self._may_have_behind(worker.front, fn)
+                    and inflight
+                    and self._may_have_behind(inflight[0], fn)
                 ):
-                    best, limit = worker, waiting
+                    best, limit = worker, len(inflight)
         return best
 
     def ahead(self, fn: Function) -> int:
@@ -227,13 +228,13 @@ class Dispatcher:
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
 
-    def _may_have_behind(self, front: Active | None, fn: Function) -> bool:
+    def _may_have_behind(self, front: Active, fn: Function) -> bool:
         """Whether a call of `fn` may wait behind that job.
 
         Not behind one that is started once at most: with durability `power` its START waits for the disk, and this
         one would overtake it. Nor behind one that waits for calls of its own.
         """
-        if front is None or front.fn is not fn or front.max_retries == 0:
+        if front.fn is not fn or front.max_retries == 0:
             return False
         lineage = self._state.lineage
         return not (lineage.above and lineage.waits(front.job))

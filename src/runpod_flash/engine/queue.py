@@ -117,7 +117,7 @@ class Queue:
             pool=fn.pool.id,
             fn=fn.id,
             state=state,
-            priority=policy.priority + self._urgency(head),
+            priority=policy.priority if head.parent is None else policy.priority + self._urgency(head, head.parent[0]),
             worker=worker.id if worker else "",
             created_ms=now,
             timeout_ms=policy.timeout_ms,
@@ -140,21 +140,22 @@ class Queue:
             store.add_blobs(head.job, args.blobs)
         if state is _READY:
             fn.pool.enter(len(packed), head.instance)
-        self._wake_for(new)
+        if new.ready_ms is not None or new.expires_ms is not None:
+            self._wake_for(new)
         times = policy.timeout_ms, policy.max_retries, now, now
         job = Active(head.job, fn, 1, 1, 0, 0, *times, len(packed), seq)
         job.stream, job.instance = args.stream, head.instance
         job.priority, job.awaited = new.priority, head.wait
         return job
 
-    def _urgency(self, head: Submit) -> int:
+    def _urgency(self, head: Submit, caller: str) -> int:
         """What goes on top of a job's priority: one that a worker waits for comes before those nobody has begun.
 
         Else a queue of calls that call their own endpoint would be begun, and wait, one and all.
         """
-        if head.parent is None or not head.wait:
+        if not head.wait:
             return 0
-        above = self._state.active.get(head.parent[0])
+        above = self._state.active.get(caller)
         return 1 + (max(0, above.priority) if above is not None else 0)
 
     def _wake_for(self, new: NewJob) -> None:

@@ -51,6 +51,9 @@ class _Record(NamedTuple):
     attempts: int
 
 
+_new = tuple.__new__
+
+
 class JobOutput(Generic[R]):
     """The report on a job that ended, usable as the function's value if it completed.
 
@@ -83,20 +86,23 @@ class JobOutput(Generic[R]):
         completed = status == JobStatus.COMPLETED
         ended_at = ended_at_ms // 1000
         return _form_of(
-            _Record(
-                id,
-                status,
-                output if completed else None,
-                None if completed else error or f"the job ended {status}",
-                error_kind,
-                exception,
-                traceback,
-                ended_at if started_at_ms is None else started_at_ms // 1000,
-                ended_at,
-                worker_id,
-                delay_time,
-                execution_time,
-                attempts,
+            _new(  # what _Record(…) does, without a Python function in between
+                _Record,
+                (
+                    id,
+                    status,
+                    output if completed else None,
+                    None if completed else error or f"the job ended {status}",
+                    error_kind,
+                    exception,
+                    traceback,
+                    ended_at if started_at_ms is None else started_at_ms // 1000,
+                    ended_at,
+                    worker_id,
+                    delay_time,
+                    execution_time,
+                    attempts,
+                ),
             )
         )
 
@@ -351,19 +357,22 @@ _FORMS: Final[Mapping[type[Any], type[JobOutput[Any]]]] = MappingProxyType(
 
 def _form_of(record: _Record) -> JobOutput[Any]:
     frameworks.teach(JobOutput, (_Plain, _Failed))
-    kind: Any = type(record.output)
-    form = _FORMS.get(kind, _Plain if record.error is None else _Failed)
-    made: Any = _filled(kind, form, record.output) if kind in _FORMS else object.__new__(form)
+    output = record.output
+    kind: Any = type(output)
+    form: Any = _FORMS.get(kind)
+    made: Any
+    if form is None:
+        made = object.__new__(_Plain if record.error is None else _Failed)
+    elif kind is dict:
+        made = kind.__new__(form)
+        dict.update(made, output)
+    elif kind is list:
+        made = kind.__new__(form)
+        list.extend(made, output)
+    else:
+        made = kind.__new__(form, output)
     object.__setattr__(made, "_record", record)
-    return cast("JobOutput[Any]", made)
-
-
-def _filled(kind: Any, form: type[JobOutput[Any]], output: Any) -> Any:
-    if kind not in (dict, list):
-        return kind.__new__(form, output)
-    made = kind.__new__(form)
-    (dict.update if kind is dict else list.extend)(made, output)
-    return made
+    return made  # type: ignore[no-any-return]
 
 
 def _rename(form: type[Any]) -> None:

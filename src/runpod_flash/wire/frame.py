@@ -92,16 +92,15 @@ class FrameReader:
 
     def _cut_all(self, buffer: bytes, end: int) -> list[Frame]:
         frames: list[Frame] = []
-        start = 0
-        while end - start >= _HEADER.size:
-            if end - start >= _WITH_ONE_SIZE:
+        start, limit, header = 0, self._limit, _HEADER.size
+        while start + header <= end:
+            if (at := start + _WITH_ONE_SIZE) <= end:
                 length, kind, flags, count, head_len, sid, size = _unpack_with_one(buffer, start)
-                if count == 1 and head_len + size + _ONE == length <= self._limit:
-                    stop = start + 4 + length
+                body = at + head_len
+                stop = body + size
+                if count == 1 and stop == start + 4 + length and length <= limit:
                     if stop > end:
                         break
-                    at = start + _WITH_ONE_SIZE
-                    body = at + head_len
                     frames.append(_new(Frame, (kind, flags, sid, buffer[at:body], (buffer[body:stop],))))
                     start = stop
                     continue
