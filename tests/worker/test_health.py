@@ -78,7 +78,7 @@ async def begun(*statuses: int | None) -> Child:
         status = left.pop(0) if len(left) > 1 else left[0]
         try:
             if status is None:
-                await asyncio.Event().wait()
+                await reader.read()  # until it is given up: from Python 3.12 on, the server waits for that
             else:
                 writer.write(b"HTTP/1.1 %d -\r\ncontent-length: 0\r\n\r\n" % status)
         finally:
