@@ -87,7 +87,9 @@ class ManualLoop(asyncio.SelectorEventLoop):
         return self._timers[0][0] if self._timers else None
 
     def spin(self) -> None:
-        """Runs until nothing is left to run now."""
+        """Runs until nothing is left to run now; from one of its own callbacks, that is for who runs it already."""
+        if self.is_running():
+            return
         ready: Any = self.__dict__["_ready"]
         while True:
             self.call_soon(self.stop)
