@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -89,65 +90,91 @@ class Machine:
         assert running.returncode == code, f"flash {' '.join(args)}\n{out}\n{err}"
         return out
 
+    def begun(self, job: str) -> None:
+        """Waits for the first line that a job prints."""
+        with self.start_flash("logs", job, "-f") as following:
+            assert following.stdout is not None
+            assert following.stdout.readline()
+            following.kill()
+
+    def ended(self, job: str) -> Any:
+        """Waits for the end of a job; its facts."""
+        self.flash("logs", job, "-f")
+        return self.facts("job", job)
+
     def facts(self, *args: str, code: int = 0) -> Any:
         """The same in JSON."""
         return json.loads(self.flash(*args, "--json", code=code))
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    made = Machine(tmp_path)
+@contextlib.contextmanager
+def new_machine(folder: Path) -> Iterator[Machine]:
+    """A machine of which nothing is left."""
+    made = Machine(folder)
     yield made
     made.flash("engine", "stop", "--grace", "0")
     left = [process for process in psutil.process_iter(["cmdline"]) if _mentions(process, made.home)]
     assert [process.info["cmdline"] for process in left] == []
 
 
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    with new_machine(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """One machine for the tests that need no other job to be there than theirs."""
+    with new_machine(tmp_path_factory.mktemp("shared")) as made:
+        yield made
+
+
 def _mentions(process: psutil.Process, folder: Path) -> bool:
     return any(str(folder) in word for word in process.info["cmdline"] or ())
 
 
-def test_a_job_can_be_found_looked_at_and_read(machine: Machine) -> None:
-    job = machine.run("call", "greet", "world")
+def test_a_job_can_be_found_looked_at_and_read(shared: Machine) -> None:
+    job = shared.run("call", "greet", "world")
 
-    assert [row["job"] for row in machine.facts("jobs", "--status", "COMPLETED", "--function", "greet")] == [job]
-    assert machine.flash("jobs").splitlines()[1].split()[:4] == [job, "COMPLETED", "script.py:greet", "cpu"]
-    assert machine.flash("logs", job[-8:]) == "hello world\n"
-    page = machine.facts("job", job[-8:])
+    assert [row["job"] for row in shared.facts("jobs", "--status", "COMPLETED", "--function", "greet")] == [job]
+    assert shared.flash("jobs").splitlines()[1].split()[:4] == [job, "COMPLETED", "script.py:greet", "cpu"]
+    assert shared.flash("logs", job[-8:]) == "hello world\n"
+    page = shared.facts("job", job[-8:])
     assert (page["status"], page["attempts"], page["error_info"]) == ("COMPLETED", 1, None)
     assert page["timing"]["run"] > 0
     assert [one["end"] for one in page["attempts_list"]] == ["completed"]
-    story = machine.flash("job", job)
+    story = shared.flash("job", job)
     assert "where the time went" in story
-    assert machine.flash("job", "ffff0000", code=3) == ""
+    assert shared.flash("job", "ffff0000", code=3) == ""
 
 
-def test_a_failure_is_told_with_its_traceback_and_can_be_tried_again(machine: Machine) -> None:
-    missing = machine.folder / "missing"
-    job = machine.run("call", "fails", str(missing))
+def test_a_failure_is_told_with_its_traceback_and_can_be_tried_again(shared: Machine) -> None:
+    missing = shared.folder / "missing"
+    job = shared.run("call", "fails", str(missing))
 
-    assert machine.facts("jobs", "--status", "FAILED")[0]["error"] == "ValueError: not there yet"
-    story = machine.flash("job", job)
+    assert shared.facts("jobs", "--status", "FAILED")[0]["error"] == "ValueError: not there yet"
+    story = shared.flash("job", job)
     assert "ValueError: not there yet" in story
     assert "script.py" in story
     assert "raise ValueError" in story
 
     missing.touch()
-    assert machine.flash("retry", job[-6:]) == f"{job}\n"
-    until(lambda: machine.facts("job", job)["status"] == "COMPLETED")
-    assert machine.flash("retry", job, code=1) == ""
+    assert shared.flash("retry", job[-6:]) == f"{job}\n"
+    assert shared.ended(job)["status"] == "COMPLETED"
+    assert shared.flash("retry", job, code=1) == ""
 
 
-def test_output_is_followed_over_the_death_of_the_engine(machine: Machine) -> None:
-    job = machine.run("spawn", "counts", "30")
-    with machine.start_flash("logs", job, "-f") as following:
+def test_output_is_followed_over_the_death_of_the_engine(shared: Machine) -> None:
+    job = shared.run("spawn", "counts", "30")
+    with shared.start_flash("logs", job, "-f") as following:
         assert following.stdout is not None
         seen = [following.stdout.readline() for _ in range(3)]
-        psutil.Process(machine.facts("engine", "status")["pid"]).kill()
+        psutil.Process(shared.facts("engine", "status")["pid"]).kill()
         seen += following.stdout.readlines()
     assert following.returncode == 0
     assert seen == [f"count {n}\n" for n in range(30)]
-    assert machine.facts("job", job)["attempts"] == 1
+    assert shared.facts("job", job)["attempts"] == 1
 
 
 def test_the_output_of_an_endpoint_is_followed_over_the_death_of_the_engine(machine: Machine) -> None:
@@ -167,7 +194,8 @@ def test_the_output_of_an_endpoint_is_followed_over_the_death_of_the_engine(mach
 
 def test_what_waits_can_be_purged_and_what_has_ended_forgotten(machine: Machine) -> None:
     running = [machine.run("spawn", "counts", "1000") for _ in range(2)]
-    until(lambda: all(machine.facts("job", job)["status"] == "IN_PROGRESS" for job in running))
+    for job in running:
+        machine.begun(job)
     waiting = [machine.run("spawn", "greet", name) for name in ("a", "b", "c")]
     until(lambda: machine.facts("ps")[0]["waits"])
     assert machine.facts("ps")[0]["waits"]["code"] == "workers_max"
@@ -180,18 +208,18 @@ def test_what_waits_can_be_purged_and_what_has_ended_forgotten(machine: Machine)
     assert {row["job"] for row in machine.facts("jobs")} == set(running)
 
 
-def test_a_running_job_can_be_seen_and_cancelled(machine: Machine) -> None:
-    job = machine.run("spawn", "counts", "1000")
-    until(lambda: machine.facts("job", job)["status"] == "IN_PROGRESS")
+def test_a_running_job_can_be_seen_and_cancelled(shared: Machine) -> None:
+    job = shared.run("spawn", "counts", "1000")
+    shared.begun(job)
 
-    (endpoint,) = machine.facts("ps")
+    (endpoint,) = shared.facts("ps")
     assert (endpoint["name"], endpoint["running"]) == ("cpu", 1)
     assert job in [worker["job"] for worker in endpoint["workers"]]
-    assert job in machine.flash("ps")
+    assert job in shared.flash("ps")
 
-    assert machine.flash("cancel", job[-8:]) == f"{job}\n"
-    until(lambda: machine.facts("job", job)["status"] == "CANCELLED")
-    assert machine.flash("cancel", job, code=1) == ""
+    assert shared.flash("cancel", job[-8:]) == f"{job}\n"
+    assert shared.ended(job)["status"] == "CANCELLED"
+    assert shared.flash("cancel", job, code=1) == ""
 
 
 def test_the_engine_can_be_started_looked_at_and_stopped(machine: Machine) -> None:
@@ -208,20 +236,21 @@ def test_the_engine_can_be_started_looked_at_and_stopped(machine: Machine) -> No
     assert machine.flash("engine", "stop") == ""
 
 
-def test_a_restart_does_not_disturb_what_runs(machine: Machine) -> None:
-    job = machine.run("spawn", "counts", "20")
-    running = until(lambda: (page := machine.facts("job", job))["status"] == "IN_PROGRESS" and page)
-    machine.flash("engine", "restart")
-    page = until(lambda: (page := machine.facts("job", job))["status"] == "COMPLETED" and page)
-    assert (page["attempts"], page["worker"]) == (1, running["worker"])
+def test_a_restart_does_not_disturb_what_runs(shared: Machine) -> None:
+    job = shared.run("spawn", "counts", "20")
+    shared.begun(job)
+    running = shared.facts("job", job)
+    shared.flash("engine", "restart")
+    page = shared.ended(job)
+    assert (page["status"], page["attempts"], page["worker"]) == ("COMPLETED", 1, running["worker"])
 
 
 def test_what_waits_or_runs_goes_on_after_a_stop(machine: Machine) -> None:
     job = machine.run("spawn", "counts", "20")
-    until(lambda: machine.facts("job", job)["status"] == "IN_PROGRESS")
+    machine.begun(job)
     machine.flash("engine", "stop", "--grace", "0")
-    page = until(lambda: (page := machine.facts("job", job))["status"] == "COMPLETED" and page)
-    assert page["losses"] == 0
+    page = machine.ended(job)
+    assert (page["status"], page["losses"]) == ("COMPLETED", 0)
 
 
 def test_environments_are_listed_and_removed(machine: Machine) -> None:
