@@ -208,7 +208,7 @@ class Scene:
     async def _make(self) -> None:
         self.engine = Engine(
             store=self.store,
-            settings=load({"FLASH_HOME": str(self.home)}),
+            settings=load({"FLASH_HOME": str(self.home)}, project=self.home),
             provider=self.provider,
             rundir=self.home,
             watch=lambda _process, ended: self.ended_hosts.append(ended),
