@@ -149,7 +149,7 @@ def test_ten_megabytes_go_there_and_back(client: Client) -> None:
 def test_a_job_is_run_and_asked_for_later(client: Client) -> None:
     code = """
     job = runpod.Endpoint("add").run({"left": 1})
-    result = [job.job_id, job.output(timeout=30), job.status()]
+    result = [job.job_id, job.output(timeout=600), job.status()]
     """
     job, output, status = client(code)
     assert (output, status) == ({"sum": 2}, "COMPLETED")
@@ -161,7 +161,7 @@ def test_the_asynchronous_client(client: Client) -> None:
     async def ask():
         async with aiohttp.ClientSession() as session:
             job = await runpod.AsyncioEndpoint("add", session).run({"left": 5})
-            output = await job.output(timeout=30)
+            output = await job.output(timeout=600)
             health = await runpod.AsyncioEndpoint("add", session).health()
             return [output, await job.status(), sorted(health["jobs"]), sorted(health["workers"])]
     result = asyncio.run(ask())
@@ -186,7 +186,7 @@ def test_what_was_given_away_comes_once_and_can_be_read_again_by_number(client: 
     code = """
     endpoint = runpod.Endpoint("many:numbers")
     job = endpoint.run({"n": 3})
-    job.output(timeout=30)
+    job.output(timeout=600)
     look = lambda query: endpoint.rp_client.get(f"many/stream/{job.job_id}{query}")["stream"]
     result = [look(""), look(""), look("?from=1")]
     """
@@ -200,15 +200,15 @@ def test_progress_is_the_output_of_a_job_that_runs(client: Client, tmp_path: Pat
     while job._fetch_job().get("output") != {"step": 1}:
         time.sleep(0.02)
     open(opened, "w").close()
-    result = job.output(timeout=30)
+    result = job.output(timeout=600)
     """
     assert client(code, begun=str(tmp_path / "begun"), opened=str(tmp_path / "opened")) == "spoken"
 
 
 def test_a_job_from_http_can_be_read_in_python_as_well(client: Client) -> None:
-    job = client("job = runpod.Endpoint('many:numbers').run({'n': 2}); job.output(timeout=30); result = job.job_id")
+    job = client("job = runpod.Endpoint('many:numbers').run({'n': 2}); job.output(timeout=600); result = job.job_id")
     assert asyncio.run(_result(job)) == [{"n": 0}, {"n": 1}]
-    job = client("job = runpod.Endpoint('add').run({'left': 2}); job.output(timeout=30); result = job.job_id")
+    job = client("job = runpod.Endpoint('add').run({'left': 2}); job.output(timeout=600); result = job.job_id")
     assert asyncio.run(_result(job)) == {"sum": 3}
 
 
@@ -332,7 +332,7 @@ def test_purged_is_what_waits_and_nothing_else(client: Client, tmp_path: Path) -
     before = endpoint.health()["jobs"]
     purged = endpoint.purge_queue()
     open(opened, "w").close()
-    result = [before, purged, jobs[0].output(timeout=30), [job.status() for job in jobs]]
+    result = [before, purged, jobs[0].output(timeout=600), [job.status() for job in jobs]]
     """
     before, purged, output, statuses = client(code, begun=str(tmp_path / "begun"), opened=str(tmp_path / "opened"))
     assert (before["inProgress"], before["inQueue"]) == (1, 3)

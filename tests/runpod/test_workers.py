@@ -202,14 +202,14 @@ def test_runpods_own_client_and_its_own_worker_meet_here(served: Served, runpod_
             result = {"sync": many.run_sync({"input": {"n": 1}})["input"]}
             result["stream"] = list(runpod.Endpoint("yields").run({"input": {"n": 3}}).stream())
             failed = many.run({"input": {"do": "fail"}})
-            result["failed"] = failed.output(timeout=30), failed.status()
+            result["failed"] = failed.output(timeout=600), failed.status()
             ask = lambda **said: many.run_sync({"input": said})
             result["none"], result["empty"], result["soft"] = ask(do="none"), ask(do="empty"), ask(do="soft")
             result["large"] = ask(word="žluť 🐎", data="y" * 9_900_000)["input"] == {
                 "word": "žluť 🐎", "data": "y" * 9_900_000
             }
             late = many.run({"input": {"do": "sleep", "s": 600}, "policy": {"executionTimeout": 500}})
-            result["late"] = late.output(timeout=60), late.status()
+            result["late"] = late.output(timeout=600), late.status()
             busy = [many.run({"input": {"do": "sleep", "s": 600}}) for _ in range(6)]
             while [job.status() for job in busy].count("IN_PROGRESS") < 4:
                 time.sleep(0.05)
