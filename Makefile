@@ -86,6 +86,14 @@ ifneq ($(shell test -x $(py) && cat .venv/made 2>/dev/null),$(CURDIR))
 .PHONY: .venv/made
 endif
 
+# So does one of another version than the Python that was named.
+version = import sys; print(sys.version_info[:2])
+ifneq ($(filter command environment,$(origin PYTHON)),)
+ifneq ($(shell '$(PYTHON)' -c '$(version)' 2>/dev/null),$(shell $(py) -c '$(version)' 2>/dev/null))
+.PHONY: .venv/made
+endif
+endif
+
 # pip's exit is what counts; its warnings (a slow mirror, an old pip) would only bury the first line a newcomer reads.
 # It brings uv, which has the rest in seconds, and takes its place where uv reaches no index: that reads no pip.conf.
 with_pip = $(pip) install -qq
