@@ -132,6 +132,8 @@ def _yardstick_rows(run: Run) -> Rows:
     best = min(reading.best for reading in run.trips)
     name = "200 bytes there and back over a unix socket"
     yield Row("Yardstick", name, trip, "µs", trip, note=f"best {best:.2g}")
+    count = yardstick.python_ms()
+    yield Row("Yardstick", "Python counts to a million", count.typical, "ms", trip, note=f"best {count.best:.3g}")
     copy = yardstick.memcpy_ms()
     yield Row("Yardstick", "memcpy of 100 MB", copy.typical, "ms", trip, note=f"best {copy.best:.2g}")
     sync = yardstick.sync_us(nursery.CACHE)

@@ -58,6 +58,17 @@ def round_trip_us(core: int | None, *, repetitions: int = 7, trips: int = 5_000)
     return Reading(best=min(found), typical=median(found))
 
 
+def python_ms(*, turns: int = 1_000_000, repetitions: int = 9) -> Reading:
+    """Milliseconds that this Python takes to count to a million: builds of one version differ by half."""
+    found = []
+    for _ in range(repetitions):
+        begin, count = time.perf_counter_ns(), 0
+        while count < turns:
+            count += 1
+        found.append((time.perf_counter_ns() - begin) / 1e6)
+    return Reading(best=min(found), typical=median(found))
+
+
 def memcpy_ms(*, size: int = 100 * MEGABYTE, repetitions: int = 9) -> Reading:
     """Milliseconds to copy 100 MB from warm pages into warm pages."""
     source, target = bytes(size), bytearray(b"\1") * size
