@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from runpod_flash import CpuLiveServerless, JobHandle, JobOutput, remote
+from runpod_flash.client import transport
 from runpod_flash.client.session import Stream
-from runpod_flash.errors import EngineError, JobNotFound, JobTimeout, QueueFull, RemoteError
+from runpod_flash.errors import EngineError, JobNotFound, JobTimeout, QueueFull, RemoteError, UsageError
 from runpod_flash.wire import kinds, messages
 from tests.client.engine_double import EngineDouble
 
@@ -456,5 +457,20 @@ def test_frames_of_the_link_itself_are_answered(engine: EngineDouble) -> None:
         await asyncio.to_thread(engine.wait_for, messages.Pong)
         assert pongs == [2]
         assert kinds.PONG
+
+    asyncio.run(main())
+
+
+def test_a_request_that_cannot_be_sent_is_its_askers_trouble_and_no_others(engine: EngineDouble) -> None:
+    async def main() -> None:
+        link = transport.current()
+        unsendable = messages.Attach(job="caf\udce9")  # as Python reads a name that is no UTF-8
+        early = asyncio.ensure_future(link.request(unsendable))
+        await asyncio.sleep(0)
+        assert (await double(21)).output == 42, "it was asked for later, and the engine came up for both"
+        with pytest.raises(UsageError):
+            await early
+        with pytest.raises(UsageError):
+            await link.request(unsendable)
 
     asyncio.run(main())

@@ -488,3 +488,24 @@ def test_a_page_that_names_another_epoch_is_no_evidence(
     scene.advance(1)
     assert scene.attempts(job) == []
     assert len(worker.wire.all(Start)) == 1
+
+
+def test_what_a_function_needs_since_it_was_declared_again_reaches_a_warm_worker(
+    scene: Scene, client: ClientSide, host: HostSide
+) -> None:
+    """The calls that it makes go by a table, which is another one when what it calls has changed."""
+    ids = []
+    for table in ("table 1", "table 2"):
+        function = FunctionSpec(name="m:caller", version="v1", digest="caller", defs=["caller", table])
+        declared = client.ask(client.declaration("e", function, workers_max=1))
+        for digest in declared.missing:
+            client.ask(PutDef(digest=digest), [digest.encode()])
+        ids.append(declared.fn)
+        job = client.submit(declared.fn)
+        scene.advance(1)
+        (worker,) = host.workers.values()
+        worker.done()
+        assert client.outcome(job).status == "COMPLETED"
+    assert ids[0] == ids[1]
+    (worker,) = host.workers.values()
+    assert [head.digest for head in worker.wire.all(Def)] == ["caller", "table 1", "table 2"]

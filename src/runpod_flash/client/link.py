@@ -26,7 +26,7 @@ from runpod_flash.client.connection import Connection
 from runpod_flash.client.mending import Mending
 from runpod_flash.client.reply import Reply
 from runpod_flash.client.session import Binding, Session, Stream, Watcher
-from runpod_flash.errors import WorkerLost
+from runpod_flash.errors import UsageError, WorkerLost
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire import frame, kinds, messages
 from runpod_flash.wire.frame import Buffer, Frame
@@ -250,7 +250,10 @@ class Link:
         """The engine knows of us: what waits is sent."""
         self.up = True
         for stream in self._session.take_all():
-            self._send_stream(stream)
+            try:
+                self._send_stream(stream)
+            except UsageError as error:  # it cannot be sent, and those after it can
+                stream.fail(error)
 
     def bindings_in_use(self) -> set[Binding | None]:
         """Those of requests under way."""

@@ -21,7 +21,7 @@ class Reply(asyncio.Future[Frame]):
     """
 
     _waits: tuple[Callback, Context] | None = None
-    """The only one that waits; if there are more, all are where a future has them."""
+    """One that waits; with a second, both go to where a future has them."""
 
     def add_done_callback(self, fn: Callback, /, *, context: Context | None = None) -> None:
         """Calls `fn` with the future when it is done."""

@@ -49,7 +49,7 @@ class Binding:
 
     __slots__ = ("declare", "fn", "held", "may_change", "task", "watcher")
 
-    def __init__(self, declare: Declare | Lookup, watcher: Watcher, *, may_change: bool = True) -> None:
+    def __init__(self, declare: Declare | Lookup, watcher: Watcher, *, may_change: bool) -> None:
         self.declare = declare
         self.watcher = watcher
         self.may_change = may_change  # what it was made of has to be looked at before each call
@@ -102,7 +102,6 @@ class Session:
             stream.again = True
         stream.sid = sid = self._next
         self._next = sid + 2  # ours are odd
-        self.streams[sid] = stream
         try:
             parts = stream.inline
             frame: bytes = stream.head.encode(stream.parts if parts is None else parts, sid=sid)
@@ -112,6 +111,7 @@ class Session:
                 why="it has bytes that are no UTF-8",
                 fix="rename the file or the folder that it comes from",
             ) from None
+        self.streams[sid] = stream
         return frame
 
     def add(self, stream: Stream) -> None:

@@ -245,13 +245,15 @@ class Link(asyncio.Protocol):
             self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        while self._left:  # it was sent, and counts
-            self._take(self._left.popleft())
-        self._take, self._transport = _ignore, None
-        self._be_patient()
-        self._reception.leave(self)
-        if self._joined:
-            self._engine.left(self)
+        try:
+            while self._left:  # it was sent, and counts
+                self._take(self._left.popleft())
+        finally:
+            self._take, self._transport = _ignore, None
+            self._be_patient()
+            self._reception.leave(self)
+            if self._joined:
+                self._engine.left(self)
 
     # ── frames ────────────────────────────────────────────────────────────────────────────────────
 

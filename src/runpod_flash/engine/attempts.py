@@ -277,8 +277,7 @@ class Attempts:
             self._streams.ended(job.job)
         if job.progress:
             store.say_progress(job.job, job.progress.decode())
-        if self._state.lineage.above:
-            self._state.lineage.ended(job.job, CALLER_ENDED)
+        self._state.lineage.ended(job.job, CALLER_ENDED)
 
     def _is_read(self, job: Active) -> bool:
         return bool(job.stream) and self._streams.is_read(job.job)

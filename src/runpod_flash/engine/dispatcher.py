@@ -127,13 +127,14 @@ class Dispatcher:
         if worker.state == "idle":
             worker.pool.idle.remove(worker)
             worker.state = "busy"
-        if worker.latest is fn and not more:
+        spec = fn.spec  # another one, with other definitions, once it was declared again
+        if worker.latest is spec and not more:
             return
-        worker.loaded[fn.spec.name] = fn.spec.version
-        for digest in (*fn.spec.defs, *more):
+        worker.loaded[spec.name] = spec.version
+        for digest in (*spec.defs, *more):
             if digest not in worker.sent:
                 self._definitions.send(worker, digest)
-        worker.latest = fn if worker.sent.issuperset(fn.spec.defs) else None
+        worker.latest = spec if worker.sent.issuperset(spec.defs) else None
 
     def serve(self, pool: Pool) -> None:
         """Gives the pool's idle workers what is ready, the newest first."""

@@ -315,16 +315,21 @@ class Engine:
         return self._loop.call_later(delay, lambda: self._guarded(lambda: action(*arguments)))
 
     def _end_turn(self, finish: Callable[[], None]) -> None:
-        """Ends this turn of the loop, or, with plenty at the workers, ten microseconds for each of them.
+        """Ends this turn of the loop, or, with plenty of short jobs at workers, ten microseconds for each of them.
 
-        Then a commit, and every write to a socket, serves dozens of calls instead of one or two, and nobody waits for
-        it: each worker has more than that to do, and each of so many callers waits several times as long.
+        Then a commit, and every write to a socket, serves dozens of calls instead of one or two. The many do not wait
+        for it: each worker has more than that to do, and each of so many callers waits several times as long.
         """
-        active = len(self.state.active)
-        if active > _PLENTY:
-            self._loop.call_later(min(active * _TURN_EACH_S, _LONGEST_TURN_S), finish)
+        behind = self._waiting_at_workers() if len(self.state.active) > _PLENTY else 0
+        if behind > _PLENTY:
+            self._loop.call_later(min(behind * _TURN_EACH_S, _LONGEST_TURN_S), finish)
         else:
             self._loop.call_soon(finish)
+
+    def _waiting_at_workers(self) -> int:
+        """Jobs that stand behind another at their worker, which only short ones do."""
+        workers = self.state.workers.values()
+        return sum(len(one.inflight) - 1 for one in workers if len(one.inflight) > 1 and not one.pool.asks)
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Runs what a link or timer asks for; a store that fails then is a restart, as in any turn."""

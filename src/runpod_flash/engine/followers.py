@@ -94,7 +94,7 @@ class Followers:
                 self._state.turn.promise(waiter.link, data)
 
     def answer(self, call: str, link: Link, sid: int, data: bytes, *, after_lines: bool) -> None:
-        """The same for a load-balanced call, for which one waits. `after_lines`: who is shown those that follow."""
+        """The same for a load-balanced call, for which one waits. `after_lines`: once what it printed is shown."""
         client = link.state
         if not isinstance(client, Client):
             return

@@ -33,6 +33,7 @@ _SLICE: Final = 200
 # A member of an enumeration is looked for at length, and these are asked for by every call.
 _READY: Final = JobState.READY
 _ASSIGNED: Final = JobState.ASSIGNED
+_RUNNING: Final = JobState.RUNNING
 _JSON: Final = _encode(JSON).decode()
 
 
@@ -101,7 +102,7 @@ class Queue:
         if fn.pool.queued and homes.unclaimed(fn.pool):
             return None, JobState.READY
         if worker := self._dispatcher.free(fn):
-            return worker, JobState.RUNNING
+            return worker, _RUNNING
         # Not behind a call that may be the one that waits for it.
         if head.parent is None and policy.max_retries > 0 and (worker := self._dispatcher.busy_with(fn)):
             return worker, _ASSIGNED

@@ -183,7 +183,7 @@ class Worker:
     requests: dict[int, Request] = field(default_factory=dict)  # load-balanced: its calls, by their stream
     sent: set[str] = field(default_factory=set)  # digests it has
     loaded: dict[str, str] = field(default_factory=dict)  # function name → version
-    latest: Function | None = None  # what it was given last, with all that this needs
+    latest: FunctionSpec | None = None  # what it was given last, with all that this needs
     instances: dict[str, None] = field(default_factory=dict)  # that live in it, the least recently used first
     acks: list[tuple[str, int, str]] = field(default_factory=list)
     gpus: tuple[int, ...] = ()

@@ -340,7 +340,7 @@ class Relay:
         fn, pool = request.fn, request.fn.pool
         if pool.idle and not (request.instance or request.wanted):
             newest = pool.idle[-1]  # so usual that the others are not looked at
-            if newest.latest is fn and newest.link is not None:
+            if newest.latest is fn.spec and newest.link is not None:
                 return newest
         workers: Iterable[Worker] = pool.workers.values()
         if request.instance:
@@ -362,7 +362,7 @@ class Relay:
                 (has < fewest or (has == fewest and worker.last_done > latest))
                 and worker.link
                 and worker.state in _SERVES
-                and (worker.latest is fn or self._dispatcher.suits(worker, fn))
+                and (worker.latest is fn.spec or self._dispatcher.suits(worker, fn))
             ):
                 best, fewest, latest = worker, has, worker.last_done
         return best

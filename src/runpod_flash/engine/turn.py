@@ -1,7 +1,7 @@
 """One turn of the engine's loop: everything that arrived is decided, committed once, and then answered.
 
-No frame leaves before the commit of the turn that caused it. With durability `power`, frames that promise
-something wait for one group sync in a thread as well, while the loop goes on.
+No frame leaves before the commit of the turn that caused it, but for those that rest on nothing written. With
+durability `power`, frames that promise something wait for one group sync in a thread as well, while the loop goes on.
 
 A commit that fails is a restart inside the process: who asked in this turn is told, memory is dropped and read
 again from the store, by the same code as at start. So a full disk and a crash are one tested path.

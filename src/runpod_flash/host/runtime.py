@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -109,6 +110,8 @@ def _copy_bytecode(source: str, target: str) -> None:
     Python takes it for what it is by the time and size of the source; one of another version looks for its own. A
     link, which costs nothing: bytecode is never changed, only replaced. Where there can be none, it is compiled.
     """
+    if sys.pycache_prefix is not None or sys.implementation.cache_tag is None:
+        return  # it lies elsewhere, under the name of the folder that this one is made in, or there is none
     with contextlib.suppress(OSError):
         bytecode, place = cache_from_source(source), cache_from_source(target)
         times = os.stat(source)

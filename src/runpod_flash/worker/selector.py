@@ -7,7 +7,6 @@ import select
 import selectors
 import time
 from collections.abc import Callable
-from typing import Any
 
 
 class ReadingSelector(selectors.DefaultSelector):
@@ -72,18 +71,21 @@ class _EpollSelector(ReadingSelector):
         """What can be read or written, and is not ours to read."""
         self.awaited = False
         until = None if timeout is None else _now() + timeout
-        while True:
-            found: list[Any] | None = None
-            ready = self._epoll.poll(timeout)
-            for fd, _event in ready:
-                if fd == self._theirs:
-                    found = selectors.DefaultSelector.select(self, 0)
-                else:
-                    self._read(fd)
-            if found is not None or self.awaited or not ready:
-                return found or []
-            if until is not None and (timeout := until - _now()) <= 0:
-                return []
+        try:
+            while ready := self._epoll.poll(timeout):
+                theirs = False
+                for fd, _event in ready:
+                    if fd == self._theirs:
+                        theirs = True
+                    else:
+                        self._read(fd)
+                if theirs:  # not before: what was read may have closed some of them
+                    return selectors.DefaultSelector.select(self, 0)
+                if self.awaited or (until is not None and (timeout := until - _now()) <= 0):
+                    break
+            return []
+        finally:
+            self.awaited = True  # in case that what was read has run the loop, and so come here: the outer one returns
 
     def close(self) -> None:
         """Both sets."""
