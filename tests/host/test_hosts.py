@@ -175,18 +175,17 @@ def test_workers_die_with_a_killed_host_and_the_next_one_reports_them(machine: M
 
 
 DIES_WHILE_IT_REMOVES = """
-import os
+import functools, os
 steps = [{steps}]
-def mortal(works):
-    def act(path, *more, **named):
-        if "/workers/" in str(path):
-            if not steps[0]:
-                os.kill(os.getpid(), 9)
-            steps[0] -= 1
-        return works(path, *more, **named)
-    return act
+def mortal(works, path, *more, **named):
+    if "/workers/" in str(path):
+        if not steps[0]:
+            os.kill(os.getpid(), 9)
+        steps[0] -= 1
+    return works(path, *more, **named)
 for name in ("rename", "unlink", "rmdir"):
-    setattr(os, name, mortal(getattr(os, name)))
+    # A function would be a method where pathlib has it, on Python 3.10.
+    setattr(os, name, functools.partial(mortal, getattr(os, name)))
 """
 
 
