@@ -11,6 +11,7 @@ import dis
 import importlib.util
 import sys
 import threading
+import typing
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,7 @@ def _load() -> ModuleType:
         spec.loader.exec_module(module)
         _complete_classes_once(module)
         _see_names_of_class_bodies(module)
+        _know_bases_that_are_functions(module)
     except BaseException:
         del sys.modules[NAME]
         raise
@@ -71,6 +73,25 @@ def _see_names_of_class_bodies(module: Any) -> None:
     Such a body reads them by LOAD_NAME, which cloudpickle overlooks: the worker would not have them.
     """
     module._walk_global_ops = module_names
+
+
+def _know_bases_that_are_functions(module: Any) -> None:
+    """Lets named tuples and typed dictionaries be made again.
+
+    `NamedTuple` as a base makes a new class from annotations, and takes no slots. And where a typed dictionary does not
+    say what it was derived from, the class that it is to Python, `dict`, is none that such may have as its base.
+    """
+    bases_of = module._get_bases
+
+    def _get_bases(cls: Any) -> Any:
+        if typing.is_typeddict(cls) and "__orig_bases__" not in vars(cls):
+            return (typing.TypedDict,)
+        bases = bases_of(cls)
+        if not issubclass(cls, tuple):
+            return bases
+        return tuple(tuple if getattr(one, "__name__", "") == "NamedTuple" else one for one in bases)
+
+    module._get_bases = _get_bases
 
 
 def module_names(code: CodeType) -> Iterator[str]:

@@ -13,7 +13,6 @@ import linecache
 import pickle
 import sys
 import types
-import typing
 import weakref
 from collections.abc import Iterable
 from functools import cached_property
@@ -27,6 +26,7 @@ from runpod_flash.payload.exceptions import reduce_exception
 from runpod_flash.payload.libraries import with_note
 from runpod_flash.payload.ownership import is_users_own, users_own_class
 from runpod_flash.payload.stream import view_of
+from runpod_flash.payload.type_names import REDUCERS
 from runpod_flash.wire.digest import digest_of
 
 _cloudpickle: Any = cloudpickle_private.load()
@@ -53,12 +53,6 @@ def _reduce_view(view: memoryview) -> Reduced:
         raise pickle.PicklingError(f"cannot pickle a memoryview of items of format {view.format!r}")
     # Of another order the bytes are put in a row first.
     return view_of, (pickle.PickleBuffer(view if view.c_contiguous else view.tobytes()), view.format, view.shape)
-
-
-def _reduce_type_variable(variable: typing.TypeVar) -> Reduced:
-    """Without cloudpickle's random id, which would give every process another digest."""
-    make, arguments = _cloudpickle._typevar_reduce(variable)
-    return (make, (*arguments[:-1], None)) if make is _cloudpickle._make_typevar else (make, arguments)
 
 
 def _reduce_module(module: types.ModuleType) -> Reduced:
@@ -88,12 +82,19 @@ def _reduce_cached(wrapper: Any) -> Reduced:
     """A function under `functools.cache`. Pickle would send its name, which means nothing where the module is not."""
     module = sys.modules.get(wrapper.__module__)
     if module is not None and not is_users_own(module):
-        return wrapper.__qualname__
+        owner, _, name = wrapper.__qualname__.rpartition(".")
+        method = getattr(getattr(module, owner, None), name, None)
+        # On Python 3.11 a generic named tuple has one of `typing.Generic` itself.
+        return (_inner, (method.__self__, name)) if isinstance(method, types.MethodType) else wrapper.__qualname__
     return _cached, (wrapper.__wrapped__, wrapper.cache_parameters())
 
 
 def _cached(function: Any, parameters: dict[str, Any]) -> Any:
     return functools.lru_cache(**parameters)(function)
+
+
+def _inner(cls: type, name: str) -> Any:
+    return getattr(cls, name).__func__
 
 
 def _reduce_weak(container: Any) -> Reduced:
@@ -115,7 +116,7 @@ _OWN_REDUCERS = {
     io.TextIOWrapper: _refuse_file,
     memoryview: _reduce_view,
     types.ModuleType: _reduce_module,
-    typing.TypeVar: _reduce_type_variable,
+    **REDUCERS,
 }
 
 
