@@ -26,7 +26,8 @@ OTHERS: Final = {
     "uvloop": "0.21.0",
     "msgspec": "0.20.0",
     "pydantic": "2.8.2",
-    **({"numpy": "1.26.4"} if sys.version_info < (3, 13) else {}),
+    # Arrays go between NumPy 1 and 2; the first has none for newer versions of Python.
+    "numpy": "1.26.4" if sys.version_info < (3, 13) else "2.1.3",
 }
 """Versions that are not those of this program."""
 DEPENDENCIES: Final = [f"{name}=={version}" for name, version in OTHERS.items()]

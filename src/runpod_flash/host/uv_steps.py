@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import uv
 
@@ -16,6 +18,8 @@ from runpod_flash.host.mirror import Mirror
 from runpod_flash.model.endpoint import OWN_DISTRIBUTIONS
 from runpod_flash.wire.messages import EnsureEnv
 
+_OWN: Final[str] = getattr(sys, "_base_executable", None) or sys.executable
+"""What this process runs on, without the virtual environment."""
 _Ran = Generator[Command, Result | None, Result]
 
 
@@ -53,9 +57,11 @@ class UvSteps:
         if os.access(self._order.interpreter, os.X_OK):
             return self._order.interpreter
         version = python_of(self._order.abi)
-        found = yield from self._uv("python", "find", "--no-project", version, quiet=True)
-        path = found.out.strip()
-        if found.code or not path:
+        path = _OWN if sysconfig.get_config_var("SOABI") == self._order.abi and os.access(_OWN, os.X_OK) else ""
+        if not path:
+            found = yield from self._uv("python", "find", "--no-project", version, quiet=True)
+            path = "" if found.code else found.out.strip()
+        if not path:
             raise BuildError(
                 f"Python {version} is not on this machine: {self._order.interpreter} is gone and there is no other. "
                 f"Flash itself runs on Python {sys.version_info[0]}.{sys.version_info[1]}"
