@@ -36,6 +36,7 @@ class EngineDouble:
         self.on_handover: Callable[[], None] | None = None
         self.starts = 0
         self.connections: list[Connection] = []
+        self.there: set[Connection] = set()  # those, too, that are being sent away
         self.held: list[tuple[Connection, Frame, messages.Submit]] = []
         self.attached: list[tuple[Connection, int, str]] = []
         self.functions: dict[int, messages.FunctionSpec] = {}
@@ -115,9 +116,12 @@ class EngineDouble:
         server.close()
         for connection in self.connections:
             connection.transport.abort()
-        self.connections.clear()
-        for _ in range(10):  # whoever was just being accepted is sent away by `connection_made`, and let go
+        # Whoever is just being accepted, which is a task of the loop's, is sent away by `connection_made`.
+        if accepting := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(accepting)
+        while self.there:
             await asyncio.sleep(0)
+        self.connections.clear()
 
 
 class Connection(asyncio.Protocol):
@@ -132,12 +136,14 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        self.engine.there.add(self)
         if self.engine.leaves:
             transport.abort()
         else:
             self.engine.connections.append(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.engine.there.discard(self)
         if self in self.engine.connections:
             self.engine.connections.remove(self)
 
