@@ -87,9 +87,7 @@ class ManualLoop(asyncio.SelectorEventLoop):
         return self._timers[0][0] if self._timers else None
 
     def spin(self) -> None:
-        """Runs until nothing is left to run now; from one of its own callbacks, that is for who runs it already."""
-        if self.is_running():
-            return
+        """Runs until nothing is left to run now."""
         ready: Any = self.__dict__["_ready"]
         while True:
             self.call_soon(self.stop)
@@ -241,7 +239,9 @@ class Scene:
         task.result()
 
     def spin(self) -> None:
-        """Everything happens that happens now, also in the store's thread."""
+        """Everything happens that happens now, also in the store's thread; for a callback, after it has returned."""
+        if self.loop.is_running():
+            return
         self.loop.spin()
         self.wait_for_thread()
         self.loop.spin()
