@@ -433,6 +433,7 @@ def test_one_example_without_a_main_is_served_with_its_workers(tmp_path: Path) -
         assert httpx.post(f"{run.url}/gpu/say", json={}).json()["example"] == "hello"
 
 
+@pytest.mark.usefixtures("flash_engine")
 def test_a_call_that_failed_is_shown_with_the_command_that_tells_more(tmp_path: Path) -> None:
     write(tmp_path, {"main.py": """
         from fastapi import FastAPI
