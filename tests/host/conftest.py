@@ -305,6 +305,12 @@ class Machine:
         sid = self.engine.send(self.order(*requirements, **index))
         return self.engine.expect(EnvState, lambda state: state.phase in ("ready", "failed"), sid)
 
+    def built(self) -> str:
+        """Where an environment of nothing lies, which is there when this returns."""
+        state = self.build()
+        assert state.phase == "ready", state.error
+        return state.path
+
     def launch(self, environment: str, **more: Any) -> Launched:
         self.launches += 1
         more = {"worker": f"w{self.launches}", "variables": self.variables, **more}
@@ -328,6 +334,13 @@ def new_machine() -> Iterator[Machine]:
 def machine() -> Iterator[Machine]:
     with new_machine() as made:
         yield made
+
+
+@pytest.fixture
+def environment(machine: Machine) -> str:
+    """An environment of nothing, at a host that has been started for it."""
+    machine.start()
+    return machine.built()
 
 
 def processes_in(host: int) -> list[int]:

@@ -13,14 +13,6 @@ from runpod_flash.wire.messages import Beat, BeatOk, Exited, Launch, ListEnvs, L
 from tests.host.conftest import RUNTIME, Machine, processes_in
 
 
-@pytest.fixture
-def environment(machine: Machine) -> str:
-    machine.start()
-    state = machine.build()
-    assert state.phase == "ready", state.error
-    return state.path
-
-
 def add(a: int, b: int) -> int:
     return a + b
 

@@ -22,14 +22,6 @@ from tests.host.conftest import Machine, processes_in
 from tests.host.test_volumes import look
 
 
-@pytest.fixture
-def environment(machine: Machine) -> str:
-    machine.start()
-    state = machine.build()
-    assert state.phase == "ready", state.error
-    return state.path
-
-
 def where() -> None:
     import os
     import subprocess

@@ -4,8 +4,6 @@ import json
 import os
 from pathlib import Path
 
-import pytest
-
 from runpod_flash.model.endpoint import Program
 from runpod_flash.wire.messages import Exited, Stop
 from tests.host.conftest import Machine, processes_in
@@ -26,14 +24,6 @@ open(sys.argv[1], "w").write(str(child.pid))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
 signal.pause()
 """
-
-
-@pytest.fixture
-def environment(machine: Machine) -> str:
-    machine.start()
-    state = machine.build()
-    assert state.phase == "ready", state.error
-    return state.path
 
 
 def program_of(folder: Path, text: str, *arguments: str) -> Program:

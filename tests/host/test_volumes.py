@@ -20,14 +20,6 @@ needs_views = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def environment(machine: Machine) -> str:
-    machine.start()
-    state = machine.build()
-    assert state.phase == "ready", state.error
-    return state.path
-
-
 def look(machine: Machine, worker: str, function: Any, *args: Any) -> Any:
     """What a function prints as JSON on a worker."""
     done = machine.call(worker, function, *args, job=f"job-{worker}-{function.__name__}")

@@ -25,9 +25,7 @@ def shared() -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def environment(shared: Machine) -> str:
-    state = shared.build()
-    assert state.phase == "ready", state.error
-    return state.path
+    return shared.built()
 
 
 @pytest.fixture
