@@ -114,7 +114,7 @@ def test_bare_output_that_is_read_after_the_call_is_claimed_by_its_end_record(be
     os.write(bench.writers[1], b"late\n")
     bench.page.end()
     bench.log.read_raw(2)
-    assert bench.page.raw_bytes == 5
+    assert bench.page.raw_bytes() == 5
     os.write(bench.writers[2], end("a"))
     spans = bench.log.read_log()
     assert bench.lines() == [("a", "late")]

@@ -70,7 +70,7 @@ def test_raw_output_is_counted_beside_the_calls(path: Path) -> None:
     worker.begin("job", 1, 1, 0)
     host.add_raw_bytes(23)
     worker.end()
-    assert worker.raw_bytes == host.raw_bytes == 123
+    assert worker.raw_bytes() == host.raw_bytes() == 123
     assert worker.read().job == "job"
     worker.close()
     host.close()

@@ -104,7 +104,14 @@ class Peer:
         }
 
     def descriptors(self) -> list[int]:
-        return [self.worker_control.fileno(), self.out.write_end, self.err.write_end, self.log.write_end]
+        return [
+            self.worker_control.fileno(),
+            self.out.write_end,
+            self.err.write_end,
+            self.log.write_end,
+            self.out.fd,
+            self.err.fd,
+        ]
 
     def started(self, answer: dict[str, Any]) -> None:
         assert "pid" in answer, answer

@@ -50,8 +50,8 @@ def check(found: dict[str, Any], peer: Peer, runtime: Path) -> None:
     assert str(runtime) not in found["path"][:-1]
     assert found["threads"] == 2  # the main one and the watcher
     assert int(found["oom"]) == 500
-    # Standard streams and the log pipe, the control and the engine's socket, epoll, and the mapped page.
-    expected = ["/dev/null", "pipe", "pipe", "pipe", "socket", "socket", "anon_inode", str(peer.scratch / "page")]
+    # Standard streams, both ends of two; the log pipe, the control and the engine's socket, epoll, and the mapped page.
+    expected = ["/dev/null", *["pipe"] * 5, "socket", "socket", "anon_inode", str(peer.scratch / "page")]
     assert sorted(found["descriptors"]) == sorted(expected)
 
 

@@ -81,7 +81,7 @@ class Worker:
     @property
     def descriptors(self) -> list[int]:
         """The worker's ends, in the order that a zygote expects."""
-        return [self._their_control.fileno(), *self._their_pipes]
+        return [self._their_control.fileno(), *self._their_pipes, *self._pipes[:2]]
 
     @property
     def age_ms(self) -> float:

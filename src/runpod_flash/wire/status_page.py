@@ -20,10 +20,19 @@ from typing import Final, NamedTuple
 
 SIZE: Final = 128
 _FIELDS = struct.Struct("<QQQQ64s")  # epoch, attempt, started_ns, deadline_ns, job id
+_TIMES = struct.Struct("<QQ")  # the third and fourth of these
+_TIMES_AT: Final = 8 + 16
 _SEQ = struct.Struct("<Q")
 _RAW = struct.Struct("<Q")
 _RAW_AT: Final = 8 + _FIELDS.size
 _TRIES: Final = 5
+# Used for every call: a name is found sooner than an attribute of a name.
+_pack_seq, _pack_fields, _pack_times, _unpack_raw = (
+    _SEQ.pack_into,
+    _FIELDS.pack_into,
+    _TIMES.pack_into,
+    _RAW.unpack_from,
+)
 
 
 class Status(NamedTuple):
@@ -68,12 +77,19 @@ class StatusPage:
         """Says that user code of `job` starts now; `timeout_ms` 0 means no deadline."""
         now = time.monotonic_ns()
         deadline = now + timeout_ms * 1_000_000 if timeout_ms else 0
-        self._write(_FIELDS.pack(epoch, attempt, now, deadline, job.encode()))
+        page, seq = self._map, self._seq
+        _pack_seq(page, 0, seq + 1)
+        _pack_fields(page, 8, epoch, attempt, now, deadline, job.encode())
+        _pack_seq(page, 0, seq + 2)
+        self._seq = seq + 2
 
     def end(self) -> None:
         """Says that the call is over; the page still names it."""
-        epoch, attempt, _started, _deadline, job = _FIELDS.unpack_from(self._map, 8)
-        self._write(_FIELDS.pack(epoch, attempt, 0, 0, job))
+        page, seq = self._map, self._seq
+        _pack_seq(page, 0, seq + 1)
+        _pack_times(page, _TIMES_AT, 0, 0)
+        _pack_seq(page, 0, seq + 2)
+        self._seq = seq + 2
 
     def read(self) -> Status:
         """What the worker is doing, as far as it got to say so."""
@@ -86,25 +102,18 @@ class StatusPage:
         epoch, attempt, started, deadline, job = _FIELDS.unpack(fields)
         return Status(job.rstrip(b"\0").decode("ascii", "replace"), epoch, attempt, started, deadline)
 
-    @property
     def raw_bytes(self) -> int:
         """Bytes that the host has read from the worker's bare stdout and stderr."""
-        return int(_RAW.unpack_from(self._map, _RAW_AT)[0])
+        (count,) = _unpack_raw(self._map, _RAW_AT)
+        return count  # type: ignore[no-any-return]
 
     def add_raw_bytes(self, count: int) -> None:
         """Host only: counts bare output, so that the worker can tell whether a call made any."""
-        _RAW.pack_into(self._map, _RAW_AT, self.raw_bytes + count)
+        _RAW.pack_into(self._map, _RAW_AT, self.raw_bytes() + count)
 
     def close(self) -> None:
         """Unmaps the page."""
         self._map.close()
-
-    def _write(self, fields: bytes) -> None:
-        self._seq += 1
-        _SEQ.pack_into(self._map, 0, self._seq)
-        self._map[8 : 8 + len(fields)] = fields
-        self._seq += 1
-        _SEQ.pack_into(self._map, 0, self._seq)
 
 
 def read_page(path: Path) -> Status:

@@ -65,18 +65,18 @@ def enter(message: dict[str, Any], descriptors: list[int], parent_before: int = 
     born = time.monotonic()
     code = FAILED
     try:
-        control, out, err, log = descriptors
-        _take_output(out, err, {control, log})
+        control, out, err, log, *bare = descriptors
+        _take_output(out, err, {control, log, *bare})
         host = message.get("host_pid", 0)
         _join_host(host, parent_before)
         _confine(message, host)
         if message.get("program"):
-            program.become({**message, "oom_score": _SOONER_THAN_OTHERS}, (control, log))
+            program.become({**message, "oom_score": _SOONER_THAN_OTHERS}, (control, log, *bare))
         page = _settle(message["scratch"], message["variables"], message.get("title", ""))
         for folder, name in message.get("links", ()):
             os.symlink(folder, name)
         _look_like_a_program()
-        pipe = output.take_over(log, page)
+        pipe = output.take_over(log, page, bare)
         TABLE.prefer_local = False  # the worker has what it was sent, not what happens to be named alike
         name, stream, at_once = message["worker"], socket.socket(fileno=control), message.get("at_once", 0)
         door.install(Door(stream))

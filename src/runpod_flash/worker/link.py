@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from runpod_flash.payload.definitions import TABLE
@@ -34,30 +34,26 @@ Key = tuple[str, int]
 
 
 class Start:
-    """A START as it arrived."""
+    """A START as it arrived: the fields of its head, of which some are only there where they say something."""
 
-    __slots__ = (
-        "attempt", "blobs", "digest", "drop", "encoding", "epoch", "instance", "job", "job_json",
-        "key", "name", "parts", "stream", "timeout_ms", "want_json",
-    )  # fmt: skip
+    job: str
+    epoch: int
+    attempt: int
+    name: str
+    digest: str
+    timeout_ms = 0
+    encoding = "pickle"
+    blobs: Sequence[Sequence[int | str]] = ()
+    want_json = False
+    stream = ""
+    instance = ""
+    drop: Sequence[str] = ()
 
     def __init__(self, head: dict[str, Any], parts: tuple[bytes, ...]) -> None:
-        self.job: str = head["job"]
-        self.epoch: int = head["epoch"]
-        self.key: Key = (self.job, self.epoch)
-        self.attempt: int = head["attempt"]
-        self.name: str = head["name"]
-        self.digest: str = head["digest"]
-        get = head.get
-        self.timeout_ms: int = get("timeout_ms", 0)
-        self.encoding: str = get("encoding", "pickle")
-        self.blobs: list[list[int | str]] = get("blobs", ())
-        self.want_json: bool = get("want_json", False)
-        self.stream: str = get("stream", "")
-        self.instance: str = get("instance", "")
-        self.drop: list[str] = get("drop", ())
-        self.job_json = _quote(self.job)
+        self.__dict__ = head
         self.parts = parts
+        self.key: Key = (self.job, self.epoch)
+        self.job_json = _quote(self.job)
 
 
 class Runner(Protocol):
@@ -79,7 +75,8 @@ class Link:
     """Reads frames and control bytes, keeps what is held, sends results.
 
     Two threads use it: the main thread reads while it has nothing to run, the watcher while a call lasts.
-    `reading` is held by the one that reads; `_sending` guards `held` and the stream's other direction.
+    `reading` is held by the one that reads; `_sending` guards what is held for the engine and the stream's other
+    direction. Only who reads adds a job to what is held.
     """
 
     def __init__(self, worker: str, control: socket.socket, runner: Runner, born: float) -> None:
@@ -107,6 +104,18 @@ class Link:
         self._frames = FrameReader()
         self._greeted = False
         self._disowned = False
+
+        self._handlers: dict[int, Callable[[Frame], None]] = {
+            kinds.START: self._on_start,
+            kinds.CANCEL: self._on_cancel,
+            kinds.ACK: self._on_ack,
+            kinds.DEF: self._on_definition,
+            kinds.DRAIN: self._on_drain,
+            kinds.EXIT: self._on_exit,
+            kinds.PING: self._on_ping,
+            kinds.WELCOME: self._on_welcome,
+            kinds.REFUSE: self._on_refuse,
+        }
 
         self._descriptors.add(control.fileno())
         os.register_at_fork(after_in_child=self._disown)
@@ -155,22 +164,17 @@ class Link:
         self._drop_stream()
 
     def _take(self, data: bytes) -> None:
-        frames = self._runner.frames
+        theirs, own = self._runner.frames, self._handlers
         for message in self._frames.feed(data):
-            take = frames.get(message.kind)
+            kind = message.kind
+            take = theirs.get(kind) or own.get(kind)
             if take is not None:
                 take(message)
-            elif (handle := _HANDLERS.get(message.kind)) is not None:
-                handle(self, message)
-            elif message.kind not in (kinds.PONG, kinds.GOODBYE, kinds.ERROR, kinds.OK):
-                self._send(
-                    frame.encode(
-                        kinds.ERROR,
-                        b'{"code":"unsupported","what":"a worker does not know frames of type %d"}' % message.kind,
-                        sid=message.sid,
-                        flags=kinds.END | kinds.FAILED,
-                    )
-                )
+            elif kind not in (kinds.PONG, kinds.GOODBYE, kinds.ERROR, kinds.OK):
+                what = b'{"code":"unsupported","what":"a worker does not know frames of type %d"}' % kind
+                error = frame.encode(kinds.ERROR, what, sid=message.sid, flags=kinds.END | kinds.FAILED)
+                with self._sending:
+                    self._write(error)
 
     def _read_control(self) -> None:
         try:
@@ -221,10 +225,9 @@ class Link:
         if "acks" in head:
             self._acknowledge(head["acks"])
         start = Start(head, message.parts)
-        with self._sending:
-            if start.key in self._held:
-                return  # sent twice around a lost link
-            self._held[start.key] = None
+        if start.key in self._held:
+            return  # sent twice around a lost link
+        self._held[start.key] = None
         if self.draining:
             self._release(start, "the worker is leaving")
         else:
@@ -259,7 +262,8 @@ class Link:
         self.leaving = True
 
     def _on_ping(self, message: Frame) -> None:
-        self._send(frame.encode(kinds.PONG, b"{}", sid=message.sid))
+        with self._sending:
+            self._write(frame.encode(kinds.PONG, b"{}", sid=message.sid))
 
     def _on_welcome(self, message: Frame) -> None:
         head = decode_head(message.head)
@@ -267,15 +271,15 @@ class Link:
         self.sync_blobs = head.get("durability") == "power"
         self.max_value = head.get("max_value", 0)
         with self._sending:
-            self._send(frame.encode(kinds.READY, self._ready_head()))
+            self._write(frame.encode(kinds.READY, self._ready_head()))
             self._greeted = True
             self._fresh = False
             for items in self._items.values():
                 for _size, chunk in list(items.pending):
-                    self._send(chunk)
+                    self._write(chunk)
             for result in self._held.values():
                 if result is not None:
-                    self._send(result)
+                    self._write(result)
 
     def _on_refuse(self, _message: Frame) -> None:
         self._drop_stream()  # the host hears of it too, and either ends this worker or brings another stream
@@ -300,18 +304,15 @@ class Link:
         with self._sending:
             self._held[key] = result
             if self._greeted:
-                self._send(result)
+                self._write(result)
 
     def send(self, data: bytes) -> None:
         """Sends a frame if there is a stream that the engine listens on; to be sent once, or not at all."""
         if self._disowned:
             os._exit(0)
         with self._sending:
-            if self._greeted and self._stream is not None:
-                try:
-                    self._stream.sendall(data)
-                except OSError:
-                    self._greeted = False  # its end will be read, too
+            if self._greeted:
+                self._write(data)
 
     def items(self, start: Start) -> Items:
         """Where the items of a job go that yields them; kept, as its result is, until it is acknowledged."""
@@ -348,10 +349,9 @@ class Link:
                 if self._items:
                     self._items.pop((job, epoch), None)
 
-    def _send(self, data: bytes) -> None:
-        with self._sending:
-            if self._stream is None:
-                return
+    def _write(self, data: bytes) -> None:
+        """Writes to the stream, if there is one; the caller holds `_sending`."""
+        if self._stream is not None:
             try:
                 self._stream.sendall(data)
             except OSError:
@@ -363,18 +363,6 @@ class Link:
             if one is not None:
                 one.close()
 
-
-_HANDLERS: Final = {
-    kinds.START: Link._on_start,
-    kinds.CANCEL: Link._on_cancel,
-    kinds.ACK: Link._on_ack,
-    kinds.DEF: Link._on_definition,
-    kinds.DRAIN: Link._on_drain,
-    kinds.EXIT: Link._on_exit,
-    kinds.PING: Link._on_ping,
-    kinds.WELCOME: Link._on_welcome,
-    kinds.REFUSE: Link._on_refuse,
-}
 
 _scan: Final = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
 _quote: Final = json.encoder.encode_basestring_ascii

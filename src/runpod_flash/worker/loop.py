@@ -42,6 +42,7 @@ _TICK_S: Final = 0.02
 _QUIET_TICKS: Final = 50
 
 _now = time.monotonic_ns
+_new = tuple.__new__  # what JobContext(…) does, without a Python function in between
 
 
 class Worker:
@@ -103,8 +104,7 @@ class Worker:
                     return None
                 link.wait_and_read()
             start = link.waiting.popleft()
-            with self._lock:
-                self._running = start.key
+            self._running = start.key  # without the lock: who cancels would have to read first
             return start
 
     def _watch(self) -> None:
@@ -128,7 +128,7 @@ class Worker:
         self._calls += 1
         self._output.begin(start.job_json, start.attempt)
         self._reporter.job = start.job
-        job = JobContext(start.job, start.attempt, start.name, self._name)
+        job = _new(JobContext, (start.job, start.attempt, start.name, self._name))
         context = CURRENT.set(job)
         runs_alone(job)
         began = loaded = _now()
@@ -147,7 +147,10 @@ class Worker:
                 function = self._method(start, function)
                 loaded = _now()
             step = "bind"
-            args, kwargs = self._arguments(start, function)
+            if start.encoding == "json":
+                args, kwargs = self._json_arguments(start, function)
+            else:
+                args, kwargs = arguments(start.encoding, start.parts, start.blobs, self._link.blob_dir)
             step = "user"
             value = self._call(function, args, kwargs, start.timeout_ms, items)
             step = "encode"
@@ -176,9 +179,7 @@ class Worker:
         head = result.head(of, (loaded - began) // 1000, (ended - loaded) // 1000, printed)
         self._link.finish(start.key, frame.encode(kinds.DONE, head, result.parts))
 
-    def _arguments(self, start: Start, function: Callable[..., Any]) -> tuple[Sequence[Any], dict[str, Any]]:
-        if start.encoding != "json":
-            return arguments(start.encoding, start.parts, start.blobs, self._link.blob_dir)
+    def _json_arguments(self, start: Start, function: Callable[..., Any]) -> tuple[Sequence[Any], dict[str, Any]]:
         from runpod_flash.worker import json_input  # noqa: PLC0415 - calls from Python need nothing of it
 
         parts = blobs.gather(Path(self._link.blob_dir), start.parts, start.blobs) if start.blobs else start.parts

@@ -6,34 +6,39 @@ subprocesses) arrives bare on descriptors 1 and 2, where the host reads it.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import logging
 import os
+import select
 import sys
-import termios
 import threading
+from collections.abc import Iterable
 from typing import Any, Final
 
 from runpod_flash.wire.status_page import StatusPage
 from runpod_flash.worker.context import CURRENT
 
 _LONGEST_LINE: Final = 64 * 1024
-_NO_BYTES: Final = bytes(4)
-_ioctl, _FIONREAD = fcntl.ioctl, termios.FIONREAD
 
 
 class LogPipe:
-    """The pipe to the host. `begin` and `end` enclose a call, and say which job the lines belong to."""
+    """The pipe to the host. `begin` and `end` enclose a call, and say which job the lines belong to.
 
-    def __init__(self, fd: int, page: StatusPage) -> None:
+    `bare` are the ends that the host reads of the pipes of descriptors 1 and 2: whether something lies there is seen
+    in one look at both.
+    """
+
+    def __init__(self, fd: int, page: StatusPage, bare: Iterable[int]) -> None:
         self.forked = False
         """Whether this is a child that user code forked: it shares the pipe, so it writes bare instead."""
         self.lock = threading.RLock()  # re-entrant: a signal handler may print
         self.streams: list[_Stream] = []
         self._fd = fd
         self._page = page
+        self._bare = select.poll()
+        for end in bare:
+            self._bare.register(end, select.POLLIN)
         self._raw_before = 0
         self._printed = False
         self._job, self._attempt = '""', 0
@@ -44,14 +49,13 @@ class LogPipe:
         """From now on many calls print at once; the context tells whose a line is."""
         self._shared = True
         for stream in self.streams:
-            if stream.text is not None:
-                stream.text.reconfigure(write_through=True)  # its buffer would mix them
+            stream.text.reconfigure(write_through=True)  # its buffer would mix them
 
     def begin(self, job: str, attempt: int) -> None:
         """From now on lines belong to the job whose id is `job`, as JSON."""
         self._job, self._attempt = job, attempt
         self._printed = False
-        self._raw_before = self._page.raw_bytes
+        self._raw_before = self._page.raw_bytes()
 
     def end(self) -> bool:
         """Completes the last lines of a call; whether it printed anything."""
@@ -96,13 +100,11 @@ class LogPipe:
         self._write(head + lines)
 
     def _bare_output(self) -> bool:
+        found = self._bare.poll(0)  # also a pipe that has ended, since user code closed the descriptor
+        if found and any(seen & select.POLLIN for _end, seen in found):
+            return True
         # The host counts bytes before it takes them: what does not lie there any more has been counted by now.
-        try:
-            if _ioctl(1, _FIONREAD, _NO_BYTES) != _NO_BYTES or _ioctl(2, _FIONREAD, _NO_BYTES) != _NO_BYTES:
-                return True
-        except OSError:  # user code closed or replaced the descriptor
-            pass
-        return self._page.raw_bytes != self._raw_before
+        return self._page.raw_bytes() != self._raw_before
 
     def _write(self, record: bytes) -> None:
         try:
@@ -119,10 +121,10 @@ class _Stream(io.BufferedIOBase):
         super().__init__()
         self.name = "<stdout>" if fd == 1 else "<stderr>"
         self.mode = "wb"
-        self.text: io.TextIOWrapper | None = None
         self._fd = fd
         self._pipe = pipe
         self.pending: dict[str, bytes] = {}  # of each job, what has no end of line yet
+        self.text = io.TextIOWrapper(self, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
     def writable(self) -> bool:
         return True
@@ -151,24 +153,24 @@ class _Stream(io.BufferedIOBase):
 
     def finish(self, of: str) -> None:
         """Completes a last line of the job `of` that has no end."""
-        if self.text is not None and not self.text.closed:
+        try:
             self.text.flush()
+        except ValueError:  # user code closed it
+            pass
         if self.pending:
             with self._pipe.lock:
                 if rest := self.pending.pop(of, b""):
                     self._pipe.emit(of, self._fd, rest + b"\n")
 
 
-def take_over(fd: int, page: StatusPage) -> LogPipe:
+def take_over(fd: int, page: StatusPage, bare: Iterable[int]) -> LogPipe:
     """Puts our streams in place of Python's, and logging on top of them."""
-    pipe = LogPipe(fd, page)
+    pipe = LogPipe(fd, page, bare)
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = _Stream(number, pipe)
-        text = io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", line_buffering=True)
-        stream.text = text
         pipe.streams.append(stream)
-        setattr(sys, name, text)
-        setattr(sys, f"__{name}__", text)
+        setattr(sys, name, stream.text)
+        setattr(sys, f"__{name}__", stream.text)
     os.register_at_fork(after_in_child=lambda: setattr(pipe, "forked", True))
     _log_from(os.environ.get("LOG_LEVEL", ""))
     return pipe

@@ -12,8 +12,9 @@ Every message, both ways, is `u32 little endian length | JSON object`.
 
 1. Zygote → host, once: ``{"ready": true, "pid": 12, "python": "3.11.7", "fork": true}``. With `fork` false
    (no `os.fork`, not Linux, or something started a thread) the host closes the socket and uses exec.
-2. Host → zygote, for each worker, with four descriptors (SCM_RIGHTS, on the first bytes of the message) in
-   this order: control socket, write end of the worker's stdout pipe, of its stderr pipe, of its log pipe::
+2. Host → zygote, for each worker, with six descriptors (SCM_RIGHTS, on the first bytes of the message) in
+   this order: control socket, write end of the worker's stdout pipe, of its stderr pipe, of its log pipe, and
+   the read ends of the first two pipes, which the worker only looks at::
 
        {"worker": "w1", "scratch": "/…/w1", "variables": {"PATH": "…"}, "title": "endpoint", "host_pid": 7}
 
@@ -54,7 +55,7 @@ import threading
 from typing import Any, NoReturn
 
 _LENGTH = struct.Struct("<I")
-_DESCRIPTORS = 4
+_DESCRIPTORS = 6
 FAILED = 71
 """Exit code of a worker that could not be set up."""
 
