@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import types
 from collections.abc import AsyncIterator, Callable
 from contextvars import copy_context
 from functools import partial
+from types import CoroutineType, FunctionType
 from typing import Any
 
 import msgspec
@@ -27,7 +27,6 @@ from runpod_flash.model.resolve import resolve_endpoint, without_effect
 from runpod_flash.payload import codec
 from runpod_flash.wire import door
 from runpod_flash.wire.frame import Frame
-from runpod_flash.wire.kinds import INLINE_LIMIT
 from runpod_flash.wire.messages import (
     Accepted,
     Declare,
@@ -82,7 +81,7 @@ class Call(msgspec.Struct, eq=False):
         if output.on_ended is not None:
             output.on_ended(self._ended(frame))
         given = self._given(frame)
-        return await given if type(given) is types.CoroutineType else given
+        return await given if type(given) is CoroutineType else given
 
     @property
     def function(self) -> str:
@@ -97,7 +96,8 @@ class Call(msgspec.Struct, eq=False):
 
     def _given(self, frame: Frame) -> Any:
         """What a call gives that ended so, or a coroutine where something more has to be asked for."""
-        if not self.stream.again and not self.stream.head.blobs and (found := job.at_once(frame)) is not None:
+        stream = self.stream
+        if not stream.again and not stream.head.blobs and (found := job.at_once(frame)) is not None:
             return found
         return self._put_together(frame)
 
@@ -125,7 +125,7 @@ class Caller:
     def __init__(self, handle: RemoteFunction[..., Any, Any]) -> None:
         function: Callable[..., Any] = handle.__wrapped__
         config = handle.__remote_config__
-        if not isinstance(function, types.FunctionType):
+        if not isinstance(function, FunctionType):
             raise UsageError(
                 f"{function!r} cannot be called elsewhere",
                 where=call_site(),
@@ -184,7 +184,7 @@ class Caller:
         kwargs: dict[str, Any],
         inbox: items.Inbox | None = None,
     ) -> Call:
-        parts, defs = self._encode(link, args, kwargs)
+        parts, defs, small = self._encode(link, args, kwargs)
         name = new_job_id()
         head = Submit(
             job=name,
@@ -198,7 +198,7 @@ class Caller:
         if inbox is not None:
             head.stream = inbox.position
         reply = Reply(loop=link.loop)
-        stream = Stream(head, reply, parts, binding, binding.watcher, copy_context(), inbox)
+        stream = Stream(head, reply, parts, small, binding, binding.watcher, copy_context(), inbox)
         link.open(stream)
         return Call(name, link, stream, reply)
 
@@ -208,7 +208,7 @@ class Caller:
         """Submits a job that belongs to nobody, and waits until it is on record."""
         link = transport.current()
         binding = await self._binding(link)
-        parts, defs = self._encode(link, args, kwargs)
+        parts, defs, small = self._encode(link, args, kwargs)
         head = Submit(
             job=new_job_id(),
             fn=binding.fn,
@@ -221,7 +221,7 @@ class Caller:
         )
         if yields(self._function):
             head.stream = Position()
-        stream = Stream(head, Reply(loop=link.loop), parts, binding=binding)
+        stream = Stream(head, Reply(loop=link.loop), parts, small, binding)
         link.open(stream)
         accepted: Accepted = decode(await link.reply(stream))
         return job.JobHandle(accepted.job, self._function.__name__)
@@ -235,7 +235,7 @@ class Caller:
             error.where = error.where or call_site() or self._where
             raise
         parts, limit = encoded.parts, link.settings.max_value
-        if (len(parts) > 1 or len(parts[0]) > INLINE_LIMIT) and codec.size(parts) > limit:
+        if not encoded.small and codec.size(parts) > limit:
             raise codec.too_large(codec.size(parts), limit, (args, kwargs), self._parameters())
         if (encoded.defs or nested.any_met()) and (handles := nested.met_in(encoded.defs)):
             return encoded._replace(defs=nested.merged(encoded.defs, self._table(link, handles)))
@@ -251,7 +251,7 @@ class Caller:
         """The binding, if there is nothing to wait for: the engine knows the function as it is now, and reads."""
         prepared = self._prepared
         binding: Binding | None = link.bindings.get(prepared)
-        if binding is None or not binding.fn or link.congested:
+        if binding is None or not binding.fn or link.is_congested():
             return None
         return None if binding.may_change and self._outdated(prepared, link) else binding
 
@@ -275,7 +275,7 @@ class Caller:
                 if isinstance(error, ConfigError) and error.where is None:
                     error.where = self._where  # what the engine found wrong is written there
                 raise
-        if link.congested:
+        if link.is_congested():
             await link.drained()
         return binding
 

@@ -60,7 +60,7 @@ class DirectCaller(Caller):
         kwargs: dict[str, Any],
         inbox: items.Inbox | None = None,
     ) -> DirectCall:
-        parts, defs = self._encode(link, args, kwargs)
+        parts, defs, small = self._encode(link, args, kwargs)
         name = new_call_id()
         head = messages.Call(
             call=name,
@@ -74,7 +74,7 @@ class DirectCaller(Caller):
         if inbox is not None:
             head.stream = inbox.position
         reply = Reply(loop=link.loop)
-        stream = Stream(head, reply, parts, binding, binding.watcher, copy_context(), inbox)
+        stream = Stream(head, reply, parts, small, binding, binding.watcher, copy_context(), inbox)
         link.open(stream)
         return DirectCall(name, link, stream, reply)
 

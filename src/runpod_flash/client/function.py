@@ -97,9 +97,7 @@ class RemoteFunction(Generic[P, R, T]):
         if config.local:
             return self.local(*args, **kwargs)
         caller = self._caller_made or self.caller()
-        call = caller.call(config.policy, args, kwargs)
-        found: Coroutine[Any, Any, T] = named(call, self)
-        return found
+        return named(caller.call(config.policy, args, kwargs), self)  # type: ignore[no-any-return]
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """The same as calling it."""

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from runpod_flash.client import background, environment, items, transfer, transport
 from runpod_flash.client.link import Link
@@ -18,7 +18,7 @@ from runpod_flash.client.session import AlreadyEnded, Stream
 from runpod_flash.client.transcript import Transcript
 from runpod_flash.errors import JobTimeout, UsageError, call_site, shown
 from runpod_flash.model.job import ErrorKind, JobStatus
-from runpod_flash.model.output import JobOutput
+from runpod_flash.model.output import JobOutput, Record, form_of
 from runpod_flash.payload import codec, failures
 from runpod_flash.payload import json_view as views
 from runpod_flash.wire import messages
@@ -26,6 +26,8 @@ from runpod_flash.wire.frame import Buffer, Frame
 from runpod_flash.wire.messages import Attach, Cancel, Outcome, Retry, State, Taken
 
 R = TypeVar("R")
+_COMPLETED: Final = JobStatus.COMPLETED
+_new = tuple.__new__  # what Record(…) does, without a Python function in between
 
 
 class Status(str):
@@ -202,7 +204,7 @@ def _is_id(id: object) -> bool:
 def at_once(frame: Frame) -> JobOutput[Any] | None:
     """The JobOutput of a job that completed, if all of its value came with its OUTCOME."""
     head: Outcome = messages.decode(frame)
-    if head.status != JobStatus.COMPLETED or head.blobs or head.defs or head.chunks:
+    if head.status != _COMPLETED or head.blobs or head.defs or head.chunks:
         return None
     return _completed(head, codec.decode_value(frame.parts[: head.values]) if head.values else None)
 
@@ -243,16 +245,26 @@ async def _kept(link: Link, id: str) -> AsyncGenerator[Any, None]:
 
 
 def _completed(head: Outcome, value: Any) -> JobOutput[Any]:
-    return JobOutput.__new__(  # not by way of its type, which costs as much again
-        JobOutput,
-        id=head.job,
-        output=value,
-        started_at_ms=head.started_at_ms,
-        ended_at_ms=head.ended_at_ms,
-        worker_id=head.worker,
-        delay_time=head.delay_ms,
-        execution_time=head.run_us // 1000,
-        attempts=head.attempts,
+    ended_at = head.ended_at_ms // 1000
+    return form_of(
+        _new(
+            Record,
+            (
+                head.job,
+                _COMPLETED,
+                value,
+                None,
+                ErrorKind.USER,
+                None,
+                None,
+                ended_at if head.started_at_ms is None else head.started_at_ms // 1000,
+                ended_at,
+                head.worker,
+                head.delay_ms,
+                head.run_us // 1000,
+                head.attempts,
+            ),
+        )
     )
 
 

@@ -107,8 +107,7 @@ class Link:
         while self._connection is not None and self._connection.writable is not None:
             await asyncio.shield(self._connection.writable)
 
-    @property
-    def congested(self) -> bool:
+    def is_congested(self) -> bool:
         """Whether `drained` would wait."""
         return self._connection is not None and self._connection.writable is not None
 
@@ -147,10 +146,9 @@ class Link:
 
     def _send_stream(self, stream: Stream) -> None:
         if stream.binding is not None:  # a call
-            head, parts = stream.head, stream.parts
+            head = stream.head
             head.fn = stream.binding.fn
-            # The first is a pickle, in bytes.
-            if (len(parts) > 1 or len(parts[0]) > kinds.INLINE_LIMIT) and not self.files.spill(stream, head):
+            if not stream.small and not self.files.spill(stream, head):
                 return
             if head.defs:
                 self._put_missing(head.defs)

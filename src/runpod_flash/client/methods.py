@@ -60,7 +60,7 @@ class _OfInstance(Caller):
         construction = self._construction(link)
         encoded = super()._encode(link, args, kwargs)
         self._instance = construction.digest
-        return codec.Encoded(encoded.parts, [*construction.defs, *encoded.defs])
+        return encoded._replace(defs=[*construction.defs, *encoded.defs])
 
     def _construction(self, link: Link) -> Packed:
         """The arguments of the constructor, packed by the first call of each version of the class."""

@@ -52,10 +52,14 @@ class Reply(asyncio.Future[Frame]):
         return super().cancel(msg=msg)
 
     def deliver(self, frame: Frame) -> None:
-        """Is done, and who waits goes on before this returns; for callbacks of the loop, while no task runs."""
+        """Is done, and who waits goes on before this returns; for callbacks of the loop, while no task runs.
+
+        Nothing if it was done already.
+        """
         waits = self._waits
         if waits is None:
-            self.set_result(frame)
+            if not self.done():
+                self.set_result(frame)
             return
         self._waits = None
         _set_result(self, frame)

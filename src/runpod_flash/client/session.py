@@ -64,6 +64,7 @@ class Stream(msgspec.Struct, eq=False):
     head: Any  # a Head
     future: Reply | None
     parts: Sequence[Buffer] = ()  # as they were given
+    small: bool = True  # they travel as they are
     binding: Binding | None = None
     watcher: Watcher | None = None
     # Of who asks, for the watcher. A notebook reads from it which cell a line belongs to.
@@ -155,28 +156,35 @@ class Session:
         for frame in self._reader.feed(data):
             kind, flags, sid, _, _ = frame
             stream = streams.get(sid)
-            if kind in _REPLIES and flags == kinds.END and stream is not None:
-                del streams[sid]
-                reply = stream.future
-                if reply is not None and not reply.done():
-                    if at_once:
-                        reply.deliver(frame)
-                    else:
-                        reply.set_result(frame)
-            elif stream is None:
-                if sid == 0 or kind == kinds.PING:
-                    act(None, frame)
-            elif kind == kinds.CHUNK:
-                if stream.inbox is not None:
-                    stream.inbox.put(frame)
-            elif kind in _INTERMEDIATE and not flags & kinds.END:
-                _show(stream, frame)
-            else:
-                del streams[sid]
-                if kind == kinds.ERROR or flags & kinds.FAILED:
-                    act(stream, frame)
-                elif stream.future is not None and not stream.future.done():
-                    stream.future.set_result(frame)
+            if stream is None or kind not in _REPLIES or flags != kinds.END:
+                self._take(stream, frame, act)
+                continue
+            del streams[sid]
+            reply = stream.future
+            if reply is None:
+                continue
+            if at_once:
+                reply.deliver(frame)
+            elif not reply.done():
+                reply.set_result(frame)
+
+    def _take(self, stream: Stream | None, frame: Frame, act: Callable[[Stream | None, Frame], None]) -> None:
+        """What is not simply the end of a call."""
+        kind, flags = frame.kind, frame.flags
+        if stream is None:
+            if frame.sid == 0 or kind == kinds.PING:
+                act(None, frame)
+        elif kind == kinds.CHUNK:
+            if stream.inbox is not None:
+                stream.inbox.put(frame)
+        elif kind in _INTERMEDIATE and not flags & kinds.END:
+            _show(stream, frame)
+        else:
+            del self.streams[frame.sid]
+            if kind == kinds.ERROR or flags & kinds.FAILED:
+                act(stream, frame)
+            elif stream.future is not None and not stream.future.done():
+                stream.future.set_result(frame)
 
 
 def _show(stream: Stream, frame: Frame) -> None:

@@ -9,20 +9,22 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from types import ModuleType
-from typing import Any, get_args, get_origin
+from typing import Any, Final, get_args, get_origin
 
+FASTAPI: Final = "fastapi.routing"
+"""The module of which `teach` has something to tell, once it is loaded."""
 _taught = False
 
 
 def teach(kind: type[Any], unknown: tuple[type[Any], ...]) -> None:
-    """Tell FastAPI, if it is loaded, how to show a `kind`, also in the forms that are `unknown` to it.
+    """Tell FastAPI, which is loaded or being loaded, how to show a `kind`, also in the forms that are `unknown` to it.
 
     Cheap enough to be called for every job.
     """
     global _taught
-    if _taught or "fastapi.routing" not in sys.modules:
+    if _taught:
         return
-    encoders, routing = sys.modules.get("fastapi.encoders"), sys.modules["fastapi.routing"]
+    encoders, routing = sys.modules.get("fastapi.encoders"), sys.modules[FASTAPI]
     if hasattr(routing, "APIRouter") and encoders is not None:  # else another thread is still importing it
         _teach_encoder(encoders, unknown)
         _teach_routes(routing, kind)

@@ -17,8 +17,8 @@ from __future__ import annotations
 import copy
 import operator
 import sys
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, NoReturn, TypeVar, cast
 
 from runpod_flash.errors import JobCancelled, JobTimeout, RemoteError, WorkerLost
@@ -33,13 +33,13 @@ LONGEST_REPR: Final = 200
 _SWALLOWED: Final = (LookupError, AttributeError)
 
 
-class _Record(NamedTuple):
+class Record(NamedTuple):
     """The facts, shared by every form. A tuple, because every call makes one."""
 
     id: str
     status: str
-    output: Any
-    error: str | None
+    output: Any  # None unless it completed
+    error: str | None  # None if it completed
     error_kind: str
     exception: BaseException | None
     traceback: str | None
@@ -51,9 +51,6 @@ class _Record(NamedTuple):
     attempts: int
 
 
-_new = tuple.__new__
-
-
 class JobOutput(Generic[R]):
     """The report on a job that ended, usable as the function's value if it completed.
 
@@ -63,7 +60,7 @@ class JobOutput(Generic[R]):
     __slots__ = ()
 
     if TYPE_CHECKING:
-        _record: _Record
+        _record: Record
 
     def __new__(
         cls,
@@ -85,24 +82,21 @@ class JobOutput(Generic[R]):
         """The right form for `output`. Times in milliseconds since 1970; one that never started has none."""
         completed = status == JobStatus.COMPLETED
         ended_at = ended_at_ms // 1000
-        return _form_of(
-            _new(  # what _Record(…) does, without a Python function in between
-                _Record,
-                (
-                    id,
-                    status,
-                    output if completed else None,
-                    None if completed else error or f"the job ended {status}",
-                    error_kind,
-                    exception,
-                    traceback,
-                    ended_at if started_at_ms is None else started_at_ms // 1000,
-                    ended_at,
-                    worker_id,
-                    delay_time,
-                    execution_time,
-                    attempts,
-                ),
+        return form_of(
+            Record(
+                id,
+                status,
+                output if completed else None,
+                None if completed else error or f"the job ended {status}",
+                error_kind,
+                exception,
+                traceback,
+                ended_at if started_at_ms is None else started_at_ms // 1000,
+                ended_at,
+                worker_id,
+                delay_time,
+                execution_time,
+                attempts,
             )
         )
 
@@ -195,10 +189,10 @@ class JobOutput(Generic[R]):
         return operator.getitem, ((_value(self._record),), 0)
 
     def __copy__(self) -> JobOutput[R]:
-        return _form_of(self._record)
+        return form_of(self._record)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> JobOutput[R]:
-        return _form_of(self._record._replace(output=copy.deepcopy(self._record.output, memo)))
+        return form_of(self._record._replace(output=copy.deepcopy(self._record.output, memo)))
 
     @property
     def __pydantic_serializer__(self) -> Any:
@@ -215,14 +209,14 @@ def _output_of(job: JobOutput[R]) -> R:
     return cast("R", _value(job._record))
 
 
-def _value(record: _Record) -> Any:
+def _value(record: Record) -> Any:
     if record.error is not None:
         raise _remote_error(record, never=_SWALLOWED)
     return record.output
 
 
 def _remote_error(
-    record: _Record, *, never: tuple[type[BaseException], ...], kind: type[RemoteError] | None = None
+    record: Record, *, never: tuple[type[BaseException], ...], kind: type[RemoteError] | None = None
 ) -> RemoteError:
     worker = f", worker {record.worker_id}" if record.worker_id else ""
     return (kind or _error_class(record)).of(
@@ -235,7 +229,7 @@ def _remote_error(
     )
 
 
-def _error_class(record: _Record) -> type[RemoteError]:
+def _error_class(record: Record) -> type[RemoteError]:
     if record.error_kind == ErrorKind.LOST:
         return WorkerLost
     by_status = {JobStatus.TIMED_OUT: JobTimeout, JobStatus.CANCELLED: JobCancelled}
@@ -350,28 +344,35 @@ def _make_form(kind: Any) -> type[JobOutput[Any]]:
     return type(f"_{kind.__name__.title()}", (JobOutput, kind), body)
 
 
-_FORMS: Final[Mapping[type[Any], type[JobOutput[Any]]]] = MappingProxyType(
-    {kind: _make_form(kind) for kind in (dict, list, tuple, str, int, float, bytes)}
-)
+_FORMS: Final[dict[type[Any], type[JobOutput[Any]]]] = {
+    kind: _make_form(kind) for kind in (dict, list, tuple, str, int, float, bytes)
+}
+_MAKERS: Final[dict[type[Any], Callable[..., Any]]] = {
+    kind: partial(kind.__new__, form) for kind, form in _FORMS.items()
+}
 
 
-def _form_of(record: _Record) -> JobOutput[Any]:
-    frameworks.teach(JobOutput, (_Plain, _Failed))
+def form_of(record: Record) -> JobOutput[Any]:
+    """The JobOutput with these facts."""
+    if frameworks.FASTAPI in sys.modules:
+        frameworks.teach(JobOutput, (_Plain, _Failed))
     output = record.output
     kind: Any = type(output)
-    form: Any = _FORMS.get(kind)
+    make = _MAKERS.get(kind)
     made: Any
-    if form is None:
+    if make is None:
         made = object.__new__(_Plain if record.error is None else _Failed)
-    elif kind is dict:
-        made = kind.__new__(form)
+        object.__setattr__(made, "_record", record)  # its own refuses
+        return made  # type: ignore[no-any-return]
+    if kind is dict:
+        made = make()
         dict.update(made, output)
     elif kind is list:
-        made = kind.__new__(form)
+        made = make()
         list.extend(made, output)
     else:
-        made = kind.__new__(form, output)
-    object.__setattr__(made, "_record", record)
+        made = make(output)
+    made._record = record
     return made  # type: ignore[no-any-return]
 
 

@@ -18,6 +18,7 @@ from runpod_flash.payload import arrays, cloudpickle_private, libraries, stream
 from runpod_flash.payload.definitions import TABLE
 from runpod_flash.wire.blobs import megabytes
 from runpod_flash.wire.frame import Buffer
+from runpod_flash.wire.kinds import INLINE_LIMIT
 
 _BESIDE: Final = 16 * 1024
 """A buffer from this size on is a part of its own; a smaller one is cheaper copied."""
@@ -38,6 +39,8 @@ class Encoded(NamedTuple):
 
     parts: list[Buffer]
     defs: list[str]
+    small: bool
+    """Whether it is one part, which travels in its frame."""
 
 
 _new = tuple.__new__  # what Encoded(…) does, without a Python function in between
@@ -50,7 +53,7 @@ def encode(value: Any, *, define: bool = True, named: Callable[[], Sequence[str]
     the names of the positional parameters, for the error about arguments.
     """
     if _is_simple(value):
-        return _new(Encoded, ([pickle.dumps(value, 5)], []))
+        return _new(Encoded, ([pickle.dumps(value, 5)], [], True))
     beside: list[stream.Beside] = []
     written: list[Any] = []
 
@@ -78,13 +81,14 @@ def encode(value: Any, *, define: bool = True, named: Callable[[], Sequence[str]
     # While the pickler is alive, which keeps alive what it has pickled.
     parts = written if len(written) == 1 and not beside else stream.parts(written, beside, _MOST_PARTS)
     used = pickler.__dict__.get("used")
-    return Encoded(parts, TABLE.closure(used) if used else [])
+    small = len(parts) == 1 and len(parts[0]) <= INLINE_LIMIT
+    return Encoded(parts, TABLE.closure(used) if used else [], small)
 
 
 def encode_simple(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Encoded | None:
     """Arguments as `encode` has them, if they are a few numbers and short texts, which need no more than pickle."""
     if _are_simple(args) and (not kwargs or _are_simple(kwargs.values())):
-        return _new(Encoded, ([pickle.dumps((args, kwargs), 5)], []))
+        return _new(Encoded, ([pickle.dumps((args, kwargs), 5)], [], True))
     return None
 
 

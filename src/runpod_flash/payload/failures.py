@@ -134,7 +134,7 @@ def _without_what_cannot_travel(error: BaseException, define: bool) -> codec.Enc
                 vars(slim)[name] = value
         return codec.encode(slim, define=define)
     except Exception:  # noqa: BLE001 — constructors of user code
-        return codec.Encoded([], [])
+        return codec.Encoded([], [], small=True)
 
 
 def _travels(value: Any, define: bool) -> bool:

@@ -75,8 +75,8 @@ def completed(value: Any, store: Store, *, want_json: bool = False) -> Result:
     """The result of a call that returned; raises what makes its value one that cannot travel."""
     encoded = codec.encode(value, define=False)
     if not want_json:
-        parts, defs = encoded
-        if len(parts) == 1 and not defs and len(parts[0]) <= kinds.INLINE_LIMIT:
+        parts, defs, small = encoded
+        if small and not defs:
             return _new(Result, (parts, _NONE, _NONE, 1, 0, False, "", None, "pickle", True))
     view, json_error = _json_view(value, encoded.parts) if want_json else (None, "")
     packed, moved = _packed([*encoded.parts, view] if view is not None else encoded.parts, store)
