@@ -104,8 +104,7 @@ class Session:
         stream.sid = sid = self._next
         self._next = sid + 2  # ours are odd
         try:
-            parts = stream.inline
-            frame: bytes = stream.head.encode(stream.parts if parts is None else parts, sid=sid)
+            frame: bytes = stream.head.encode(stream.inline or stream.parts, sid=sid)
         except UnicodeEncodeError as error:  # Python reads any bytes in a path; a frame has text
             raise UsageError(
                 f"{error.object!r} cannot be the name of anything that is called",

@@ -26,6 +26,7 @@ _MOST_PARTS: Final = 500
 _NUMBERS: Final = frozenset({int, float, bool, type(None)})
 _SHORT: Final = 1000
 _FEW: Final = 16
+_MOST: Final = 2 * _FEW
 
 _Pickler: Any = None
 """The pickler; loading it loads cloudpickle, so the first value to be encoded does."""
@@ -101,7 +102,7 @@ def _is_simple(value: Any) -> bool:
 
 
 def _are_simple(values: Collection[Any]) -> bool:
-    if len(values) > 2 * _FEW:
+    if len(values) > _MOST:
         return False
     for one in values:  # no `all`, which costs a generator
         kind = type(one)

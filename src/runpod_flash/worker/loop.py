@@ -41,6 +41,7 @@ from runpod_flash.worker.results import Ending
 _TICK_S: Final = 0.02
 _QUIET_TICKS: Final = 50
 
+_TO_BE_RUN: Final = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 _now = time.monotonic_ns
 _new = tuple.__new__  # what JobContext(…) does, without a Python function in between
 
@@ -216,15 +217,15 @@ class Worker:
     ) -> Any:
         value = function(*args, **kwargs)
         kind = type(value)
+        if kind not in _TO_BE_RUN and not hasattr(kind, "__await__"):
+            return value
         if kind is CoroutineType:
             return self._await(value, timeout_ms)
         if kind is GeneratorType:
             return self._step(value, timeout_ms, items)
         if kind is AsyncGeneratorType:
             return self._await(_collect(value) if items is None else self._flow(value, items), timeout_ms)
-        if hasattr(kind, "__await__"):
-            return self._await(_awaited(value), timeout_ms)
-        return value
+        return self._await(_awaited(value), timeout_ms)
 
     # ── generators ───────────────────────────────────────────────────────────────────────────────
 
