@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -67,10 +68,47 @@ def test_closing_sends_what_waits_and_the_last_words() -> None:
             peer.connection.close([b"good", b"bye"])
             peer.connection.write(b"too late")
             assert await peer.read(4 << 20) == b"a" * (3 << 20) + b"goodbye"
+            peer.sock.close()
             await peer.over.wait()
             assert peer.ends == 1
 
     asyncio.run(close())
+
+
+def test_the_peer_may_answer_until_it_has_read_the_last_words() -> None:
+    async def close() -> None:
+        async with connected() as peer:
+            peer.connection.write(b"a question, ")
+            peer.connection.close([b"goodbye"])
+            peer.sock.sendall(b"an answer")  # to a closed socket it would end the connection, with what lies there
+            assert await peer.read(1 << 20) == b"a question, goodbye"
+            assert peer.ends == 0
+            peer.sock.close()
+            await peer.over.wait()
+            assert peer.received == b"", "nobody waits for it any more"
+
+    asyncio.run(close())
+
+
+def test_last_words_without_a_loop_are_waited_for_too() -> None:
+    async def connect() -> Peer:
+        return Peer(asyncio.get_running_loop())
+
+    peer = asyncio.run(connect())
+    heard = []
+
+    def answer() -> None:
+        peer.sock.setblocking(True)
+        heard.append(peer.sock.recv(1 << 20))
+        peer.sock.sendall(b"an answer")
+        heard.append(peer.sock.recv(1 << 20))
+        peer.sock.close()
+
+    other = threading.Thread(target=answer, daemon=True)
+    other.start()
+    peer.connection.send_last(b"goodbye", patience_s=20)
+    other.join()
+    assert heard == [b"goodbye", b""]
 
 
 def test_the_end_of_the_peer_is_told_once_after_all_that_it_sent() -> None:

@@ -30,11 +30,15 @@ _thread: threading.Thread | None = None
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Runs a coroutine to its end and returns its result. Ctrl-C cancels it."""
+    _check_thread(work)
     try:
-        future = submit(work)
+        running = loop()
     except NoThread:
         return asyncio.run(work)
+    # There before the work begins: Ctrl-C can come at any moment from then on.
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
     try:
+        running.call_soon_threadsafe(_begin, work, future)
         return future.result()
     except concurrent.futures.CancelledError:
         if threading.main_thread().is_alive():
@@ -53,6 +57,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def submit(work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
     """Starts a coroutine; its future may be waited for in any thread but the loop's own."""
+    _check_thread(work)
+    future: concurrent.futures.Future[T] = concurrent.futures.Future()
+    loop().call_soon_threadsafe(_begin, work, future)
+    return future
+
+
+def _check_thread(work: Coroutine[Any, Any, T]) -> None:
     if threading.current_thread() is _thread:
         work.close()
         raise UsageError(
@@ -61,7 +72,33 @@ def submit(work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
             why="the loop would wait for itself",
             fix="await the call instead: leave out .sync",
         )
-    return asyncio.run_coroutine_threadsafe(work, loop())
+
+
+def _begin(work: Coroutine[Any, Any, T], future: concurrent.futures.Future[T]) -> None:
+    """On the loop: what asyncio.run_coroutine_threadsafe does, for a future that is there already."""
+    if future.cancelled():
+        work.close()
+        return
+    running = asyncio.get_running_loop()
+    task = running.create_task(work)
+
+    def told(_: object) -> None:
+        if future.cancelled() and not running.is_closed():
+            running.call_soon_threadsafe(task.cancel)
+
+    task.add_done_callback(lambda _: _tell(task, future))
+    future.add_done_callback(told)
+
+
+def _tell(task: asyncio.Task[T], future: concurrent.futures.Future[T]) -> None:
+    if task.cancelled():
+        future.cancel()
+    if not future.set_running_or_notify_cancel():
+        return
+    if (error := task.exception()) is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(task.result())
 
 
 def iterate(items: AsyncIterator[T]) -> Iterator[T]:

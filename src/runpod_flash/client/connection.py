@@ -1,5 +1,8 @@
 """A connected socket on an event loop: bytes in and out, and word of its end.
 
+It is closed when the peer has read all and closes its own end. A peer that answers to a socket which is closed already
+is told that nobody listens, gives the connection up, and with it what lies there unread: the cancellation of a call.
+
 No transport of asyncio's stands in between. What one does for every write and every reading, beside the system call,
 takes longer than that in a short call, and most of what it can do is of no use here.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -60,23 +64,27 @@ class Connection:
             self._keep(memoryview(data)[sent:])
 
     def close(self, last: Iterable[bytes] = ()) -> None:
-        """Ends it, after what waits and these; nothing more is read."""
+        """Ends it, after what waits and these, when the peer has read them; nobody hears what still comes."""
         self.write(b"".join(last))
-        if not self._closing:
-            self._closing = True
-            self._loop.remove_reader(self._sock)
+        self._closing = True
         if not self._out:
-            self._end()
+            self._say_end()
 
     def abort(self) -> None:
         """Ends it now, without what waits."""
         self._out.clear()
         self._end()
 
-    def send_last(self, data: bytes) -> None:
-        """The loop runs no more: what can be sent at once is, and the socket is closed."""
+    def send_last(self, data: bytes, patience_s: float) -> None:
+        """The loop runs no more: what can be sent at once is, and the socket is closed when it was read, or then."""
+        until = time.monotonic() + patience_s
         with suppress(OSError):
             self._sock.send(b"".join([*self._out, data]), socket.MSG_DONTWAIT)
+            self._sock.shutdown(socket.SHUT_WR)
+            while (left := until - time.monotonic()) > 0:
+                self._sock.settimeout(left)
+                if not self._sock.recv_into(self._in):
+                    break
         self._ended = self._closing = True
         self._sock.close()
 
@@ -95,10 +103,10 @@ class Connection:
             return
         except OSError:
             size = 0
-        if size:
-            self._received(self._in[:size])
-        else:
+        if not size:
             self.abort()
+        elif not self._closing:
+            self._received(self._in[:size])
 
     def _can_write(self) -> None:
         try:
@@ -119,7 +127,7 @@ class Connection:
         if not self._out:
             self._loop.remove_writer(self._sock)
             if self._closing:
-                self._end()
+                self._say_end()
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
 
@@ -132,6 +140,12 @@ class Connection:
         self._waiting += len(data)
         if self._waiting > _HIGH and self.writable is None:
             self.writable = self._loop.create_future()
+
+    def _say_end(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.abort()
 
     def _let_write(self) -> None:
         waiting, self.writable = self.writable, None

@@ -32,6 +32,8 @@ from runpod_flash.wire import frame, kinds, messages
 from runpod_flash.wire.frame import Buffer, Frame
 
 _TOGETHER: Final = 64
+_FAREWELL_S: Final = 1.0
+"""How long the engine may take to read our last words."""
 """Frames that are written together. Were it all of a turn, a thousand callers and the engine would take turns: each
 would do a thousand calls' worth while the other waits."""
 
@@ -307,7 +309,7 @@ class Link:
         if self._connection is not None:
             self._uncork()
             self._connection.close(self._cancels())
-            await asyncio.wait({self.lost}, timeout=1)
+            await asyncio.wait({self.lost}, timeout=_FAREWELL_S)
             self.abort()  # if it has not read all that by now, it never will
         self._closed()
 
@@ -322,7 +324,7 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             self.closing = True
-            connection.send_last(b"".join([*self._out, *self._cancels()]))
+            connection.send_last(b"".join([*self._out, *self._cancels()]), _FAREWELL_S)
 
     def disown(self) -> None:
         """In a forked child: gives up our copy of the socket without a word."""
