@@ -89,11 +89,13 @@ def test_its_variables_are_few_and_the_callers_own_stay_with_the_caller(
     where: launch.Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_THE_CALLER", "x")
+    monkeypatch.setenv("PYTHONWARNINGS", "error")  # about the caller's code, and the engine has warnings of its own
     monkeypatch.setenv("SSL_CERT_FILE", "/etc/ours.pem")
     monkeypatch.setenv("FLASH_DURABILITY", "power")
     launch.connect(launch.place(settings.load())).close()
     environ = json.loads((where.home / "environ").read_text())
     assert "SECRET_OF_THE_CALLER" not in environ
+    assert "PYTHONWARNINGS" not in environ
     assert "FLASH_APP" not in environ
     assert environ["FLASH_DURABILITY"] == "power"
     assert environ["PATH"]
