@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,9 @@ def test_a_file_that_is_named_twice_is_checked_once(tmp_path: Path) -> None:
     assert found(tmp_path, file) == [("app.py", "FL101")]
 
 
+TOO_DEEP = "FL001" if sys.version_info >= (3, 11) else "FL101"
+"""Python 3.10 reads what later ones give up on, so what is wrong in it is found."""
+
 HOSTILE = {
     "empty": (b"", None),
     "bytes": (b"\x80\xff\x00\x01" * 100, "FL002"),
@@ -79,8 +83,8 @@ HOSTILE = {
     "python 2": (b"print 'hello'\n", "FL001"),
     "brackets": (b"x = " + b"(" * 1000 + b")" * 1000, "FL001"),
     "minus": (WRONG.encode() + b"x = " + b"-" * 50_000 + b"1\n", "FL001"),
-    "sum": (WRONG.encode() + b"x = " + b"1 + " * 50_000 + b"1\n", "FL001"),
-    "attributes": (WRONG.encode() + b"x = a" + b".b" * 20_000 + b"\n", "FL001"),
+    "sum": (WRONG.encode() + b"x = " + b"1 + " * 50_000 + b"1\n", TOO_DEEP),
+    "attributes": (WRONG.encode() + b"x = a" + b".b" * 20_000 + b"\n", TOO_DEEP),
     "returns": (WRONG.encode().replace(b"\n", b"\r"), "FL101"),
     "long line": (WRONG.encode() + b"x = '" + b"a" * 2_000_000 + b"'\n", "FL101"),
     "escapes": (WRONG.encode() + b"x = '\\d' is 'a'\n", "FL101"),

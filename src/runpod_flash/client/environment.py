@@ -229,13 +229,14 @@ def abi_tag() -> str:
 
 @functools.cache
 def runtime_spec() -> RuntimeSpec:
-    """Our code, cloudpickle and msgspec as this program has them; the key names their contents."""
+    """Our code and what it needs in a worker, as this program has them; the key names their contents."""
     package = Path(__file__).parent.parent
-    cloudpickle, msgspec = _folder_of("cloudpickle"), _folder_of("msgspec")
+    names = ("cloudpickle", "msgspec") if sys.version_info >= (3, 11) else ("cloudpickle", "msgspec", "tomli")
+    folders = {name: _folder_of(name) for name in names}
     identity = hashlib.sha256()
     identity.update(f"{abi_tag()}\0{__version__}\0".encode())
-    books = installation.books("cloudpickle", "msgspec")
-    for name in ("cloudpickle", "msgspec"):
+    books = installation.books(*names)
+    for name in names:
         identity.update(f"{name}={_version(name, books.get(name))}\0".encode())
     for line in sorted(_fingerprint(package)):
         identity.update(line.encode(errors="surrogateescape"))
@@ -243,8 +244,9 @@ def runtime_spec() -> RuntimeSpec:
         key=identity.hexdigest()[:32],
         version=__version__,
         package=os.fspath(package),
-        cloudpickle=os.fspath(cloudpickle / "cloudpickle.py"),
-        msgspec=os.fspath(msgspec),
+        cloudpickle=os.fspath(folders["cloudpickle"] / "cloudpickle.py"),
+        msgspec=os.fspath(folders["msgspec"]),
+        tomli=os.fspath(folders["tomli"]) if "tomli" in folders else "",
     )
 
 

@@ -59,6 +59,8 @@ class Runtimes:
             if (alias := package.parent / ALIAS).is_dir():
                 _copy_tree(alias, temporary / ALIAS, _is_source)
             _copy_tree(Path(spec.msgspec), temporary / "msgspec", _is_module)
+            if spec.tomli:
+                _copy_tree(Path(spec.tomli), temporary / "tomli", _is_module)
             _copy_file(str(_pickler(Path(spec.cloudpickle))), str(temporary / PICKLER))
             os.rename(temporary, target)
         except OSError as error:

@@ -84,6 +84,7 @@ class RuntimeSpec:
     package: str  # the folder runpod_flash
     cloudpickle: str
     msgspec: str
+    tomli: str = ""  # on Python 3.10: a worker reads pyproject.toml where its code is of an app that has one
 
 
 @dataclass(frozen=True, slots=True)
