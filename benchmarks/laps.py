@@ -44,7 +44,11 @@ async def sequential_async(call: Callable[[int], Awaitable[Any]], calls: int) ->
     """Of an awaited call."""
     for i in range(calls // 2):
         await call(i)
-    return _middle([[await _timed_async(call, i) for i in range(calls)] for _ in range(ROUNDS)])
+    return _middle([await _round(call, calls) for _ in range(ROUNDS)])
+
+
+async def _round(call: Callable[[int], Awaitable[Any]], calls: int) -> list[float]:
+    return [await _timed_async(call, i) for i in range(calls)]  # within the other one it is no syntax of Python 3.10
 
 
 def in_flight(send: Callable[[int], Any], receive: Callable[[Any], Any], calls: int) -> InFlight:
