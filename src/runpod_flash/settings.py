@@ -278,13 +278,14 @@ def inherited(environ: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def project_root(start: Path | None = None) -> Path | None:
-    """The nearest folder upwards with a pyproject.toml or .git, or None."""
+    """The nearest folder upwards with a pyproject.toml or .git that this user may look into, or None."""
     try:
         here = (start or Path.cwd()).absolute()
-    except FileNotFoundError:  # the current folder was deleted
+    except OSError:  # the current folder was deleted
         return None
     for folder in (here, *here.parents):
-        if (folder / "pyproject.toml").is_file() or (folder / ".git").exists():
+        # Not by Path, which raises where a folder may not be looked into.
+        if os.path.isfile(folder / "pyproject.toml") or os.path.exists(folder / ".git"):
             return folder
     return None
 
