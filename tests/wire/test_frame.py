@@ -109,7 +109,7 @@ def test_a_frame_of_the_highest_length_passes() -> None:
 
 @given(st.lists(st.binary(max_size=50), max_size=6))
 def test_packed_parts_come_apart_again(parts: list[bytes]) -> None:
-    assert frame.unpack_parts(frame.pack_parts(parts)) == tuple(parts)
+    assert frame.unpack_parts(bytes(frame.pack_parts(parts))) == tuple(parts)
 
 
 def test_buffers_count_by_bytes_and_not_by_items() -> None:
@@ -118,4 +118,4 @@ def test_buffers_count_by_bytes_and_not_by_items() -> None:
     for parts in (alone, [*alone, bytearray(b"x")]):
         (got,) = FrameReader().feed(frame.encode(1, b"{}", parts))
         assert got.parts == tuple(bytes(part) for part in parts)
-        assert frame.unpack_parts(frame.pack_parts(parts)) == got.parts
+        assert frame.unpack_parts(bytes(frame.pack_parts(parts))) == got.parts

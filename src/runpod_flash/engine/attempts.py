@@ -34,9 +34,11 @@ from runpod_flash.model.job import ErrorKind, JobPolicy, JobState, Next, after_f
 from runpod_flash.wire import blobs, frame
 from runpod_flash.wire.messages import Cancel, Done, ErrorInfo, Exited
 
-_encode = msgspec.json.encode
+_encode: Final = msgspec.json.Encoder().encode
+_new = tuple.__new__
 _CANCEL_GRACE_MS: Final = 5000
 _RUN_MEAN: Final = 0.9
+_RUN_NEW: Final = 1 - _RUN_MEAN
 _COMPLETED: Final = JobState.COMPLETED
 _STOPPED: Final = "stopped"
 """The end of an attempt that the engine itself cut short: nobody is to blame, and nothing is used up."""
@@ -80,14 +82,12 @@ class Attempts:
                 else:
                     self._failed(job, worker, error, head, parts)
             worker.acks.append((head.job, head.epoch, "recorded"))
-        self._dispatcher.begin_next(worker)
-        self._dispatcher.fill(worker)
-        self._dispatcher.rest(worker)
+        self._dispatcher.go_on(worker)
 
     def _completed(self, job: Active, worker: Worker, head: Done, parts: Sequence[bytes], raw: bytes) -> None:
-        fn = job.fn
-        fn.run_us = _mean(fn.run_us, head.run_us)
-        fn.pool.run_us = _mean(fn.pool.run_us, head.run_us)
+        fn, pool, run_us = job.fn, job.fn.pool, head.run_us
+        fn.run_us = run_us if fn.run_us < 0 else _RUN_MEAN * fn.run_us + _RUN_NEW * run_us
+        pool.run_us = run_us if pool.run_us < 0 else _RUN_MEAN * pool.run_us + _RUN_NEW * run_us
         self._end(job, worker, _COMPLETED, job.failures, job.losses, head, parts, raw)
 
     def _failed(
@@ -248,21 +248,24 @@ class Attempts:
     ) -> None:
         """Puts the end of a job on record and tells who waits."""
         now = self._state.clock.wall_ms()
-        waited = waiting_of(job, worker)
+        waited = waiting_of(job, worker) if job.assigned_ms > job.created_ms else None
         kept = parts[: head.values + head.excs] if head is not None else ()
-        ended = Ended(
-            seq=job.seq,
-            epoch=job.epoch,
-            state=state,
-            ended_ms=now,
-            started_ms=self._started_ms(job, head, now),
-            failures=failures,
-            losses=losses,
-            out=frame.pack_parts(kept) if kept else None,
-            out_head=out_head,
-            out_json=parts[len(kept)] if head is not None and head.json and len(parts) > len(kept) else None,
-            error=_encode(error) if error else None,
-            timing=_encode(waited) if waited else None,
+        ended = _new(  # what Ended(…) does, without a Python function in between
+            Ended,
+            (
+                job.seq,
+                job.epoch,
+                now,
+                self._started_ms(job, head, now),
+                frame.pack_parts(kept) if kept else None,
+                None if out_head is None else bytearray(out_head),
+                state,
+                parts[len(kept)] if head is not None and head.json and len(parts) > len(kept) else None,
+                _encode(waited) if waited else None,
+                None if error is None else _encode(error),
+                failures,
+                losses,
+            ),
         )
         store = self._state.turn.write()
         if not store.finish(ended):
@@ -271,7 +274,7 @@ class Attempts:
             store.add_blobs(job.job, [moved for moved in head.blobs if blobs.is_id(moved[1])])
         if self._followers.wanted(job.job):
             lines_follow = head is not None and head.logs and not job.lines_out
-            told = outcome_now(job, worker, ended, head, waited, error)
+            told = outcome_now(job, worker, ended, head, error)
             self._followers.outcome(told, kept, attempt=job.attempt, lines_follow=lines_follow)
         if job.stream:
             self._streams.ended(job.job)
@@ -313,12 +316,11 @@ def _disagreement(job: Active) -> StoreError:
 
 def _take(worker: Worker, job: str, epoch: int) -> Active | None:
     """The attempt that a DONE speaks of, taken from its worker."""
-    for active in worker.inflight:
+    inflight = worker.inflight
+    for active in inflight:
         if active.job == job and active.epoch == epoch:
-            worker.inflight.remove(active)
+            if active is inflight[0]:
+                return inflight.popleft()
+            inflight.remove(active)
             return active
     return None
-
-
-def _mean(before: float, value: float) -> float:
-    return value if before < 0 else _RUN_MEAN * before + (1 - _RUN_MEAN) * value

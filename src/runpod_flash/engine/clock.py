@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from typing import Final
+
+_time_ns: Final = time.time_ns
 
 
 class Clock:
@@ -13,7 +16,7 @@ class Clock:
 
     def wall_ms(self) -> int:
         """Unix time in milliseconds, never less than before."""
-        now = time.time_ns() // 1_000_000
+        now = _time_ns() // 1_000_000
         if now > self._last:
             self._last = now
         return self._last

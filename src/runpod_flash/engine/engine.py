@@ -67,7 +67,6 @@ _UNDERSTOOD: Final = {kinds.PONG, kinds.OK, kinds.ERROR, kinds.GOODBYE}
 """Frames that everybody may send, and that ask nothing of the engine. PING, too, is everybody's."""
 
 Handler = Callable[[Link, Frame, Any], None]
-_NOBODY: Final = (None, False)
 
 
 class Engine:
@@ -272,10 +271,11 @@ class Engine:
         """Every frame after HELLO. What is not for its sender to say, or cannot be read, costs that request alone."""
         if self._stopped or link.state is None:
             return
-        handler, asks = self._handlers[link.role].get(message.kind, _NOBODY)
-        if handler is None:
+        taken = self._handlers[link.role].get(message.kind)
+        if taken is None:
             self._take_other(link, message)
             return
+        handler, asks = taken
         try:
             head = messages.decode(message)
         except messages.BadHead as error:

@@ -43,7 +43,6 @@ def outcome_of(row: dict[str, Any]) -> tuple[Outcome, Sequence[bytes]]:
         excs=view.excs,
         blobs=view.blobs,
         defs=view.defs,
-        timing=timing_of(row, view),
         error=_error.decode(row["error"]) if row["error"] else None,
         json_error=view.json_error,
         chunks=view.chunks,
@@ -56,9 +55,7 @@ def out_head_of(row: dict[str, Any]) -> OutHead:
     return _out_head.decode(row["out_head"]) if row["out_head"] else OutHead()
 
 
-def outcome_now(
-    job: Active, worker: Worker, ended: Ended, head: Done | None, waited: dict[str, int], error: ErrorInfo | None
-) -> Outcome:
+def outcome_now(job: Active, worker: Worker, ended: Ended, head: Done | None, error: ErrorInfo | None) -> Outcome:
     """The outcome of a job that ends at its worker; what `outcome_of` would read from the store."""
     view = head or _NOTHING
     outcome = Outcome(
@@ -72,7 +69,6 @@ def outcome_now(
         delay_ms=max(0, (ended.started_ms or ended.ended_ms) - job.created_ms),
         run_us=view.run_us,
         values=view.values,
-        timing=_with_run(waited, view),
     )
     # Only what there is: naming all the fields that a plain outcome leaves at their defaults doubles what it costs.
     seldom = _seldom_of(view)
@@ -110,10 +106,7 @@ def first_line(error: ErrorInfo) -> str:
 
 def timing_of(row: dict[str, Any], view: OutHead) -> dict[str, int]:
     """Where a job's time went, in microseconds: queued, environment, worker_start, load, run."""
-    return _with_run(msgspec.json.decode(row["timing"]) if row["timing"] else {}, view)
-
-
-def _with_run(waited: dict[str, int], view: OutHead | Done) -> dict[str, int]:
+    waited = msgspec.json.decode(row["timing"]) if row["timing"] else {}
     return {"queued": 0, **waited, "load": view.load_us, "run": view.run_us}
 
 

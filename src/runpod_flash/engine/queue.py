@@ -30,10 +30,11 @@ _encode = msgspec.json.encode
 _HIGHEST: Final = 1 << 48  # milliseconds: nine thousand years
 _LONGEST_ID: Final = 64  # what the worker's status page holds
 _SLICE: Final = 200
-# A member of an enumeration is looked for at length, and these are asked for by every call.
-_READY: Final = JobState.READY
-_ASSIGNED: Final = JobState.ASSIGNED
-_RUNNING: Final = JobState.RUNNING
+_new = tuple.__new__
+# A member of an enumeration is looked for at length, and to the store it is not simply a number.
+_READY, _DELAYED, _ASSIGNED, _RUNNING = map(
+    int, (JobState.READY, JobState.DELAYED, JobState.ASSIGNED, JobState.RUNNING)
+)
 _JSON: Final = _encode(JSON).decode()
 
 
@@ -89,65 +90,85 @@ class Queue:
             self._state.replan()
         return True
 
-    def _place(self, fn: Function, head: Submit) -> tuple[Worker | None, JobState]:
+    def _place(self, fn: Function, head: Submit) -> tuple[Worker | None, int]:
         """The worker that gets a new job at once, if any, and the state that the job has then."""
         policy = head.policy
-        if policy.delay_ms > 0:
-            return None, JobState.DELAYED
+        if policy.delay_ms:
+            return None, _DELAYED
         if self._state.draining:
-            return None, JobState.READY
+            return None, _READY
         if head.instance:
             worker = self._dispatcher.free_home(fn, head.instance)
-            return worker, JobState.RUNNING if worker else JobState.READY
-        if fn.pool.queued and homes.unclaimed(fn.pool):
-            return None, JobState.READY
-        if worker := self._dispatcher.free(fn):
+            return worker, _RUNNING if worker else _READY
+        pool = fn.pool
+        if pool.queued and homes.unclaimed(pool):
+            return None, _READY
+        if (pool.idle or pool.asks) and (worker := self._dispatcher.free(fn)):
             return worker, _RUNNING
         # Not behind a call that may be the one that waits for it.
-        if head.parent is None and policy.max_retries > 0 and (worker := self._dispatcher.busy_with(fn)):
+        if head.parent is None and policy.max_retries and (worker := self._dispatcher.busy_with(fn)):
             return worker, _ASSIGNED
-        return None, JobState.READY
+        return None, _READY
 
     def _put(
-        self, fn: Function, head: Submit, packed: bytes, args: ArgsHead, worker: Worker | None, state: JobState
+        self, fn: Function, head: Submit, packed: bytearray, args: ArgsHead, worker: Worker | None, state: int
     ) -> Active | None:
         """The new job, on record; None if there is one of this id."""
-        now, policy = self._state.clock.wall_ms(), head.policy
-        new = NewJob(
-            id=head.job,
-            pool=fn.pool.id,
-            fn=fn.id,
-            state=state,
-            priority=policy.priority if head.parent is None else policy.priority + self._urgency(head, head.parent[0]),
-            worker=worker.id if worker else "",
-            created_ms=now,
-            timeout_ms=policy.timeout_ms,
-            max_retries=policy.max_retries,
-            awaited=head.wait,
-            args=packed,
-            args_head=None if args is PLAIN else _JSON if args is JSON else _encode(args).decode(),
-            ready_ms=now + policy.delay_ms if policy.delay_ms else None,
-            expires_ms=now + policy.ttl_ms if policy.ttl_ms is not None else None,
-            instance=head.instance or None,
-            parent=head.parent,
+        now, policy, pool = self._state.clock.wall_ms(), head.policy, fn.pool
+        priority, instance, above = policy.priority, head.instance, head.parent
+        if above is not None:
+            priority += self._urgency(head, above[0])
+        new = _new(  # what NewJob(…) does, without a Python function in between
+            NewJob,
+            (
+                head.job,
+                pool.id,
+                fn.id,
+                state,
+                priority,
+                worker.id if worker else "",
+                now,
+                policy.timeout_ms,
+                policy.max_retries,
+                1 if head.wait else 0,
+                packed,
+                None if args is PLAIN else _JSON if args is JSON else _encode(args).decode(),
+                now + policy.delay_ms if policy.delay_ms else None,
+                now + policy.ttl_ms if policy.ttl_ms is not None else None,
+                instance or None,
+                above,
+            ),
         )
         store = self._state.turn.write()
         seq = store.put(new)
         if seq is None:
             return None
         if head.idem is not None:
-            store.remember_idempotent(fn.pool.endpoint.id, head.idem, head.job)
+            store.remember_idempotent(pool.endpoint.id, head.idem, head.job)
         if args.blobs:
             store.add_blobs(head.job, args.blobs)
-        if state is _READY:
-            fn.pool.enter(len(packed), head.instance)
-        if new.ready_ms is not None or new.expires_ms is not None:
+        if state == _READY:
+            pool.enter(len(packed), instance)
+        if policy is not USUAL_POLICY:
             self._wake_for(new)
-        times = policy.timeout_ms, policy.max_retries, now, now
-        job = Active(head.job, fn, 1, 1, 0, 0, *times, len(packed), seq)
-        job.stream, job.instance = args.stream, head.instance
-        job.priority, job.awaited = new.priority, head.wait
-        return job
+        return Active(
+            job=head.job,
+            fn=fn,
+            epoch=1,
+            attempt=1,
+            failures=0,
+            losses=0,
+            timeout_ms=policy.timeout_ms,
+            max_retries=policy.max_retries,
+            created_ms=now,
+            assigned_ms=now,
+            size=len(packed),
+            seq=seq,
+            instance=instance,
+            priority=priority,
+            stream=args.stream,
+            awaited=head.wait,
+        )
 
     def _urgency(self, head: Submit, caller: str) -> int:
         """What goes on top of a job's priority: one that a worker waits for comes before those nobody has begun.
@@ -318,7 +339,8 @@ def _check(head: Submit) -> None:
                 f"the policy of this call is beyond any measure: {policy}",
                 why=f"times, in milliseconds, and retries have to be below {_HIGHEST}",
             )
-    if not (0 < len(head.job) <= _LONGEST_ID and head.job.isascii()):
+    job = head.job
+    if not (0 < len(job) <= _LONGEST_ID and job.isascii()):
         raise _BadCall(f"{head.job[:80]!r} cannot be the id of a job", why=f"1 to {_LONGEST_ID} ASCII characters")
 
 

@@ -139,6 +139,7 @@ class Function:
     run_us: float = -1.0
     holders: set[Link] = field(default_factory=set)  # the client links that declared it and are still there
     invoked: tuple[int, bytes] = (-1, b"")  # the head of INVOKE with that timeout, after the call's id
+    ahead_at: tuple[Worker | None, int] = (None, 0)  # who is sent calls ahead, until it has so many
 
 
 class Active(msgspec.Struct, eq=False):

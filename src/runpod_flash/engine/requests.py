@@ -84,14 +84,15 @@ class Requests:
         }
 
     def _submit(self, link: Link, message: Frame, head: Submit) -> None:
-        self._state.lineage.check(link.state.worker, head.parent)
-        self._queue.submit(link, message.sid, self._function(head.fn), head, message.parts)
+        self._queue.submit(link, message.sid, self._called(link, head), head, message.parts)
 
     def _call(self, link: Link, message: Frame, head: Call) -> None:
-        self._state.lineage.check(link.state.worker, head.parent)
-        self._relay.call(link, message.sid, self._function(head.fn), head, message.parts)
+        self._relay.call(link, message.sid, self._called(link, head), head, message.parts)
 
-    def _function(self, number: int) -> Function:
+    def _called(self, link: Link, head: Submit | Call) -> Function:
+        worker, number = link.state.worker, head.fn
+        if worker is not None or head.parent is not None:
+            self._state.lineage.check(worker, head.parent)
         fn: Function | None = self._state.functions.get(number)
         if fn is None:
             raise _UnknownFunction(

@@ -141,7 +141,7 @@ class Streams:
 
     def _keep(self, stream: JobStream, head: Chunk, parts: Sequence[bytes]) -> None:
         more = _encode(ChunkHead(head.blobs, head.defs)).decode() if head.blobs or head.defs else None
-        store, packed = self._state.turn.write(), frame.pack_parts(parts)
+        store, packed = self._state.turn.write(), bytes(frame.pack_parts(parts))
         store.add_chunk(stream.job, StoredChunk(head.n, more, packed))
         if head.blobs:
             store.add_blobs(stream.job, [moved for moved in head.blobs if blobs.is_id(moved[1])])

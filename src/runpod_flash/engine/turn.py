@@ -78,7 +78,8 @@ class Turn:
         if not self._writing:
             self._store.begin()
             self._writing = True
-            self._arm()
+            if not self._armed:
+                self._arm()
         return self._store
 
     def send(self, link: Addressee | None, data: bytes) -> None:
@@ -86,7 +87,8 @@ class Turn:
         if link is not None:
             self._frames.append((link, data))
             self._addressees.add(link)
-            self._arm()
+            if not self._armed:
+                self._arm()
 
     def pass_on(self, link: Addressee | None, data: bytes) -> None:
         """Sends what rests on nothing that is written: at once, if nothing that this turn has collected goes before it.
@@ -106,17 +108,20 @@ class Turn:
             else:
                 self._frames.append((link, data))
                 self._addressees.add(link)
-            self._arm()
+            if not self._armed:
+                self._arm()
 
     def asked(self, link: Link, sid: int) -> None:
         """Remembers a request, to be told if this turn cannot be committed."""
         self._asked.append((link, sid))
-        self._arm()
+        if not self._armed:
+            self._arm()
 
     def after(self, action: Callable[[], None]) -> None:
         """Runs `action` once this turn is committed."""
         self._after.append(action)
-        self._arm()
+        if not self._armed:
+            self._arm()
 
     @property
     def syncs(self) -> bool:
@@ -192,9 +197,8 @@ class Turn:
     # ── inside ────────────────────────────────────────────────────────────────────────────────────
 
     def _arm(self) -> None:
-        if not self._armed:
-            self._armed = True
-            self._call_soon(self.finish)
+        self._armed = True
+        self._call_soon(self.finish)
 
     def _forget(self) -> None:
         self._writing = False

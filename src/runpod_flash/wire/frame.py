@@ -92,10 +92,11 @@ class FrameReader:
 
     def _cut_all(self, buffer: bytes, end: int) -> list[Frame]:
         frames: list[Frame] = []
-        start, limit, header = 0, self._limit, _HEADER.size
-        while start + header <= end:
-            if (at := start + _WITH_ONE_SIZE) <= end:
+        start, limit, least, last = 0, self._limit, _HEADER.size, end - _WITH_ONE_SIZE
+        while start + least <= end:
+            if start <= last:
                 length, kind, flags, count, head_len, sid, size = _unpack_with_one(buffer, start)
+                at = start + _WITH_ONE_SIZE
                 body = at + head_len
                 stop = body + size
                 if count == 1 and stop == start + 4 + length and length <= limit:
@@ -139,13 +140,15 @@ def _cut(buffer: bytes, at: int, lengths: Iterable[int]) -> Iterable[bytes]:
         at += length
 
 
-def pack_parts(parts: Sequence[Buffer]) -> bytes:
+def pack_parts(parts: Sequence[Buffer]) -> bytearray:
     """Several parts as one value, for a column of the store; `unpack_parts` undoes it."""
     if len(parts) == 1:
         part = parts[0]
-        return _PACKED_ONE.pack(1, part.nbytes if type(part) is memoryview else len(part)) + part
+        packed = bytearray(_PACKED_ONE.pack(1, part.nbytes if type(part) is memoryview else len(part)))
+        packed += part
+        return packed
     lengths = [_size(part) for part in parts]
-    return b"".join([struct.pack(f"<H{len(parts)}I", len(parts), *lengths), *parts])
+    return bytearray().join([struct.pack(f"<H{len(parts)}I", len(parts), *lengths), *parts])
 
 
 def unpack_parts(packed: bytes) -> tuple[bytes, ...]:

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import msgspec
-
 from runpod_flash.model.job import JobState
 
 
-class NewJob(msgspec.Struct, gc=False):
-    """A job as it is put on record; `worker` is "" unless a free one has it already."""
+class NewJob(NamedTuple):
+    """A job as it is put on record, in the order of the statements; `worker` is "" unless one has it already."""
 
     id: str
     pool: int
     fn: int
-    state: JobState
+    state: int
     priority: int
     worker: str
     created_ms: int
     timeout_ms: int
     max_retries: int
-    awaited: bool
-    args: bytes
-    args_head: str | None
-    ready_ms: int | None
-    expires_ms: int | None
+    awaited: int
+    args: bytes | bytearray
+    args_head: str | None = None
+    # What few jobs have.
+    ready_ms: int | None = None
+    expires_ms: int | None = None
     instance: str | None = None
     parent: tuple[str, int] | None = None  # the job that called it, and its attempt
 
@@ -60,21 +59,22 @@ class LiveJob(NamedTuple):
     expired: bool  # it is being ended because its ttl is over
 
 
-class Ended(msgspec.Struct, gc=False):
-    """How a job ended; written only if `epoch` is still its epoch."""
+class Ended(NamedTuple):
+    """How a job ended; written only if `epoch` is still its epoch. In the order of the statements."""
 
     seq: int
     epoch: int
-    state: JobState
     ended_ms: int
     started_ms: int | None
-    failures: int
-    losses: int
-    out: bytes | None = None
-    out_head: bytes | None = None
+    out: bytes | bytearray | None
+    out_head: bytes | bytearray | None
+    state: JobState
+    # What a job that completed seldom has.
     out_json: bytes | None = None
-    error: bytes | None = None
     timing: bytes | None = None
+    error: bytes | None = None
+    failures: int = 0
+    losses: int = 0
 
 
 class Returned(NamedTuple):

@@ -304,10 +304,7 @@ class ErrorInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class Outcome(Head):
-    """How a job ended. Parts: `values` parts of the value, then `excs` parts of the pickled exception.
-
-    `timing` (microseconds): queued, environment, worker_start, load, run.
-    """
+    """How a job ended. Parts: `values` parts of the value, then `excs` parts of the pickled exception."""
 
     KIND = kinds.OUTCOME
     job: str
@@ -324,7 +321,6 @@ class Outcome(Head):
     excs: int = 0
     blobs: list[Moved] = []
     defs: list[str] = []
-    timing: dict[str, int] = {}
     error: ErrorInfo | None = None
     json_error: str = ""
     chunks: int = 0  # the value is the list of that many items, which a stream brings

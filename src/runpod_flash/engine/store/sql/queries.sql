@@ -2,22 +2,22 @@
 
 -- name: put
 -- A new job: ready, delayed, or already claimed by a worker that is free.
-INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, created_ms, assigned_ms, sent,
-                  timeout_ms, max_retries, awaited, args, args_head, ready_ms, expires_ms, instance, parent,
-                  parent_attempt)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+INSERT INTO jobs (id, pool_id, fn, state, priority, worker, created_ms, timeout_ms, max_retries, awaited, args, args_head,
+                  ready_ms, expires_ms, instance, parent, parent_attempt, sent, epoch, attempt, assigned_ms)
+VALUES (?1, ?2, ?3, ?4, ?5, nullif(?6, ''), ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?6 <> '', ?6 <> '',
+        CASE WHEN ?6 <> '' THEN ?7 END);
 
 -- name: put_at_worker
 -- The same for most jobs: claimed at once, due at once, never expiring. (Each NULL costs Python's sqlite3 half a
 -- microsecond, and so do bytes, but not a bytearray.)
-INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, created_ms, assigned_ms, sent,
-                  timeout_ms, max_retries, awaited, args)
+INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, created_ms, assigned_ms, timeout_ms,
+                  max_retries, awaited, args, sent)
 VALUES (?1, ?2, ?3, ?4, ?5, 1, 1, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12);
 
 -- name: put_at_worker_with_head
 -- The same with arguments of which there is more to say, such as that they are JSON.
-INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, created_ms, assigned_ms, sent,
-                  timeout_ms, max_retries, awaited, args, args_head)
+INSERT INTO jobs (id, pool_id, fn, state, priority, epoch, attempt, worker, created_ms, assigned_ms, timeout_ms,
+                  max_retries, awaited, args, args_head, sent)
 VALUES (?1, ?2, ?3, ?4, ?5, 1, 1, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13);
 
 -- name: claim
@@ -48,14 +48,15 @@ RETURNING seq, priority, id, fn, epoch, attempt, failures, losses, timeout_ms, m
 
 -- name: finish
 -- How a job ended, unless another epoch or another end is on record.
-UPDATE jobs SET state = ?3, ended_ms = ?4, started_ms = ?5, keep_until_ms = ?4 + CASE awaited WHEN 1 THEN ?6 ELSE ?7 END,
-                out = ?8, out_head = ?9, out_json = ?10, error = ?11, timing = ?12, failures = ?13, losses = ?14
+UPDATE jobs SET ended_ms = ?3, started_ms = ?4, out = ?5, out_head = ?6, state = ?7, out_json = ?8, timing = ?9,
+                error = ?10, failures = ?11, losses = ?12,
+                keep_until_ms = ?3 + CASE awaited WHEN 1 THEN ?13 ELSE ?14 END
 WHERE seq = ?1 AND epoch = ?2 AND state IN (2, 3);
 
 -- name: complete
 -- The same for most jobs: they completed, with a value and nothing else to tell.
-UPDATE jobs SET state = 4, ended_ms = ?3, started_ms = ?4, keep_until_ms = ?3 + CASE awaited WHEN 1 THEN ?5 ELSE ?6 END,
-                out = ?7, out_head = ?8
+UPDATE jobs SET ended_ms = ?3, started_ms = ?4, out = ?5, out_head = ?6, state = 4,
+                keep_until_ms = ?3 + CASE awaited WHEN 1 THEN ?7 ELSE ?8 END
 WHERE seq = ?1 AND epoch = ?2 AND state IN (2, 3);
 
 -- name: finish_waiting
