@@ -318,6 +318,26 @@ def test_calls_of_another_function_are_not_sent_ahead(scene: Scene, client: Clie
     assert worker.jobs == [front]
 
 
+def test_calls_sent_ahead_are_spread_over_the_workers_also_after_many_at_once(
+    scene: Scene, client: ClientSide, host: HostSide
+) -> None:
+    fn = client.declare(workers_min=2, workers_max=2)
+    scene.advance(1)
+    one, other = host.workers.values()
+    while not 0 <= scene.engine.state.functions[fn].run_us < 15:
+        client.submit(fn)
+        (one if one.jobs else other).done(run_us=10)
+    for _ in range(90):
+        client.submit(fn)
+    assert abs(len(one.jobs) - len(other.jobs)) < 10
+    for worker in (one, other):
+        while len(worker.jobs) > 2:
+            worker.done(run_us=10)
+    for _ in range(40):
+        client.submit(fn)
+        assert abs(len(one.jobs) - len(other.jobs)) < 10
+
+
 def test_calls_behind_one_that_turns_out_long_are_taken_back_once(
     scene: Scene, client: ClientSide, host: HostSide, worker: WorkerSide
 ) -> None:

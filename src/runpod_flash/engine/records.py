@@ -139,7 +139,8 @@ class Function:
     run_us: float = -1.0
     holders: set[Link] = field(default_factory=set)  # the client links that declared it and are still there
     invoked: tuple[int, bytes] = (-1, b"")  # the head of INVOKE with that timeout, after the call's id
-    ahead_at: tuple[Worker | None, int] = (None, 0)  # who is sent calls ahead, until it has so many
+    ahead_at: Worker | None = None  # who is sent calls ahead, …
+    ahead_left: int = 0  # … so many more, before the least loaded one is looked for again
 
 
 class Active(msgspec.Struct, eq=False):
